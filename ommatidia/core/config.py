@@ -1,0 +1,205 @@
+"""Config: frozen, validated, hashable values; families dispatched by ``kind``; override by dotted path; YAML/JSON.
+
+A family is a base class declared with ``family=True``. A member is a subclass with a literal ``kind``; declaring it
+registers it. A field annotated with the base accepts a member, a mapping with ``kind``, or the kind's bare name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from ommatidia.core.errors import ConfigError, unknown
+
+
+class Config(BaseModel):
+    """A frozen value. Unknown keys are refused; ``digest()`` is its address."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, revalidate_instances="never", allow_inf_nan=False
+    )
+    # Fields that cannot change a result (how often to log, where to write) and so stay out of the digest.
+    unhashed: ClassVar[frozenset[str]] = frozenset()
+    _members: ClassVar[dict[str, type[Config]]]
+    _family: ClassVar[type[Config] | None] = None
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise _config_error(type(self), error) from None
+
+    # Tells pydantic that this is no custom constructor: nested values then keep their place in the error's path.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, family: bool = False, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if family:
+            cls._family, cls._members = cls, {}
+        elif cls._family is not None and "kind" in cls.__annotations__:
+            kind = cls.model_fields["kind"].default
+            if kind in cls._members:
+                raise ConfigError(f"{cls._family.__name__}: the kind {kind!r} is already taken by {cls._members[kind].__name__}")
+            cls._members[kind] = cls
+
+    def __init_subclass__(cls, *, family: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def kinds(cls) -> dict[str, type[Self]]:
+        """The registered members of this family by kind."""
+        return dict(cls._members)  # type: ignore[arg-type]
+
+    @classmethod
+    def named(cls, name: str) -> Mapping[str, Any] | Self:
+        """What a bare name stands for where a member of this family is wanted; a family with a catalog overrides this."""
+        return {"kind": name}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _dispatch(cls, value: Any, handler: Any) -> Any:
+        family = cls._family
+        if isinstance(value, cls):
+            return value
+        if family is not None and isinstance(value, str):
+            value = family.named(value)
+            if isinstance(value, cls):
+                return value
+        if cls is family:
+            if not isinstance(value, Mapping):
+                raise ValueError(f"expected a {cls.__name__}: a mapping with 'kind' or a name, got {type(value).__name__}")
+            if "kind" not in value:
+                raise ValueError(f"'kind' is missing; one of {', '.join(sorted(cls._members))}")
+            member = cls._members.get(value["kind"])
+            if member is None:
+                raise ValueError(unknown(f"{cls.__name__} kind", str(value["kind"]), cls._members))
+            return member.model_validate(value)
+        if isinstance(value, Mapping):
+            for key in value:
+                if key not in cls.model_fields:
+                    raise ValueError(unknown("field", str(key), cls.model_fields))
+        return handler(value)
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Validate plain data (what YAML or JSON holds). Raises ConfigError with the dotted path of what is wrong."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise _config_error(cls, error) from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a YAML or JSON file. Raises ConfigError."""
+        path = Path(path)
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: not valid YAML or JSON: {' '.join(str(error).split())}") from None
+        try:
+            return cls.parse(data)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that ``parse`` turns back into an equal value."""
+        return self.model_dump(mode="json", serialize_as_any=True)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=120)
+
+    def hashed(self) -> Any:
+        """The plain data that identifies this value: everything but the ``unhashed`` fields, at every depth."""
+        return {name: _hashed(getattr(self, name)) for name in type(self).model_fields if name not in self.unhashed}
+
+    def digest(self) -> str:
+        """SHA-256 over the hashed fields, as 64 hexadecimal digits. Mapping order counts: it is channel order."""
+        return digest(self.hashed())
+
+
+C = TypeVar("C", bound=Config)
+
+
+def _hashed(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.hashed()
+    if isinstance(value, Mapping):
+        return [[str(k), _hashed(v)] for k, v in value.items()]
+    if isinstance(value, list | tuple):
+        return [_hashed(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def digest(data: Any) -> str:
+    """SHA-256 of plain data in one canonical JSON form."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def override(config: C, path: str, value: Any) -> C:
+    """A copy of ``config`` with the field at the dotted ``path`` replaced; list positions are numbers.
+
+    The command line's ``--set stages.1.steps=200`` and an axis of a search space are both this function.
+    Raises ConfigError when the path does not exist (with the nearest name) or the new value does not fit.
+    """
+    data = config.to_dict()
+    _assign(data, config, path.split("."), value, path)
+    return type(config).parse(data)
+
+
+def _assign(data: Any, typed: Any, steps: list[str], value: Any, path: str) -> None:
+    for depth, step in enumerate(steps):
+        last = depth == len(steps) - 1
+        if isinstance(data, list):
+            if not step.lstrip("-").isdigit() or not -len(data) <= int(step) < len(data):
+                raise ConfigError(f"{path}: {step!r} is no position in a list of {len(data)}")
+            key: Any = int(step)
+        elif isinstance(data, dict):
+            open_ended = isinstance(typed, Mapping)  # a mapping such as `encoders` takes new names; a Config does not
+            if step not in data and not (open_ended and last):
+                raise ConfigError(f"{path}: {unknown('field', step, data)}")
+            key = step
+        else:
+            raise ConfigError(f"{path}: {'.'.join(steps[:depth])} is a plain value and has no field {step!r}")
+        if last:
+            data[key] = value.to_dict() if isinstance(value, Config) else value
+            return
+        typed = typed[key] if isinstance(typed, Mapping | tuple | list) else getattr(typed, step, None)
+        data = data[key]
+
+
+def read_assignment(text: str) -> tuple[str, Any]:
+    """Split ``path=value`` and read the value as YAML, so that 3, 1e-3, true, [1, 2] and {a: b} mean themselves."""
+    path, equals, raw = text.partition("=")
+    if not equals or not path.strip():
+        raise ConfigError(f"{text!r}: expected PATH=VALUE, for example stages.1.steps=200")
+    try:
+        return path.strip(), yaml.safe_load(raw)
+    except yaml.YAMLError:
+        raise ConfigError(f"{text!r}: the value is not valid YAML") from None
+
+
+def _config_error(cls: type[Config], error: ValidationError) -> ConfigError:
+    lines = []
+    for item in error.errors(include_url=False):
+        path = ".".join(str(part) for part in item["loc"]) or cls.__name__
+        message = item["msg"].removeprefix("Value error, ")
+        given = item["input"]
+        if item["type"] not in ("value_error", "missing", "extra_forbidden") and not isinstance(given, dict | BaseModel):
+            message += f", got {given!r}"
+        lines.append(f"{path}: {message}")
+    return ConfigError("; ".join(lines))

@@ -1,0 +1,55 @@
+"""The four kinds of error, and the nearest valid name for a misspelt one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OmmatidiaError(Exception):
+    """Base of every error a user can cause. The command line prints its message as one line and exits non-zero."""
+
+
+class ConfigError(OmmatidiaError, ValueError):
+    """A value cannot be built: names the dotted path, what was given, what was wanted and the nearest valid name.
+
+    It is a ``ValueError`` so that pydantic, which runs our validators, collects it together with its path.
+    """
+
+
+class DataError(OmmatidiaError):
+    """A record cannot be used: names the source, the sample and the cause."""
+
+    def __init__(self, cause: str, *, source: str = "", sample: str = "") -> None:
+        self.cause, self.source, self.sample = cause, source, sample
+        place = ", ".join(p for p in (source, f"sample {sample!r}" if sample else "") if p)
+        super().__init__(f"{place}: {cause}" if place else cause)
+
+    def at(self, *, source: str = "", sample: str = "") -> DataError:
+        """The same error with the place filled in where it was still unknown."""
+        return DataError(self.cause, source=self.source or source, sample=self.sample or sample)
+
+
+class AlignmentError(OmmatidiaError):
+    """Image placeholders in the text and visual tokens from the encoders differ in number."""
+
+
+class RunError(OmmatidiaError):
+    """Something failed while running: a node, the store, a checkpoint, a non-finite loss."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name closest to ``name``, or None when nothing is close."""
+    matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def unknown(what: str, name: str, valid: Iterable[str]) -> str:
+    """One sentence for an unknown name: the nearest valid one if there is one, and all of them when they are few."""
+    names = sorted(valid)
+    text = f"unknown {what} {name!r}"
+    if (near := nearest(name, names)) is not None:
+        text += f"; did you mean {near!r}?"
+    if names and (near is None or len(names) <= 16):
+        text += f"{'' if near else '.'} Valid: {', '.join(names[:40])}{', ...' if len(names) > 40 else ''}"
+    return text
