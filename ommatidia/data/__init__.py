@@ -1,0 +1,27 @@
+"""Sources of samples, their mixture, and the loader. Importing this package registers every kind of source; none needs torch."""
+
+from ommatidia.data.easy_vqa import EasyVQA
+from ommatidia.data.hub import HFDataset
+from ommatidia.data.llava_json import LlavaJSON
+from ommatidia.data.synthetic import (
+    DescribedScenes,
+    DrawnAttributes,
+    DrawnCharts,
+    DrawnCounts,
+    DrawnNumbers,
+    DrawnRelations,
+    DrawnWords,
+)
+
+__all__ = [
+    "DescribedScenes",
+    "DrawnAttributes",
+    "DrawnCharts",
+    "DrawnCounts",
+    "DrawnNumbers",
+    "DrawnRelations",
+    "DrawnWords",
+    "EasyVQA",
+    "HFDataset",
+    "LlavaJSON",
+]

@@ -1,0 +1,127 @@
+"""easy-VQA: 5,000 small pictures of one coloured shape and 48,248 questions, from the PyPI package easy-vqa (MIT).
+
+13 answers, 107 distinct questions. Majority answer per question string, train applied to test: 67.0 %.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ommatidia.core.config import digest
+from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.source import SourceConfig
+from ommatidia.core.types import ImagePart, Message, Picture, Sample
+from ommatidia.data.picture import FilePicture, file_digest
+
+Entry = tuple[str, str, int]
+"""Question, answer, number of the picture."""
+
+_COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
+_SHAPES = ("circle", "rectangle", "triangle")
+
+
+class EasyVQA(SourceConfig):
+    """The split of the package, whole or its first pictures."""
+
+    kind: Literal["easy_vqa"] = "easy_vqa"
+    split: Literal["train", "test"] = "train"
+    pictures: Annotated[int, Field(ge=1)] | None = None
+    """Only so many pictures; None: all (4,000 in train, 1,000 in test)."""
+    per_picture: Annotated[int, Field(ge=1)] | None = None
+    """At most so many questions a picture, spread over its list; None: all, about ten."""
+
+    def open(self) -> EasyVQASource:
+        """Raises ConfigError when the package is not installed, DataError when its files are broken."""
+        return EasyVQASource(self, data_folder() / self.split)
+
+    def fingerprint(self) -> str:
+        folder = data_folder() / self.split
+        sizes = sorted((path.name, path.stat().st_size) for path in (folder / "images").glob("*.png"))
+        return digest([self.hashed(), file_digest(folder / "questions.json"), sizes])
+
+    def describe(self) -> str:
+        return f"easy-VQA ({self.split}, {self.pictures or 'all'} pictures)"
+
+
+def data_folder() -> Path:
+    """Where the package keeps its data. Raises ConfigError when it is not installed."""
+    spec = importlib.util.find_spec("easy_vqa")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("the source easy_vqa needs the package easy-vqa: pip install 'ommatidia[quickstart]'")
+    return Path(spec.submodule_search_locations[0]) / "data"
+
+
+class EasyVQASource:
+    """Questions grouped by picture."""
+
+    def __init__(self, config: EasyVQA, folder: Path) -> None:
+        self._split, self._folder = config.split, folder
+        self._entries = _chosen(_by_picture(folder / "questions.json"), config.pictures, config.per_picture)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        question, answer, number = self._entries[index]
+        picture = self._picture(number)
+        meta = {
+            "group": "general",
+            "task": "easy_vqa",
+            "variant": _variant(answer),
+            "cluster": picture.digest,
+            "options": list(_options(answer)),
+        }
+        return Sample(
+            id=f"easy_vqa-{self._split}-{number}-{index}",
+            messages=(Message("user", (ImagePart(0), question)), Message("assistant", (answer,))),
+            images=(picture,),
+            meta=meta,
+        )
+
+    def pictures(self) -> Iterator[Picture]:
+        """All pictures asked about, undecoded."""
+        for number in dict.fromkeys(number for _, _, number in self._entries):
+            yield self._picture(number)
+
+    def _picture(self, number: int) -> FilePicture:
+        return FilePicture(self._folder / "images" / f"{number}.png")
+
+
+def _options(answer: str) -> tuple[str, ...]:
+    return next(options for options in (_COLOURS, _SHAPES, ("yes", "no")) if answer in options)
+
+
+def _variant(answer: str) -> str:
+    return "colour" if answer in _COLOURS else "form" if answer in _SHAPES else "present"
+
+
+@lru_cache(maxsize=2)
+def _by_picture(path: Path) -> dict[int, tuple[Entry, ...]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        entries = [(str(question), str(answer), int(number)) for question, answer, number in rows]
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected the questions of the package easy-vqa") from None
+    except ValueError:
+        raise DataError(f"{path}: not a list of [question, answer, picture]; reinstall the package easy-vqa") from None
+    grouped: dict[int, list[Entry]] = {}
+    for entry in entries:
+        grouped.setdefault(entry[2], []).append(entry)
+    return {number: tuple(of_picture) for number, of_picture in grouped.items()}
+
+
+def _chosen(grouped: dict[int, tuple[Entry, ...]], pictures: int | None, per_picture: int | None) -> list[Entry]:
+    chosen: list[Entry] = []
+    for number in list(grouped)[:pictures]:
+        entries = grouped[number]
+        count = len(entries) if per_picture is None else min(per_picture, len(entries))
+        # Evenly spaced, and shifted from picture to picture: the package lists the kinds of question in a fixed order.
+        chosen += [entries[(number + k * len(entries) // count) % len(entries)] for k in range(count)]
+    return chosen

@@ -1,0 +1,239 @@
+"""Benchmark: questions, what an answerer may see of them, and how an answer scores. Knows no model."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, get_args, overload
+
+import numpy as np
+from pydantic import Field
+
+from ommatidia.core.config import Config, digest
+from ommatidia.core.errors import DataError, RunError
+from ommatidia.core.source import Source, SourceConfig
+from ommatidia.core.types import Picture, Sample
+from ommatidia.eval.prompts import Mode, exchange, prompt_digest, prompt_of
+from ommatidia.eval.scoring import ScorerConfig
+
+Group = Literal["general", "knowledge", "ocr_chart", "vision_centric"]
+"""The four groups of Cambrian-1, section 4."""
+
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+Status = Literal["parsed", "unparsed", "empty"]
+
+LIMIT_SEED = 0
+"""Of the permutation whose first ``limit`` records are asked: a smaller limit asks a subset of a larger one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What one answer is worth."""
+
+    id: str
+    value: float
+    """From 0 to 1."""
+    cluster: str
+    """Samples of one cluster share a picture; they are resampled together."""
+    status: Status = "parsed"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What ``summary`` breaks scores down by, such as the task."""
+
+
+class BenchmarkConfig(Config, family=True):
+    """Names a benchmark. A new kind is one class in one file; ``open`` may return ``Benchmark`` or a subclass of it."""
+
+    name: str = Field(min_length=1)
+    group: Group
+    max_new_tokens: int = Field(default=16, ge=1)
+    tolerance: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Fraction of samples that may be unreadable before evaluation stops. They are counted and listed, never scored."""
+
+    @abstractmethod
+    def open(self) -> Benchmark:
+        """Raises DataError when the data cannot be read or is empty."""
+
+    def questions_fingerprint(self) -> str:
+        """Digest of all that answers depend on; stored answers stay good while it does not change."""
+        return self.fingerprint()
+
+    def fingerprint(self) -> str:
+        """Digest of all that scores depend on, the content of the data and the version of the scorer included."""
+        return self.digest()
+
+    def describe(self) -> str:
+        """A few words for tables."""
+        return type(self).__name__
+
+
+class SourceBenchmark(BenchmarkConfig):
+    """A benchmark from any source whose samples close with the reference answer (or hold ``meta["references"]``).
+
+    ``limit`` asks the first ``limit`` records after a permutation seeded with LIMIT_SEED; None asks all in their order.
+    """
+
+    kind: Literal["source"] = "source"
+    source: SourceConfig
+    scorer: ScorerConfig
+    limit: int | None = Field(default=None, ge=1)
+    prompt_suffix: str = ""
+
+    def open(self) -> Benchmark:
+        source = self.source.open()
+        if len(source) == 0:
+            raise DataError("the source is empty", source=self.name)
+        samples = Chosen(source, choose(len(source), self.limit), name=self.name)
+        return Benchmark(self, samples, scorer=self.scorer, prompt_suffix=self.prompt_suffix)
+
+    def questions_fingerprint(self) -> str:
+        asked = [self.name, self.limit, LIMIT_SEED, self.prompt_suffix, self.max_new_tokens]
+        return digest([*asked, self.source.fingerprint()])
+
+    def fingerprint(self) -> str:
+        return digest([self.hashed(), self.source.fingerprint()])
+
+    def describe(self) -> str:
+        return f"{self.source.describe()}, scored by {getattr(self.scorer, 'kind', type(self.scorer).__name__)}"
+
+
+def choose(total: int, limit: int | None) -> list[int]:
+    """Positions to ask, of ``total`` records: all in order, or the first ``limit`` of one fixed permutation."""
+    if limit is None or limit >= total:
+        return list(range(total))
+    return [int(i) for i in np.random.default_rng(LIMIT_SEED).permutation(total)[:limit]]
+
+
+class Chosen(Sequence[Sample]):
+    """Some records of a source, read when asked for. ``[i]`` raises DataError for an unreadable record."""
+
+    def __init__(self, source: Source, positions: Sequence[int], *, name: str) -> None:
+        self._source, self._positions, self._name = source, positions, name
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Chosen: ...
+    def __getitem__(self, index: int | slice) -> Sample | Chosen:
+        if isinstance(index, slice):
+            return Chosen(self._source, self._positions[index], name=self._name)
+        position = self._positions[index]
+        try:
+            return self._source[position]
+        except DataError as error:
+            raise error.at(source=self._name, sample=f"#{position}") from None
+
+
+class Benchmark:
+    """An opened benchmark. Kinds whose metric is no plain mean of samples override ``units`` and ``summary``."""
+
+    def __init__(
+        self, config: BenchmarkConfig, samples: Sequence[Sample], *, scorer: ScorerConfig, prompt_suffix: str = ""
+    ) -> None:
+        self.config, self.scorer, self.prompt_suffix = config, scorer, prompt_suffix
+        self._samples = samples
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    def samples(self) -> Sequence[Sample]:
+        """All samples with their references, read one by one; an unreadable one raises DataError when it is indexed."""
+        return self._samples
+
+    def readable(self) -> Iterator[tuple[int, Sample | DataError]]:
+        """Every position with its sample, or with the error that reading it gave.
+
+        Raises DataError on a second sample of one id: answers are filed by id, so one of the two would be lost.
+        """
+        seen: dict[str, int] = {}
+        samples = self.samples()
+        for position in range(len(samples)):
+            try:
+                sample = samples[position]
+            except DataError as error:
+                yield position, error
+                continue
+            if sample.id in seen:
+                raise DataError(
+                    f"sample id used twice, at positions {seen[sample.id]} and {position}; ids must be unique",
+                    source=self.name,
+                    sample=sample.id,
+                )
+            seen[sample.id] = position
+            yield position, sample
+
+    def prompt(self, sample: Sample, *, mode: Mode = "full") -> Sample:
+        """What an answerer sees of ``sample``; see ``prompt_of``. Raises DataError when nothing is left to ask."""
+        try:
+            other = self._exchanged.get(sample.id, ()) if mode == "shuffled" else ()
+            return prompt_of(sample, mode=mode, suffix=self.prompt_suffix, other=other)
+        except DataError as error:
+            raise error.at(source=self.name, sample=sample.id) from None
+
+    def prompt_digest(self, sample: Sample, *, mode: Mode = "full") -> str:
+        """Identifies what ``prompt`` asks, without looking at any picture."""
+        words = prompt_of(sample, mode="blind" if mode == "blind" else "full", suffix=self.prompt_suffix)
+        return self.digest_of(words, mode=mode)
+
+    def digest_of(self, prompt: Sample, *, mode: Mode) -> str:
+        """``prompt_digest`` of a prompt already made."""
+        return prompt_digest(prompt, mode=mode, max_new_tokens=self.config.max_new_tokens)
+
+    @cached_property
+    def _exchanged(self) -> dict[str, tuple[Picture, ...]]:
+        return exchange({s.id: s.images for _, s in self.readable() if isinstance(s, Sample)})
+
+    def score(self, sample: Sample, answer: str) -> Score:
+        """The worth of ``answer``, stripped first as every reference implementation does.
+
+        Raises DataError when the sample cannot be scored, RunError when the scorer leaves the range 0 to 1.
+        """
+        answer = answer.strip()
+        try:
+            value = float(self.scorer.score(sample, answer))
+            parsed = self.scorer.parsed(sample, answer)
+        except DataError as error:
+            raise error.at(source=self.name, sample=sample.id) from None
+        if not (math.isfinite(value) and 0.0 <= value <= 1.0):
+            raise RunError(f"{self.name}: the scorer gave {value} to sample {sample.id!r}, expected 0 to 1")
+        status: Status = "empty" if not answer else "unparsed" if parsed is None else "parsed"
+        task = sample.meta.get("task")
+        return Score(sample.id, value, cluster_of(sample), status, {} if task is None else {"task": str(task)})
+
+    def units(self, scores: Sequence[Score]) -> Sequence[Score]:
+        """What the headline number is the mean of: here the samples; a pair metric returns one Score for each pair."""
+        return scores
+
+    def summary(self, scores: Sequence[Score]) -> dict[str, float]:
+        """The headline ``score``, the shares of empty and unparsed answers, and the score of each task.
+
+        Raises RunError when there is no score.
+        """
+        if not scores:
+            raise RunError(f"{self.name}: no score to summarise")
+        units = self.units(scores)
+        found = {
+            "score": float(np.mean([s.value for s in units])),
+            "empty": float(np.mean([s.status == "empty" for s in scores])),
+            "unparsed": float(np.mean([s.status == "unparsed" for s in scores])),
+        }
+        by_task: dict[str, list[float]] = {}
+        for unit in units:
+            if "task" in unit.tags:
+                by_task.setdefault(unit.tags["task"], []).append(unit.value)
+        return found | {f"task:{task}": float(np.mean(values)) for task, values in sorted(by_task.items())}
+
+
+def cluster_of(sample: Sample) -> str:
+    """What samples are resampled by: ``meta["cluster"]``, otherwise their pictures, otherwise the sample alone."""
+    given: Any = sample.meta.get("cluster")
+    if given is not None:
+        return str(given)
+    return "+".join(picture.digest for picture in sample.images) or sample.id

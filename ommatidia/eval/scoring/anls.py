@@ -1,0 +1,59 @@
+"""ANLS, the average normalised Levenshtein similarity of DocVQA and InfoVQA: here the value of one question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from ommatidia.core.errors import DataError
+from ommatidia.core.types import Sample
+from ommatidia.eval.scoring.scorer import ScorerConfig, references_of
+
+Variant = Literal["lmms_eval", "paper"]
+
+
+def anls(answer: str, references: Sequence[str], *, threshold: float = 0.5, variant: Variant = "lmms_eval") -> float:
+    """The best similarity 1 - distance / longer length over the references, 0 below ``threshold``.
+
+    Both sides are lower-cased with spaces collapsed; punctuation stays and costs. ``lmms_eval`` (and VLMEvalKit)
+    divides by the raw lengths and keeps a similarity of exactly ``threshold``; ``paper`` divides by the normalised
+    lengths and gives 0 there. Two empty strings are equal. Raises DataError when there is no reference.
+    """
+    if isinstance(references, str):
+        references = [references]
+    if not references:
+        raise DataError("ANLS needs a reference answer")
+    best = max(_similarity(answer, reference, raw=variant == "lmms_eval") for reference in references)
+    kept = best >= threshold if variant == "lmms_eval" else best > threshold or best == 1.0
+    return best if kept else 0.0
+
+
+def _similarity(answer: str, reference: str, *, raw: bool) -> float:
+    given, wanted = (" ".join(text.lower().split()) for text in (answer, reference))
+    longest = max(len(answer), len(reference)) if raw else max(len(given), len(wanted))
+    return 1.0 if longest == 0 else 1.0 - edit_distance(given, wanted) / longest
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Levenshtein distance: the fewest insertions, deletions and substitutions of characters."""
+    if len(a) < len(b):
+        a, b = b, a
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        diagonal, row[0] = row[0], i
+        for j, y in enumerate(b, start=1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
+    return row[-1]
+
+
+class AnlsScorer(ScorerConfig):
+    """ANLS of the answer against the best of the references."""
+
+    kind: Literal["anls"] = "anls"
+    threshold: float = Field(default=0.5, ge=0.0, le=1.0)
+    variant: Variant = "lmms_eval"
+
+    def score(self, sample: Sample, answer: str) -> float:
+        return anls(answer, references_of(sample), threshold=self.threshold, variant=self.variant)

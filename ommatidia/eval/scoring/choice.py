@@ -1,0 +1,96 @@
+"""The option that a multiple-choice answer picks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
+from typing import Literal
+
+from ommatidia.core.errors import DataError
+from ommatidia.core.types import Sample
+from ommatidia.eval.scoring.exact import normalize_short
+from ommatidia.eval.scoring.scorer import ScorerConfig, references_of
+
+_EDGES = " \t\n.,;:!?'\"*"
+# Capital letters that are also English words: alone inside a sentence they say nothing.
+_WORDS = frozenset("AI")
+
+
+def lettered(options: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Options by capital letter; a plain sequence is lettered from A on."""
+    if isinstance(options, Mapping):
+        return {letter.strip().upper(): text for letter, text in options.items()}
+    return dict(zip(ascii_uppercase, options, strict=False))
+
+
+def choice_letter(answer: str, options: Sequence[str] | Mapping[str, str]) -> str:
+    """The letter of the option that ``answer`` picks, or "" when that cannot be told: it never guesses.
+
+    The text after the last "answer is" or "answer:" is read first, then the whole. In either, the first rule that
+    gives one letter decides: a bare letter in any case and decoration; the whole text of one option; a letter at the
+    start followed by one of ``. ) :``; one letter in parentheses; one capital followed by ``. ) :``; one capital
+    standing free (A and I, being words, only at the end); the one option whose text occurs as whole words.
+    """
+    by_letter = lettered(options)
+    tail = re.split(r"answer\s+is\b:?|answer\s*:", answer, flags=re.IGNORECASE)[-1]
+    for text in (tail, answer) if tail != answer else (answer,):
+        if letter := _read(text.strip(), by_letter):
+            return letter
+    return ""
+
+
+def _read(text: str, options: Mapping[str, str]) -> str:
+    letters = re.escape("".join(options))
+    if not letters:
+        return ""
+    if bare := re.fullmatch(rf"\(?\s*([{letters}])\s*\)?", text.strip(_EDGES), re.IGNORECASE):
+        return bare[1].upper()
+    plain = normalize_short(text)
+    if same := [letter for letter, option in options.items() if plain and normalize_short(option) == plain]:
+        return same[0] if len(same) == 1 else ""
+    if start := re.match(rf"\(?([{letters}])[.):](?!\w)", text, re.IGNORECASE):
+        return start[1].upper()
+    for pattern in (rf"\(([{letters}])\)", rf"(?<!\w)([{letters}])[.):](?!\w)"):
+        if (found := set(re.findall(pattern, text))) and len(found) == 1:
+            return str(found.pop())
+    free = {letter for letter, end in _free(text, letters) if end or letter not in _WORDS}
+    if len(free) == 1:
+        return free.pop()
+    said = {letter for letter, option in options.items() if _says(plain, normalize_short(option))}
+    return said.pop() if len(said) == 1 and not free else ""
+
+
+def _free(text: str, letters: str) -> list[tuple[str, bool]]:
+    """Capitals standing alone, each with whether the text ends there."""
+    text = text.rstrip(_EDGES)
+    return [(m[1], m.end() == len(text)) for m in re.finditer(rf"(?<![\w'-])([{letters}])(?![\w'-])", text)]
+
+
+def _says(text: str, option: str) -> bool:
+    return bool(option) and re.search(rf"(?<!\w){re.escape(option)}(?!\w)", text) is not None
+
+
+class ChoiceScorer(ScorerConfig):
+    """1 when the answer picks the right option. ``meta["options"]`` lists them; the reference is a letter or a text."""
+
+    kind: Literal["choice"] = "choice"
+
+    def score(self, sample: Sample, answer: str) -> float:
+        options = _options(sample)
+        reference = references_of(sample)[0]
+        letter = reference.strip(_EDGES + "()").upper()
+        target = letter if letter in lettered(options) else choice_letter(reference, options)
+        if not target:
+            raise DataError(f"the reference {reference!r} is none of the options {list(options)}", sample=sample.id)
+        return float(choice_letter(answer, options) == target)
+
+    def parsed(self, sample: Sample, answer: str) -> str | None:
+        return choice_letter(answer, _options(sample)) or None
+
+
+def _options(sample: Sample) -> Sequence[str] | Mapping[str, str]:
+    options = sample.meta.get("options")
+    if not isinstance(options, Sequence | Mapping) or isinstance(options, str) or not 0 < len(options) <= 26:
+        raise DataError('meta["options"] must list one to 26 options', sample=sample.id)
+    return options

@@ -1,0 +1,234 @@
+"""What the commands do, from a value to files and a few lines: run a recipe, drive a search, evaluate a model, write a report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ommatidia.core.console import console
+from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.core.types import Sample
+from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.eval.evaluate import Scored, predict, score_file
+from ommatidia.lab.benchmarks import BENCHMARKS
+from ommatidia.lab.listing import Table
+from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
+from ommatidia.lab.recipe import Mode, Recipe
+from ommatidia.lab.report.collect import report_of
+from ommatidia.lab.report.write import write_report
+from ommatidia.lab.run import RunResult, execute
+from ommatidia.lab.search import Search, run_search
+from ommatidia.lab.search.search import best_design, recall, remember
+from ommatidia.lab.store import Store
+from ommatidia.lab.trial import Trial, collect
+from ommatidia.models.generate import Decoding, generate
+from ommatidia.models.pretrained import load
+from ommatidia.models.processor import Processor
+
+
+@dataclass
+class Driven:
+    """What a command has to say: tables, closing lines, and the same as data."""
+
+    tables: list[Table] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str) -> Driven:
+    """Train, evaluate and save one recipe. Raises RunError when it failed."""
+    plan = Plan.of([recipe])
+    trial_plan = plan.trials[0]
+    plan.jobs[trial_plan.checkpoint.key] = trial_plan.checkpoint
+    name = f"{recipe.name}-seed{recipe.seed}".replace(" ", "")
+    with store.writing():
+        result = execute(plan, store)
+        trial = collect(trial_plan, store)
+        definition = {"name": name, "recipe": recipe.to_dict()}
+        remember(store, name, definition, [trial], result, command)
+        if trial.error:
+            raise RunError(f"{recipe.name}: {trial.error}")
+        folder = _deliver(trial_plan, store, out or Path("runs") / name)
+    example = _example(trial_plan, store, folder.parent)
+    driven = Driven(tables=[_scores(trial)], data={"model": str(folder), "scores": _score_data(trial.scored)})
+    driven.lines = [_done(result), f"model:  {folder}", f"report: omma report {name} --store {store.root}"]
+    driven.lines += [_chat_line(folder, example)]
+    return driven
+
+
+def drive_search(search: Search, store: Store, *, out: Path | None, command: str) -> Driven:
+    """Run a search to its end, save the best model, write the report."""
+    folder = out or Path("runs") / search.name
+    with store.writing():
+        result = run_search(search, store, command=command)
+        best = best_design(result.trials)[0]
+        trial_plan = plan_trial(best.recipe)
+        last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)
+        if last.failed:
+            raise RunError(f"the best model could not be saved: {next(iter(last.failed.values()))}")
+        model = _deliver(trial_plan, store, folder)
+    page = report_search(store, search.name, out=folder)
+    example = _example(trial_plan, store, folder)
+    driven = Driven(tables=[_ranking(result.trials)])
+    driven.lines = [
+        _done(result.run),
+        f"best design: {best.recipe.label()}",
+        f"model:  {model}",
+        f"report: {page}",
+        _chat_line(model, example),
+    ]
+    driven.data = {
+        "best": best.recipe.label(),
+        "model": str(model),
+        "report": str(page),
+        "executed": len(result.run.executed),
+        "reused": len(result.run.reused),
+        "failed": result.run.failed,
+        "flops": result.run.flops,
+        "trials": [
+            {"design": t.recipe.label(), "seed": t.recipe.seed, "average": t.average if not t.error else None, "error": t.error}
+            for t in result.trials
+        ],
+    }
+    return driven
+
+
+def report_search(store: Store, name: str | None, *, out: Path | None) -> Path:
+    """Write the report of a search or run from the store alone. Raises ConfigError for an unknown name."""
+    known = store.searches()
+    if not known:
+        raise ConfigError(f"{store.root}: no search or run has been made in this store")
+    if name is not None and name not in known:
+        raise ConfigError(unknown("search", name, known))
+    chosen = name or known[-1]
+    record, trials = recall(store, chosen)
+    return write_report(report_of(record, trials, store), out or Path("runs") / chosen)
+
+
+def evaluate_checkpoint(
+    checkpoint: Path, benchmarks: str, *, out: Path, limit: int | None, blind: bool, batch: int, device: str
+) -> Driven:
+    """Answers of a saved model as JSONL under ``out``, resumable; scores with intervals."""
+    chosen = read_benchmarks(benchmarks, limit)
+    model, processor = load(checkpoint, device=device)
+    modes: tuple[Mode, ...] = ("full", "blind") if blind and processor.config.encoders else ("full",)
+    scored: dict[tuple[str, Mode], Scored] = {}
+    for config in chosen:
+        benchmark = config.open()
+        decoding = Decoding(max_new_tokens=config.max_new_tokens)
+
+        def answer(samples: Sequence[Sample], decoding: Decoding = decoding) -> list[str]:
+            return generate(model, processor, samples, decoding, batch=batch)
+
+        for mode in modes:
+            path = out / f"{config.name}.{mode}.jsonl"
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunError(f"{out}: {error.strerror}") from None
+            predict(benchmark, answer, path, mode=mode, batch=4 * batch)
+            scored[config.name, mode] = score_file(benchmark, path)
+    return Driven(tables=[_score_table(scored)], data={"model": str(checkpoint), "scores": _score_data(scored)})
+
+
+def read_benchmarks(names: str, limit: int | None) -> list[BenchmarkConfig]:
+    """Benchmarks by name, comma-separated, or from a YAML file with a list of them. Raises ConfigError."""
+    if Path(names).suffix in (".yaml", ".yml", ".json"):
+        path = Path(names)
+        if not path.is_file():
+            raise ConfigError(f"--benchmarks: no file {names}")
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = data if isinstance(data, list) else [data]
+    else:
+        entries = []
+        for name in names.split(","):
+            if name.strip() not in BENCHMARKS:
+                raise ConfigError(f"--benchmarks: {unknown('benchmark', name.strip(), BENCHMARKS)}")
+            entries.append({**BENCHMARKS[name.strip()], "name": name.strip()})
+    if limit is not None:
+        entries = [{**entry, "limit": limit} for entry in entries]
+    return [BenchmarkConfig.parse(entry) for entry in entries]
+
+
+def _deliver(trial: TrialPlan, store: Store, folder: Path) -> Path:
+    """Put the finished checkpoint where people look for it."""
+    target = folder / "model"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / ".model.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(trial.checkpoint.folder(store) / "model", draft)
+        shutil.rmtree(target, ignore_errors=True)
+        draft.rename(target)
+    except OSError as error:
+        raise RunError(f"{target}: cannot write the model: {error.strerror or error}") from None
+    return target
+
+
+def _example(trial: TrialPlan, store: Store, folder: Path) -> tuple[Path, str] | None:
+    """A picture the model has not been trained on and its question, copied beside the model."""
+    for gallery in trial.galleries:
+        cards = json.loads((gallery.folder(store) / "cards.json").read_text())
+        if cards:
+            path = folder / "example.png"
+            shutil.copyfile(gallery.folder(store) / cards[0]["image"], path)
+            return path, cards[0]["question"].strip()
+    return None
+
+
+def _chat_line(model: Path, example: tuple[Path, str] | None) -> str:
+    if example is None:
+        return f'try:    omma chat {model} "Hello"'
+    return f'try:    omma chat {model} --image {example[0]} "{example[1]}"'
+
+
+def _done(result: RunResult) -> str:
+    failed = f", {len(result.failed)} failed" if result.failed else ""
+    return f"{len(result.executed)} nodes done in {result.seconds:.0f} s, {len(result.reused)} reused{failed}"
+
+
+def _ranking(trials: Sequence[Trial]) -> Table:
+    rows = []
+    for trial in sorted((t for t in trials if not t.error), key=lambda t: -t.average):
+        interval = trial.interval()
+        rows.append(
+            [
+                trial.recipe.label(),
+                trial.recipe.seed,
+                f"{100 * trial.average:.1f}",
+                f"{100 * interval.low:.1f} to {100 * interval.high:.1f}",
+                trial.recipe.model.tokens_per_view,
+                f"{trial.price.flops / 1e9:,.0f}",
+            ]
+        )
+    rows += [[t.recipe.label(), t.recipe.seed, "failed", t.error, "", ""] for t in trials if t.error]
+    return "designs", ("design", "seed", "average %", "95 % interval", "visual tokens", "training GFLOP"), rows
+
+
+def _scores(trial: Trial) -> Table:
+    return _score_table(trial.scored)
+
+
+def _score_table(scored: dict[tuple[str, Mode], Scored]) -> Table:
+    rows = []
+    for name in dict.fromkeys(name for name, _ in scored):
+        full, without = scored[name, "full"], scored.get((name, "blind"))
+        interval = f"{100 * full.interval.low:.1f} to {100 * full.interval.high:.1f}"
+        rows.append([name, f"{100 * full.mean:.1f}", interval, full.n, f"{100 * without.mean:.1f}" if without else "-"])
+    if rows:
+        values = [scored[name, "full"].mean for name in dict.fromkeys(n for n, _ in scored)]
+        rows.append(["average", f"{100 * sum(values) / len(values):.1f}", "", "", ""])
+    return "scores", ("benchmark", "score %", "95 % interval", "n", "without pictures %"), rows
+
+
+def _score_data(scored: dict[tuple[str, Mode], Scored]) -> dict[str, Any]:
+    return {
+        f"{name}/{mode}": {"score": s.mean, "low": s.interval.low, "high": s.interval.high, "n": s.n}
+        for (name, mode), s in scored.items()
+    }

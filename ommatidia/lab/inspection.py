@@ -1,0 +1,186 @@
+"""One sample as the model sees it: each encoder's view, the token row, the label mask; as a picture and as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ommatidia.core.config import Config
+from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Example, ImagePart, Message, Part, Sample
+from ommatidia.data.picture import FilePicture
+from ommatidia.lab.listing import Table
+from ommatidia.lab.plan import alone
+from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.search import Search
+from ommatidia.models.pretrained import read_config
+from ommatidia.models.processor import Processor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TEXT, _ANSWER, _VISUAL = "#e8e8e8", "#b7dfb9", "#c9d8f0"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring tokens of one nature: ``text``, ``answer`` (supervised) or ``visual``."""
+
+    nature: str
+    pieces: tuple[str, ...]
+    start: int
+
+    @property
+    def words(self) -> str:
+        return f"{len(self.pieces)} visual tokens" if self.nature == "visual" else "".join(self.pieces)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Where the picture was written, and the same facts as tables and data."""
+
+    path: Path
+    tables: list[Table]
+    data: dict[str, Any]
+
+
+def inspect_recipe(value: Config, stage: str | None, index: int, out: Path) -> Inspection:
+    """The sample at a position of a stage's stream. Raises ConfigError for an unknown stage."""
+    if isinstance(value, Search):
+        first = value.strategy.first()
+        value = max(first, key=lambda recipe: len(recipe.model.encoders))
+    if not isinstance(value, Recipe):
+        raise ConfigError(f"a {type(value).__name__} cannot be inspected; expected a Recipe, a Search or a model folder")
+    stages = {s.name: s for s in value.stages}
+    if stage is not None and stage not in stages:
+        raise ConfigError(f"--stage: {unknown('stage', stage, stages)}")
+    chosen = stages[stage] if stage else value.stages[-1]
+    model = value.model
+    if chosen.scope == "expert" and len(model.encoders) > 1:
+        model = alone(model, next(iter(model.encoders)))
+    if chosen.scope == "language":
+        model = model.model_copy(update={"encoders": {}})
+    seed = value.seed if chosen.seed is None else chosen.seed
+    sample = chosen.data.open().draw(index, seed=seed)
+    return _inspect(Processor(model), sample, out, answer=True)
+
+
+def inspect_model(folder: Path, image: Path | None, question: str, out: Path) -> Inspection:
+    """A picture and a question as a saved model would receive them."""
+    if image is None:
+        raise ConfigError("--image: name a picture to look at with this model")
+    parts: tuple[Part, ...] = (ImagePart(0), "\n", question)
+    sample = Sample(image.name, (Message("user", parts),), (FilePicture(image),))
+    return _inspect(Processor(read_config(folder)), sample, out, answer=False)
+
+
+def _inspect(processor: Processor, sample: Sample, out: Path, *, answer: bool) -> Inspection:
+    example = processor(sample, answer=answer)
+    runs = token_runs(processor, example)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _draw(processor, sample, example, runs).savefig(out, dpi=110)
+    except OSError as error:
+        raise RunError(f"{out}: cannot write the picture: {error.strerror or error}") from None
+    rows = [[run.start, len(run.pieces), run.nature, run.words] for run in runs]
+    views = [
+        [name, "x".join(map(str, p.size)), str(processor.config.encoders[name].grid()), p.fit]
+        for name, p in processor.preprocess.items()
+    ]
+    tables: list[Table] = [
+        ("views", ("encoder", "pixels", "grid", "fit"), views),
+        ("tokens", ("at", "count", "nature", "text"), rows),
+    ]
+    data = {
+        "id": sample.id,
+        "tokens": len(example.ids),
+        "visual_tokens": int((example.ids == IMAGE_TOKEN_ID).sum()),
+        "supervised": example.supervised,
+        "runs": [{"start": r.start, "count": len(r.pieces), "nature": r.nature, "text": r.words} for r in runs],
+    }
+    return Inspection(out, tables, data)
+
+
+def token_runs(processor: Processor, example: Example) -> list[Run]:
+    """The token row in runs of one nature."""
+    runs: list[Run] = []
+    for at, (token, label) in enumerate(zip(example.ids.tolist(), example.labels.tolist(), strict=True)):
+        visual = token == IMAGE_TOKEN_ID
+        nature = "visual" if visual else "text" if label == IGNORE_LABEL else "answer"
+        piece = "" if visual else processor.tokenizer.piece(token)
+        if runs and runs[-1].nature == nature:
+            runs[-1] = Run(nature, (*runs[-1].pieces, piece), runs[-1].start)
+        else:
+            runs.append(Run(nature, (piece,), at))
+    return runs
+
+
+def _draw(processor: Processor, sample: Sample, example: Example, runs: Sequence[Run]) -> Figure:
+    from matplotlib.figure import Figure
+
+    views = [(f"{name}\n{p.size[0]}x{p.size[1]} px", name) for name, p in processor.preprocess.items() if sample.images]
+    columns = max(1, len(views) + (1 if sample.images else 0))
+    pieces = [(run.nature, piece) for run in runs for piece in ([run.words] if run.nature == "visual" else run.pieces)]
+    lines = _wrap(pieces, width=100)
+    height = (3.2 if sample.images else 0.4) + 0.34 * len(lines) + 0.8
+    figure = Figure(figsize=(max(8.0, 2.6 * columns), height), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[3.2 if sample.images else 0.4, 0.34 * len(lines) + 0.8])
+    figure.suptitle(f"{sample.id}: {len(example.ids)} tokens, {example.supervised} supervised", fontsize=11)
+    if sample.images:
+        axes = top.subplots(1, columns, squeeze=False)[0]
+        _show(axes[0], sample.images[0].open(), "picture")
+        for axis, (title, name) in zip(axes[1:], views, strict=True):
+            grid = processor.config.encoders[name].grid()
+            _show(axis, _seen(processor, example, name), f"{title}, grid {grid.height}x{grid.width}")
+    _write_tokens(bottom.subplots(), lines)
+    return figure
+
+
+def _seen(processor: Processor, example: Example, name: str) -> Any:
+    """The first view's pixels with the encoder's normalisation undone, H_W_C in [0, 1]."""
+    import torch
+
+    prepare, pixels_CHW = processor.preprocess[name], example.pixels[name][0]
+    mean, std = torch.tensor(prepare.mean)[:, None, None], torch.tensor(prepare.std)[:, None, None]
+    return (pixels_CHW * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()
+
+
+def _show(axis: Any, image: Any, title: str) -> None:
+    axis.imshow(image)
+    axis.set_title(title, fontsize=8)
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _wrap(pieces: Sequence[tuple[str, str]], *, width: int) -> list[list[tuple[str, str]]]:
+    """Break the token row into lines of about ``width`` characters."""
+    lines: list[list[tuple[str, str]]] = [[]]
+    used = 0
+    for nature, piece in pieces:
+        text = piece.replace("\n", "\\n") or " "
+        if used + len(text) + 1 > width and lines[-1]:
+            lines.append([])
+            used = 0
+        lines[-1].append((nature, text))
+        used += len(text) + 1
+    return lines
+
+
+def _write_tokens(axis: Any, lines: Sequence[Sequence[tuple[str, str]]]) -> None:
+    """Boxes of one token each, coloured by nature, in a fixed-width font."""
+    colours = {"text": _TEXT, "answer": _ANSWER, "visual": _VISUAL}
+    axis.set_xlim(0, 106)
+    axis.set_ylim(len(lines) + 1.2, -0.2)
+    axis.axis("off")
+    for row, line in enumerate(lines):
+        x = 0.0
+        for nature, text in line:
+            box = {"boxstyle": "round,pad=0.15", "facecolor": colours[nature], "edgecolor": "none"}
+            axis.text(x + 0.3, row + 0.5, text, family="monospace", fontsize=7.5, va="center", bbox=box)
+            x += len(text) + 1.2
+    legend = (("text", "no loss"), ("answer", "supervised"), ("visual", "from the encoders"))
+    for place, (nature, words) in enumerate(legend):
+        box = {"boxstyle": "round,pad=0.2", "facecolor": colours[nature], "edgecolor": "none"}
+        axis.text(place * 22 + 0.3, len(lines) + 0.7, words, fontsize=8, va="center", bbox=box)

@@ -1,0 +1,43 @@
+"""Checkpoint: a trained design as one self-describing folder that loads anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ommatidia.lab.jobs.job import Job, Price
+from ommatidia.lab.jobs.training import Weights
+from ommatidia.lab.store import Store
+from ommatidia.models.pretrained import save
+
+
+@dataclass(frozen=True)
+class CheckpointJob(Job):
+    """The whole model, trunks included."""
+
+    kind: ClassVar[str] = "checkpoint"
+    version: ClassVar[int] = 1
+
+    weights: Weights
+    name: str
+
+    @property
+    def label(self) -> str:
+        return f"checkpoint of {self.name}"
+
+    def identity(self) -> Any:
+        return self.weights.identity()
+
+    def needs(self) -> tuple[Job, ...]:
+        return self.weights.needs()
+
+    def price(self) -> Price:
+        costs = self.weights.model.cost(text_tokens=0, views=1, head_tokens=0)
+        parameters = sum(cost.parameters for cost in costs.values())
+        return Price(0.0, 4 * parameters, 0, parameters, 0)
+
+    def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
+        whole = Weights(self.weights.model, self.weights.seed, self.weights.overlays)
+        save(whole.build(store), whole.model, out / "model", notes={"design": self.name, "seed": whole.seed})
+        return {}

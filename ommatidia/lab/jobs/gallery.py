@@ -1,0 +1,54 @@
+"""Gallery: a few samples of a benchmark as pictures and words, so that a report can show them from the store alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ommatidia.core.errors import DataError
+from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.lab.jobs.job import Job, Price
+from ommatidia.lab.store import Store
+
+
+@dataclass(frozen=True)
+class GalleryJob(Job):
+    """Evenly spaced samples of one benchmark."""
+
+    kind: ClassVar[str] = "gallery"
+    version: ClassVar[int] = 1
+
+    benchmark: BenchmarkConfig
+    count: int = 24
+
+    @property
+    def label(self) -> str:
+        return f"gallery of {self.benchmark.name}"
+
+    def identity(self) -> Any:
+        return [self.benchmark.fingerprint(), self.count]
+
+    def needs(self) -> tuple[Job, ...]:
+        return ()
+
+    def price(self) -> Price:
+        return Price(samples=self.count)
+
+    def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
+        samples = self.benchmark.open().samples()
+        cards = []
+        for number, index in enumerate(range(0, len(samples), max(1, len(samples) // self.count))):
+            sample = samples[index]
+            if not sample.images or number >= self.count:
+                continue
+            try:
+                image = sample.images[0].open()
+            except DataError:  # evaluation counts it; a report can do without
+                continue
+            image.thumbnail((256, 256))
+            image.save(out / f"{number}.png")
+            cards.append({"id": sample.id, "image": f"{number}.png", "question": sample.question, "answer": sample.answer})
+        (out / "cards.json").write_text(json.dumps(cards, ensure_ascii=False))
+        return {"cards": len(cards)}

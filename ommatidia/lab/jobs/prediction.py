@@ -1,0 +1,69 @@
+"""Prediction: a trained model's answers to one benchmark. Scoring reads them later and needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ommatidia.core.types import Sample
+from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.eval.evaluate import Scored, predict, score_file
+from ommatidia.lab.cost import benchmark_tokens, prediction_price
+from ommatidia.lab.jobs.job import Job, Price
+from ommatidia.lab.jobs.training import Weights
+from ommatidia.lab.recipe import Mode
+from ommatidia.lab.store import Store
+from ommatidia.models.generate import Decoding, generate
+from ommatidia.models.processor import Processor
+
+_ANSWERS = "answers.jsonl"
+
+
+@dataclass(frozen=True)
+class PredictionJob(Job):
+    """One model, one benchmark, one mode."""
+
+    kind: ClassVar[str] = "prediction"
+    version: ClassVar[int] = 1
+
+    weights: Weights
+    benchmark: BenchmarkConfig
+    mode: Mode
+    batch: int
+    device: str = "cpu"
+
+    @property
+    def label(self) -> str:
+        seen = " + ".join(self.weights.model.encoders) or "language model"
+        return f"answers of {seen} to {self.benchmark.name}{' without pictures' if self.mode == 'blind' else ''}"
+
+    def identity(self) -> Any:
+        return [self.weights.identity(), self.benchmark.fingerprint(), self.mode]
+
+    def needs(self) -> tuple[Job, ...]:
+        return self.weights.needs()
+
+    def price(self) -> Price:
+        views = self.mode == "full"
+        tokens = benchmark_tokens(self.benchmark, self.weights.model, views=views)
+        stored = frozenset(job.name for job in self.weights.features)
+        return prediction_price(self.weights.model, stored, tokens, self.benchmark.max_new_tokens)
+
+    def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
+        model = self.weights.build(store).to(self.device).eval()
+        processor = Processor(self.weights.model, features=self.weights.lookups(store))
+        decoding = Decoding(max_new_tokens=self.benchmark.max_new_tokens)
+
+        def answer(samples: Sequence[Sample]) -> list[str]:
+            return generate(model, processor, samples, decoding, batch=self.batch)
+
+        path = scratch / _ANSWERS
+        predict(self.benchmark.open(), answer, path, mode=self.mode, batch=4 * self.batch)
+        path.rename(out / _ANSWERS)
+        return {}
+
+    def scored(self, store: Store) -> Scored:
+        """The finished answers, scored now."""
+        return score_file(self.benchmark.open(), self.folder(store) / _ANSWERS)

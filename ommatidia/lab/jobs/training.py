@@ -1,0 +1,135 @@
+"""Training: one stage of one model. Its result is what it changed, so that designs sharing a stage share its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ommatidia.core.types import Example, Sample
+from ommatidia.data.loader import Loader
+from ommatidia.lab.cost import sample_tokens, training_price
+from ommatidia.lab.jobs.features import FeatureJob, joined
+from ommatidia.lab.jobs.job import Job, Price
+from ommatidia.lab.store import Store
+from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.processor import Processor
+from ommatidia.train.stage import Stage
+from ommatidia.train.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Weights an earlier training changed, limited to some parts of it."""
+
+    job: TrainingJob
+    parts: tuple[str, ...]
+
+    def state(self, store: Store) -> dict[str, torch.Tensor]:
+        """Tensors by ``part:parameter``, of the chosen parts."""
+        state = load_file(self.job.folder(store) / "trained.safetensors")
+        return {name: tensor for name, tensor in state.items() if name.partition(":")[0] in self.parts}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model and where its weights come from: its own start (from ``seed``), then each overlay in order."""
+
+    model: MLLMConfig
+    seed: int
+    overlays: tuple[Overlay, ...]
+    features: tuple[FeatureJob, ...] = ()
+    """Stored features that stand in for trunks."""
+
+    def needs(self) -> tuple[Job, ...]:
+        return (*(overlay.job for overlay in self.overlays), *self.features)
+
+    def identity(self) -> Any:
+        data = self.model.hashed()
+        parts = [[overlay.job.key, list(overlay.parts)] for overlay in self.overlays]
+        stored = sorted({job.name for job in self.features})
+        return [data, self.model.language.weights_digest(), self.seed, parts, stored]
+
+    def lookups(self, store: Store) -> dict[str, Any]:
+        """By encoder: stored features over all sources."""
+        names = dict.fromkeys(job.name for job in self.features)
+        return {n: joined([job.lookup(store) for job in self.features if job.name == n]) for n in names}
+
+    def build(self, store: Store) -> MLLM:
+        """The model with its weights. Trunks with stored features are not built."""
+        stored = frozenset(job.name for job in self.features)
+        model = self.model.build(seed=self.seed, without_trunks=stored)
+        for overlay in self.overlays:
+            _apply(model, overlay.state(store))
+        return model
+
+
+@torch.no_grad()
+def _apply(model: MLLM, state: Mapping[str, torch.Tensor]) -> None:
+    """Overwrite the named tensors; the names were checked when they were saved, and a stranger raises KeyError here."""
+    tensors = {
+        f"{part}:{name}": tensor for part, module in model.parts().items() for name, tensor in module.state_dict().items()
+    }
+    for name, tensor in state.items():
+        tensors[name].copy_(tensor)
+
+
+@dataclass(frozen=True)
+class TrainingJob(Job):
+    """One stage on one model."""
+
+    kind: ClassVar[str] = "training"
+    version: ClassVar[int] = 1
+
+    weights: Weights
+    stage: Stage
+    seed: int
+    device: str = "cpu"
+
+    @property
+    def label(self) -> str:
+        return f"{self.stage.name}: {' + '.join(self.weights.model.encoders) or 'language model'} (seed {self.seed})"
+
+    def identity(self) -> Any:
+        return [self.weights.identity(), self.stage.hashed(), self.stage.data.fingerprint(), self.seed]
+
+    def needs(self) -> tuple[Job, ...]:
+        return self.weights.needs()
+
+    @cached_property
+    def steps(self) -> int:
+        return self.stage.total_steps(self.stage.data.open().size)
+
+    def price(self) -> Price:
+        stored = frozenset(job.name for job in self.weights.features)
+        tokens = sample_tokens(self.stage.data, self.weights.model)
+        return training_price(self.weights.model, self.stage, stored, tokens, self.steps * self.stage.batch)
+
+    def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
+        model = self.weights.build(store).to(self.device)
+        processor = Processor(self.weights.model, features=self.weights.lookups(store))
+        mixture = self.stage.data.open()
+
+        def process(sample: Sample) -> Example:
+            return processor(sample)
+
+        loaders: list[Loader] = []
+
+        def batches(start: int) -> Iterator[list[Example]]:
+            loader = Loader(mixture, process, batch=self.stage.batch, seed=self.seed, start=start)
+            loaders.append(loader)
+            return iter(loader)
+
+        trainer = Trainer(
+            model, self.stage, batches, processor.collate, steps=self.steps, folder=scratch, device=self.device, seed=self.seed
+        )
+        report = trainer.fit()
+        save_file(trainer.result(), out / "trained.safetensors")
+        (scratch / "metrics.jsonl").rename(out / "metrics.jsonl")
+        refused = [line for loader in loaders for line in loader.refused]
+        return {"steps": self.steps, "final_loss": report.loss, "tokens": report.tokens, "refused": refused}

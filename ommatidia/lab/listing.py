@@ -1,0 +1,117 @@
+"""What there is, read off the registries: the tables behind ``omma ls`` and the generated page docs/design-space.md."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ommatidia.core.config import Config
+from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.core.source import SourceConfig
+from ommatidia.data import mixture as _mixture  # noqa: F401 - registers the sources
+from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.eval.scoring.scorer import ScorerConfig
+from ommatidia.lab.benchmarks import BENCHMARKS
+from ommatidia.lab.recipe import recipe_modules
+from ommatidia.lab.search.strategy import Strategy
+from ommatidia.models.fusion.fusion import FusionConfig
+from ommatidia.models.fusion.resample import ResampleConfig
+from ommatidia.models.injection import InjectionConfig
+from ommatidia.models.language import CHAT_FORMATS, LanguageConfig
+from ommatidia.models.projector import ProjectorConfig
+from ommatidia.models.vision.catalog import CATALOG
+from ommatidia.models.vision.encoder import EncoderConfig
+from ommatidia.models.vision.neck import NeckConfig
+
+Table = tuple[str, Sequence[str], list[list[Any]]]
+
+FAMILIES: dict[str, type[Config]] = {
+    "encoder-kinds": EncoderConfig,
+    "necks": NeckConfig,
+    "resamples": ResampleConfig,
+    "fusions": FusionConfig,
+    "projectors": ProjectorConfig,
+    "injections": InjectionConfig,
+    "languages": LanguageConfig,
+    "sources": SourceConfig,
+    "benchmark-kinds": BenchmarkConfig,
+    "scorers": ScorerConfig,
+    "strategies": Strategy,
+}
+
+
+def _family(name: str) -> Table:
+    rows = []
+    for kind, member in FAMILIES[name].kinds().items():
+        fields = [field for field in member.model_fields if field not in ("kind", *FAMILIES[name].model_fields)]
+        rows.append([kind, _first_line(member), ", ".join(fields)])
+    return name, ("kind", "what", "fields"), sorted(rows)
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _encoders() -> Table:
+    rows = []
+    for name, entry in sorted(CATALOG.items()):
+        config = entry.config
+        grid, cost = config.trunk_grid(), config.cost()
+        size = "x".join(map(str, config.preprocess().size))
+        rows.append(
+            [name, config.kind, size, str(grid), f"{cost.parameters / 1e6:.1f}", f"{cost.flops / 1e9:.2f}", entry.card.licence]
+        )
+    return "encoders", ("name", "kind", "pixels", "grid", "M parameters", "GFLOP", "licence"), rows
+
+
+def _chats() -> Table:
+    return "chats", ("name", "end of turn"), [[name, repr(fields["end"])] for name, fields in CHAT_FORMATS.items()]
+
+
+def _recipes() -> Table:
+    rows = []
+    for name in recipe_modules():
+        for function, value in vars(importlib.import_module(name)).items():
+            if inspect.isfunction(value) and value.__module__ == name and not function.startswith("_"):
+                annotation = inspect.signature(value).return_annotation
+                if annotation in ("Recipe", "Search"):
+                    rows.append([f"{name}:{function}", annotation, _first_line(value)])
+    return "recipes", ("reference", "gives", "what"), rows
+
+
+def _benchmarks() -> Table:
+    return "benchmarks", ("name", "group"), [[name, data["group"]] for name, data in BENCHMARKS.items()]
+
+
+_TABLES: dict[str, Callable[[], Table]] = {
+    "encoders": _encoders,
+    **{name: (lambda name=name: _family(name)) for name in FAMILIES},  # type: ignore[misc]
+    "chats": _chats,
+    "recipes": _recipes,
+    "benchmarks": _benchmarks,
+}
+
+
+def listing(what: str | None) -> list[Table]:
+    """One family's table, or all of them. Raises ConfigError for an unknown family."""
+    if what is not None and what not in _TABLES:
+        raise ConfigError(unknown("family", what, _TABLES))
+    return [_TABLES[name]() for name in ([what] if what else _TABLES)]
+
+
+def markdown() -> str:
+    """All tables as one Markdown page."""
+    lines = ["# The design space", "", "Generated from the registries: `python -m ommatidia.lab.listing > docs/design-space.md`.", ""]
+    for title, columns, rows in listing(None):
+        lines += [f"## {title}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+        lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(markdown())

@@ -1,0 +1,188 @@
+"""Plan: what must be done for some recipes, merged by key, in an order in which needs come first, priced before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import median
+
+from ommatidia.core.source import SourceConfig
+from ommatidia.lab.cost import sample_tokens, trains
+from ommatidia.lab.jobs.checkpoint import CheckpointJob
+from ommatidia.lab.jobs.features import FeatureJob, picture_count
+from ommatidia.lab.jobs.gallery import GalleryJob
+from ommatidia.lab.jobs.job import Job, Price
+from ommatidia.lab.jobs.prediction import PredictionJob
+from ommatidia.lab.jobs.training import Overlay, TrainingJob, Weights
+from ommatidia.lab.recipe import Mode, Recipe
+from ommatidia.lab.store import Store
+from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.vision.encoder import EncoderConfig
+from ommatidia.train.stage import Stage
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """The jobs of one recipe."""
+
+    recipe: Recipe
+    training: tuple[TrainingJob, ...]
+    """In order of their stages; an expert stage has one job an encoder."""
+    predictions: dict[tuple[str, Mode], PredictionJob]
+    galleries: tuple[GalleryJob, ...]
+    checkpoint: CheckpointJob
+
+    def jobs(self) -> list[Job]:
+        """Everything this recipe needs, needs first, the checkpoint left out."""
+        ordered: dict[str, Job] = {}
+        for job in (*self.training, *self.predictions.values(), *self.galleries):
+            _collect(job, ordered)
+        return list(ordered.values())
+
+
+def _collect(job: Job, into: dict[str, Job]) -> None:
+    if job.key in into:
+        return
+    for need in job.needs():
+        _collect(need, into)
+    into[job.key] = job
+
+
+@dataclass
+class Plan:
+    """Jobs by key, needs first, and the trials that asked for them."""
+
+    trials: list[TrialPlan] = field(default_factory=list)
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipes: Iterable[Recipe]) -> Plan:
+        """Raises ConfigError when a recipe's parts do not fit."""
+        plan = cls()
+        for recipe in recipes:
+            trial = plan_trial(recipe)
+            plan.trials.append(trial)
+            for job in trial.jobs():
+                plan.jobs.setdefault(job.key, job)
+        return plan
+
+    def price(self) -> Price:
+        """Of doing every job once."""
+        return sum((job.price() for job in self.jobs.values()), Price())
+
+    def unshared_price(self) -> Price:
+        """Of every trial working alone, with nothing stored: each stage again, each picture encoded each time it is read."""
+        alone = [plan_trial(trial.recipe.model_copy(update={"features": "never"})) for trial in self.trials]
+        return sum((job.price() for trial in alone for job in trial.jobs()), Price())
+
+
+def plan_trial(recipe: Recipe) -> TrialPlan:
+    """The jobs of one recipe, stage after stage, each building on what earlier ones changed."""
+    model, language = recipe.model, recipe.model.model_copy(update={"encoders": {}})
+    jobs: list[TrainingJob] = []
+    spoken: list[Overlay] = []  # what language stages changed
+    seen: dict[str, list[Overlay]] = {name: [] for name in model.encoders}  # what expert stages changed, by expert
+    mixed: list[Overlay] = []
+
+    def train(stage: Stage, config: MLLMConfig, overlays: list[Overlay]) -> TrainingJob:
+        seed = recipe.seed if stage.seed is None else stage.seed
+        sources = [weighted.source for weighted in stage.data.sources.values()]
+        weights = Weights(config, seed, tuple(overlays), feature_jobs(recipe, config, sources))
+        job = TrainingJob(weights, stage, seed, recipe.device)
+        jobs.append(job)
+        return job
+
+    for stage in recipe.stages:
+        if stage.scope == "language":
+            spoken.append(Overlay(train(stage, language, spoken), ("language",)))
+        elif stage.scope == "expert":
+            for name in model.encoders:
+                parts = (f"encoders.{name}", "projector", "fusion", "injection", "language")
+                job = train(stage, alone(model, name), spoken + seen[name])
+                seen[name].append(Overlay(job, parts))
+        else:
+            experts = [Overlay(o.job, (f"encoders.{name}",)) for name, chain in seen.items() for o in chain]
+            job = train(stage, model, spoken + experts + mixed)
+            mixed.append(Overlay(job, tuple(part_names(model))))
+    experts = [Overlay(o.job, (f"encoders.{name}",)) for name, chain in seen.items() for o in chain]
+    final = tuple(spoken + experts + mixed)
+    predictions: dict[tuple[str, Mode], PredictionJob] = {}
+    for benchmark in recipe.benchmarks:
+        for mode in recipe.modes if model.encoders else ("full",):
+            stored = feature_jobs(recipe, model, [s for s in [benchmark.pictures()] if s]) if mode == "full" else ()
+            weights = Weights(model, recipe.seed, final, stored)
+            predictions[benchmark.name, mode] = PredictionJob(weights, benchmark, mode, recipe.eval_batch, recipe.device)
+    checkpoint = CheckpointJob(Weights(model, recipe.seed, final), recipe.label())
+    galleries = tuple(GalleryJob(benchmark) for benchmark in recipe.benchmarks)
+    return TrialPlan(recipe, tuple(jobs), predictions, galleries, checkpoint)
+
+
+def part_names(model: MLLMConfig) -> list[str]:
+    """Every part a built model may have."""
+    return [*(f"encoders.{name}" for name in model.encoders), "fusion", "projector", "injection", "language"]
+
+
+def alone(model: MLLMConfig, name: str) -> MLLMConfig:
+    """The model an expert is pre-aligned in: itself, its own projector, the same language model (Eagle, section 3.4).
+
+    No fusion, only its way to the common grid: so one pre-aligned expert serves every fusion.
+    """
+    return model.model_copy(update={"encoders": {name: model.encoders[name]}, "fusion": model.fusion.single(name)})
+
+
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    """What the caching rule knows of a kind of device: arithmetic, reading stored features, decoding a picture."""
+
+    flops: float
+    bytes: float
+    decode_seconds: float
+
+
+_SPEEDS = {"cpu": _Speed(1e11, 1e9, 2e-3), "cuda": _Speed(3e14, 3e9, 1e-4)}
+
+
+def feature_jobs(recipe: Recipe, model: MLLMConfig, sources: list[SourceConfig]) -> tuple[FeatureJob, ...]:
+    """Feature jobs of the encoders whose trunks stay frozen in every stage and are cheaper to load than to run."""
+    if recipe.features == "never":
+        return ()
+    return tuple(
+        FeatureJob(name, encoder, source, recipe.feature_precision, recipe.device)
+        for name, encoder in model.encoders.items()
+        if stays_frozen(recipe, name) and pays(recipe, encoder)
+        for source in sources
+        if picture_count(source)
+    )
+
+
+def stays_frozen(recipe: Recipe, name: str) -> bool:
+    """Whether no stage trains the encoder's trunk."""
+    return not any(trains(stage, f"encoders.{name}", below="trunk") for stage in recipe.stages)
+
+
+def pays(recipe: Recipe, encoder: EncoderConfig) -> bool:
+    """The caching rule: loading beats decoding and running again, and pictures are read more than once in this recipe.
+
+    It looks at the recipe and this encoder alone, so that a design's keys never depend on what else is planned.
+    """
+    speed = _SPEEDS[recipe.device.partition(":")[0]]
+    again = encoder.trunk_cost().flops / speed.flops + speed.decode_seconds
+    load = 2 * encoder.trunk_grid().values / speed.bytes
+    read = pictures = 0.0
+    for stage in recipe.stages:
+        if stage.scope == "language":
+            continue
+        mixture = stage.data.open()
+        read += stage.total_steps(mixture.size) * stage.batch * sample_tokens(stage.data, recipe.model).views
+        pictures = max(pictures, sum(picture_count(w.source) for w in stage.data.sources.values()))
+    return load < again and read > 1.5 * pictures
+
+
+def seconds_per_flop(store: Store, kind: str) -> float:
+    """What this store's finished jobs of a kind took per planned FLOP; before there are any, a careful guess."""
+    rates = [
+        record["seconds"] / record["flops"]
+        for record in store.records(kind)
+        if record.get("flops") and record.get("seconds")
+    ]
+    return median(rates) if rates else 1 / 2.5e10

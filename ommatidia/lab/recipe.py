@@ -1,0 +1,135 @@
+"""Recipe: one design and how it is trained and judged, as one value whose digest is its address."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ommatidia.core.config import Config
+from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.vision.encoder import EncoderConfig
+from ommatidia.train.stage import Stage
+
+Mode = Literal["full", "blind"]
+
+
+class Recipe(Config):
+    """Model, stages, benchmarks and seed. Everything that can change a result is in here; ``name`` cannot."""
+
+    name: str = "design"
+    model: MLLMConfig
+    stages: tuple[Stage, ...]
+    benchmarks: tuple[BenchmarkConfig, ...] = ()
+    seed: int = Field(0, ge=0)
+    modes: tuple[Mode, ...] = ("full", "blind")
+    """Every benchmark is answered in each mode; ``blind`` asks the same model without its pictures."""
+    features: Literal["auto", "never"] = "auto"
+    """Whether outputs of frozen trunks may be stored and reused; ``auto`` lets the planner decide by arithmetic."""
+    feature_precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of a frozen trunk when its features are stored (they are kept in 16 bits either way)."""
+    eval_batch: int = Field(64, ge=1)
+    device: str = "cpu"
+
+    unhashed: ClassVar[frozenset[str]] = frozenset({"name", "eval_batch", "device", "modes"})
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"stages: names must differ, got {', '.join(names)}")
+        titles = [benchmark.name for benchmark in self.benchmarks]
+        if len(set(titles)) != len(titles):
+            raise ConfigError(f"benchmarks: names must differ, got {', '.join(titles)}")
+        order = [("language", "expert", "mixture").index(stage.scope) for stage in self.stages]
+        if order != sorted(order):
+            raise ConfigError("stages: first those of scope 'language', then 'expert', then 'mixture'")
+        return self
+
+    def design(self) -> str:
+        """Address of the design: the digest without the seed. Trials of one design differ only in their seed."""
+        return self.model_copy(update={"seed": 0}).digest()
+
+    def seeded(self, seed: int) -> Recipe:
+        return self.model_copy(update={"seed": seed})
+
+    def label(self) -> str:
+        """Encoders and fusion in a few words."""
+        experts = list(self.model.encoders)
+        if not experts:
+            return "blind"
+        fusion = f" · {self.model.fusion.kind}" if len(experts) > 1 else ""  # type: ignore[attr-defined]
+        return " + ".join(experts) + fusion
+
+
+def with_encoders(recipe: Recipe, encoders: Mapping[str, EncoderConfig]) -> Recipe:
+    """The same recipe seeing through other encoders. One encoder needs no fusion; none at all gives the blind design.
+
+    Raises ConfigError when the encoders do not fit.
+    """
+    data = recipe.to_dict()
+    data["model"]["encoders"] = {name: encoder.to_dict() for name, encoder in encoders.items()}
+    if len(encoders) == 1:
+        data["model"]["fusion"] = recipe.model.fusion.single(next(iter(encoders))).to_dict()
+    if not encoders:
+        data["stages"] = [s for s in map(_language_only, data["stages"]) if s is not None]
+    new = Recipe.parse(data)
+    return new.model_copy(update={"name": new.label()})
+
+
+def _language_only(stage: dict[str, Any]) -> dict[str, Any] | None:
+    """What is left of a stage when there is nothing to see with: the language model's part of it."""
+    train = {pattern: rate for pattern, rate in stage["train"].items() if pattern.partition(":")[0] == "language"}
+    return {**stage, "train": train} if train and stage["scope"] != "expert" else None
+
+
+def recipe_modules() -> list[str]:
+    """The recipe modules that ship with the package, found without importing them."""
+    spec = importlib.util.find_spec("ommatidia.recipes")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    return [f"ommatidia.recipes.{module.name}" for module in pkgutil.iter_modules(places)]
+
+
+def find(reference: str) -> Callable[..., Any]:
+    """The function behind ``package.module:name``. Raises ConfigError with the nearest valid name."""
+    module_name, colon, name = reference.partition(":")
+    if not colon:
+        raise ConfigError(f"{reference!r}: expected a YAML file or package.module:function, e.g. ommatidia.recipes.quickstart:search")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise
+        raise ConfigError(unknown("recipe module", module_name, recipe_modules())) from None
+    functions = {n: f for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module_name and n[0] != "_"}
+    if name not in functions:
+        raise ConfigError(unknown(f"recipe in {module_name}", name, functions))
+    return functions[name]
+
+
+def read(reference: str, cls: type[Config], arguments: Mapping[str, Any] | None = None) -> Any:
+    """A value of ``cls`` from a YAML/JSON file or from a recipe function called with ``arguments``. Raises ConfigError."""
+    if Path(reference).suffix in (".yaml", ".yml", ".json"):
+        if arguments:
+            raise ConfigError(f"{reference}: a file takes no arguments ({', '.join(arguments)}); use --set")
+        return cls.read(reference)
+    function = find(reference)
+    valid = inspect.signature(function).parameters
+    for argument in arguments or {}:
+        if argument not in valid:
+            raise ConfigError(f"{reference}: {unknown('argument', argument, valid)}")
+    needed = [n for n, p in valid.items() if p.default is p.empty and n not in (arguments or {})]
+    if needed:
+        raise ConfigError(f"{reference}: needs {', '.join(f'{n}=...' for n in needed)}")
+    value = function(**(arguments or {}))
+    if not isinstance(value, cls):
+        raise ConfigError(f"{reference} gives a {type(value).__name__}; expected a {cls.__name__}")
+    return value

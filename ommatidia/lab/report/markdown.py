@@ -1,0 +1,175 @@
+"""The report as Markdown: the same tables and sentences, for a repository or a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ommatidia.lab.report.model import DesignRow, Interval, Report
+from ommatidia.lab.report.numbers import DASH, bracket, duration, p_value, percent, scaled, signed
+from ommatidia.lab.report.ranking import gaps, notices, ranked
+
+
+def render_markdown(report: Report) -> str:
+    """The whole document, ending in a newline. Text from data is escaped, so it cannot make markup."""
+    designs = ranked(report.designs)
+    parts = [
+        f"# {_plain(report.title)}",
+        "\n".join(f"- {_plain(sentence)}" for sentence in report.headline),
+        "\n".join(f"> **Note:** {_plain(notice)}" for notice in notices(report)),
+        _ranking(report, designs),
+        _benchmarks(report, designs),
+        _rounds(report),
+        _contributions(report),
+        _examples(report),
+        _manifest(report, designs),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _plain(text: str) -> str:
+    """One line of text that Markdown and HTML both leave alone."""
+    flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", flat)
+
+
+def _code(text: str) -> str:
+    """A line of code inside a paragraph or cell; the fence is longer than any run of backticks within."""
+    flat = " ".join(text.split()).replace("|", "\\|")
+    longest = max((len(run) for run in re.findall("`+", flat)), default=0)
+    if longest:
+        return f"{'`' * (longest + 1)} {flat} {'`' * (longest + 1)}"
+    return f"`{flat}`" if flat else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int) -> str:
+    """A table whose first ``words`` columns are text and whose others are numbers."""
+    rule = ["---" if i < words else "---:" for i in range(len(head))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+
+
+def _score(interval: Interval | None) -> str:
+    return DASH if interval is None else f"{percent(interval.mean)} {bracket(interval)}".strip()
+
+
+def _gain(interval: Interval | None) -> str:
+    return DASH if interval is None else f"{signed(interval.mean)} {bracket(interval, sign=True)}".strip()
+
+
+def _marks(design: DesignRow, report: Report) -> str:
+    marks = ["final" if design.final else "explored"]
+    if design.failed is not None:
+        return f"failed: {_plain(design.failed)}"
+    if len(design.seeds) == 1:
+        marks.append("one seed")
+    if design.is_blind_model:
+        marks.append("text only")
+    if missing := gaps(design, report):
+        marks.append(_plain(f"incomplete: lacks {', '.join(missing)}"))
+    return ", ".join(marks)
+
+
+def _against_best(design: DesignRow) -> str:
+    verdict = design.versus_best
+    if verdict is None:
+        return DASH
+    numbers = ", ".join(part for part in (_gain(verdict.difference), p_value(verdict.p)) if part and part != DASH)
+    return _plain(verdict.words) + (f" ({numbers})" if numbers else "")
+
+
+def _ranking(report: Report, designs: Sequence[DesignRow]) -> str:
+    head = ["#", "design", "status", "against the best", "average % (95 %)", "no image %", "seeds", "visual tokens"]
+    head += ["parameters", "trained", "training", "training time", "a question"]
+    rows = [
+        [
+            str(rank),
+            _plain(d.name),
+            _marks(d, report),
+            _against_best(d),
+            _score(d.average),
+            percent(d.blind_average(report.benchmarks)),
+            str(len(d.seeds)) if d.seeds else DASH,
+            DASH if d.visual_tokens is None else str(d.visual_tokens),
+            scaled(d.parameters),
+            scaled(d.trained_parameters),
+            scaled(d.train_flops, "FLOP"),
+            duration(d.train_seconds),
+            scaled(d.flops_per_sample, "FLOP"),
+        ]
+        for rank, d in enumerate(designs, start=1)
+    ]
+    return "## Ranking\n\n" + _table(head, rows, words=4)
+
+
+def _benchmarks(report: Report, designs: Sequence[DesignRow]) -> str:
+    if not report.benchmarks:
+        return ""
+    known = [[_plain(b.name), _plain(b.group), _plain(b.scorer), str(b.n), percent(b.guess)] for b in report.benchmarks]
+    about = _table(["benchmark", "group", "scorer", "questions", "guessing %"], known, words=3)
+    rows = [
+        [_plain(d.name), *(_score(d.scores.get(b.name)) for b in report.benchmarks)] for d in designs if not d.failed
+    ]
+    return f"## Scores by benchmark\n\n{about}\n\n" + _table(
+        ["design", *(_plain(b.name) for b in report.benchmarks)], rows, words=1
+    )
+
+
+def _rounds(report: Report) -> str:
+    if not report.rounds:
+        return ""
+    lines = ["## The greedy path"]
+    for r in report.rounds:
+        base = _plain(" + ".join(r.base)) if r.base else "nothing"
+        rows = [[_plain(c.expert), "kept" if c.kept else "", _score(c.average), _gain(c.gain)] for c in r.tried]
+        heading = f"**Round {r.number}**, on {base} ({_score(r.base_average)}). {_plain(r.decision)}"
+        lines += [heading, _table(["expert added", "", "average %", "gain"], rows, words=2)]
+    if report.stop_reason:
+        lines.append(f"**Stopped.** {_plain(report.stop_reason)}")
+    return "\n\n".join(lines)
+
+
+def _contributions(report: Report) -> str:
+    if not report.contributions:
+        return ""
+    ordered = sorted(report.contributions, key=lambda c: (-c.gain.mean, c.expert))
+    rows = [
+        [_plain(c.expert), str(c.pairs), _gain(c.gain), *(_gain(c.groups.get(g)) for g in report.groups)]
+        for c in ordered
+    ]
+    head = ["expert", "pairs", "all benchmarks", *(_plain(g) for g in report.groups)]
+    return "## What each expert adds\n\nPoints, with 95 % intervals.\n\n" + _table(head, rows, words=1)
+
+
+def _examples(report: Report) -> str:
+    if not report.examples:
+        return ""
+    lines = ["## Examples"]
+    for card in report.examples:
+        rows = [[_plain(name), "right" if r.correct else "wrong", _plain(r.text)] for name, r in card.answers.items()]
+        lines.append(f"**{_plain(card.question)}** ({_plain(card.benchmark)}; reference: {_plain(card.reference)})")
+        lines.append(_table(["design", "", "reply"], rows, words=3))
+    return "\n\n".join(lines)
+
+
+def _manifest(report: Report, designs: Sequence[DesignRow]) -> str:
+    m = report.manifest
+    facts = [
+        ("recipe", m.recipe),
+        ("date", m.date),
+        ("Ommatidia", m.version),
+        ("commits", ", ".join(m.commits)),
+        ("Python", m.python),
+        ("PyTorch", m.torch),
+        ("processor", m.cpu),
+        ("store", m.store),
+        ("seeds", ", ".join(map(str, m.seeds))),
+        ("nodes run", DASH if m.nodes_executed is None else str(m.nodes_executed)),
+        ("nodes reused", DASH if m.nodes_reused is None else str(m.nodes_reused)),
+        ("work", scaled(m.flops_spent, "FLOP")),
+        ("work without sharing", scaled(m.flops_without_sharing, "FLOP")),
+        ("wall time", duration(m.wall_seconds)),
+    ]
+    about = _table(["", ""], [[name, _plain(value) or DASH] for name, value in facts], words=2)
+    rows = [[_plain(d.name), _code(d.key), _code(d.checkpoint or ""), _code(d.command)] for d in designs]
+    table = _table(["design", "key", "checkpoint", "command"], rows, words=4)
+    return f"## Manifest\n\n{about}\n\nMake everything again: {_code(m.command)}\n\n{table}"

@@ -1,0 +1,211 @@
+"""The value a report is drawn from: plain dataclasses, filled from the store and rendered by the other files.
+
+Scores, averages, gains and differences are fractions (0.712 is shown as 71.2 %); costs are FLOPs, seconds and counts.
+A number that is not known is None, never NaN and never zero: the renderers show a dash and call the row incomplete.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ommatidia.core.errors import RunError
+
+Outcome = Literal["best", "ahead", "tie", "behind"]
+"""``best``: the design the others are compared with. ``tie``: the comparison cannot tell the two apart."""
+
+OUTCOME_WORDS: dict[Outcome, str] = {"best": "best", "ahead": "ahead", "tie": "cannot tell apart", "behind": "behind"}
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean and its 95 % interval, as fractions; ``low`` and ``high`` are None when no interval could be computed.
+
+    Raises RunError when a value is not finite or the bounds are given by halves or the wrong way round.
+    """
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in (self.mean, self.low or 0.0, self.high or 0.0)):
+            raise RunError(f"an Interval needs finite numbers, got {self}; a score that is missing is None")
+        if (self.low is None) != (self.high is None):
+            raise RunError(f"an Interval has both bounds or none, got {self}")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise RunError(f"an Interval's low bound lies above its high bound: {self}")
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Both bounds, or None when there is no interval."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The training loss of one stage of one run: equally long steps and losses (mean per supervised token)."""
+
+    stage: str
+    steps: tuple[int, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a design compares with the best one: a paired comparison over the same questions.
+
+    ``difference`` is this design minus the best, as a fraction; ``text`` replaces the outcome's standard words.
+    """
+
+    outcome: Outcome
+    difference: Interval | None = None
+    p: float | None = None
+    text: str = ""
+
+    @property
+    def words(self) -> str:
+        """What the tables say."""
+        return self.text or OUTCOME_WORDS[self.outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class DesignRow:
+    """One design: what it is, what it scored, what it cost, and the command that makes it again.
+
+    ``scores`` and ``blind`` are by benchmark name, ``seed_averages`` and ``curves`` by seed. ``blind`` is what the same
+    trained model scores with the image taken away. ``flops_per_sample`` is inference on one question.
+    """
+
+    key: str
+    name: str
+    encoders: tuple[str, ...] = ()
+    fusion: str = "none"
+    final: bool = False
+    is_blind_model: bool = False
+    seeds: tuple[int, ...] = ()
+    average: Interval | None = None
+    scores: dict[str, Interval] = field(default_factory=dict)
+    blind: dict[str, float] = field(default_factory=dict)
+    seed_averages: dict[int, float] = field(default_factory=dict)
+    curves: dict[int, tuple[Curve, ...]] = field(default_factory=dict)
+    versus_best: Verdict | None = None
+    visual_tokens: int | None = None
+    parameters: int | None = None
+    trained_parameters: int | None = None
+    train_flops: float | None = None
+    flops_per_sample: float | None = None
+    train_seconds: float | None = None
+    command: str = ""
+    checkpoint: str | None = None
+    failed: str | None = None
+
+    def blind_average(self, benchmarks: tuple[BenchmarkInfo, ...]) -> float | None:
+        """The mean no-image score over ``benchmarks``, or None when one of them was not run without the image."""
+        if not benchmarks or any(b.name not in self.blind for b in benchmarks):
+            return None
+        return sum(self.blind[b.name] for b in benchmarks) / len(benchmarks)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkInfo:
+    """One benchmark: ``n`` questions, the scorer's name, and what guessing gets (majority or chance), if known."""
+
+    name: str
+    group: str
+    n: int
+    scorer: str
+    guess: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One expert that a greedy round tried to add; ``gain`` is over the round's base."""
+
+    expert: str
+    average: Interval | None
+    gain: Interval | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GreedyRound:
+    """One round: the base set, its average, what was tried on top, and the decision as a sentence."""
+
+    number: int
+    base: tuple[str, ...]
+    base_average: Interval | None
+    tried: tuple[Candidate, ...]
+    decision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """The mean gain of adding one expert, over ``pairs`` of designs that differ by it alone; also by group."""
+
+    expert: str
+    gain: Interval
+    groups: dict[str, Interval]
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One design's answer to one question."""
+
+    text: str
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleCard:
+    """One question with its picture (PNG bytes, or None for text only) and every design's reply, by design name."""
+
+    benchmark: str
+    question: str
+    reference: str
+    image: bytes | None
+    answers: dict[str, Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Where the numbers come from. ``store``: its base name. ``flops_without_sharing``: as if no design shared work."""
+
+    recipe: str
+    command: str
+    date: str
+    version: str
+    commits: tuple[str, ...] = ()
+    python: str = ""
+    torch: str = ""
+    cpu: str = ""
+    store: str = ""
+    seeds: tuple[int, ...] = ()
+    nodes_executed: int | None = None
+    nodes_reused: int | None = None
+    flops_spent: float | None = None
+    flops_without_sharing: float | None = None
+    wall_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything on the page. ``headline``: sentences, the verdict first. ``stop_reason``: why the search ended."""
+
+    title: str
+    headline: tuple[str, ...]
+    benchmarks: tuple[BenchmarkInfo, ...]
+    designs: tuple[DesignRow, ...]
+    manifest: Manifest
+    warnings: tuple[str, ...] = ()
+    rounds: tuple[GreedyRound, ...] = ()
+    stop_reason: str = ""
+    contributions: tuple[Contribution, ...] = ()
+    examples: tuple[ExampleCard, ...] = ()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Benchmark groups in the order of their first benchmark."""
+        return tuple(dict.fromkeys(b.group for b in self.benchmarks))

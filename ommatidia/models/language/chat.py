@@ -1,0 +1,158 @@
+"""Chat formats: the only place a prompt template lives. A dialogue is rendered to segments that know whether they are supervised.
+
+Only what the assistant writes and the mark that ends its turn carry a loss. Because every segment is tokenised by
+itself and keeps its flag, labels cannot slip against the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ommatidia.core.config import Config
+from ommatidia.core.errors import ConfigError, DataError, unknown
+from ommatidia.core.types import ImagePart, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of text. ``template`` text may hold control tokens; ``supervised`` text carries the loss."""
+
+    text: str
+    template: bool = False
+    supervised: bool = False
+
+
+class ChatFormat(Config):
+    """What stands around each turn. A bare name picks one of ``CHAT_FORMATS``."""
+
+    name: str
+    start: str = ""
+    """Before everything: the beginning-of-sequence mark where the model expects one."""
+    system: str = ""
+    """The system message used when a dialogue brings none; empty for none."""
+    system_prefix: str = ""
+    system_suffix: str = ""
+    user_prefix: str = ""
+    user_suffix: str = ""
+    assistant_prefix: str = ""
+    answer_prefix: str = ""
+    """Belongs to the answer (a leading blank, say): supervised, and not part of the prompt at generation."""
+    end: str
+    """Ends an assistant turn; one control token, at which generation stops."""
+    after_end: str = ""
+    """Text between an assistant turn and the next one; not supervised."""
+    drop_user_text: bool = False
+    """LLaVA's stage-1 form: the picture, then the caption; what the user said is left out."""
+
+    @classmethod
+    def named(cls, name: str) -> Mapping[str, Any]:
+        if name not in CHAT_FORMATS:
+            raise ConfigError(unknown("chat format", name, CHAT_FORMATS))
+        return CHAT_FORMATS[name]
+
+    def render(self, messages: Sequence[Message], *, answer: bool) -> list[Segment | ImagePart]:
+        """Segments and picture places in order; with ``answer=False`` everything up to where the model should speak.
+
+        Raises DataError for a dialogue that has no user turn or, when it is to be answered, ends with an answer.
+        """
+        turns = list(messages)
+        out: list[Segment | ImagePart] = [Segment(self.start, template=True)]
+        system = turns.pop(0).text if turns and turns[0].role == "system" else self.system
+        if system:
+            out += [Segment(self.system_prefix, template=True), Segment(system), Segment(self.system_suffix, template=True)]
+        if not answer:
+            while turns and turns[-1].role == "assistant":
+                turns.pop()
+        if not turns:
+            raise DataError("the dialogue has no turn to render")
+        for turn in turns:
+            if turn.role == "system":
+                raise DataError("a system message after the first turn; it must come first")
+            out += self._user(turn) if turn.role == "user" else self._assistant(turn)
+        if not answer:
+            out.append(Segment(self.assistant_prefix, template=True))
+        return [part for part in out if isinstance(part, ImagePart) or part.text]
+
+    def _user(self, turn: Message) -> list[Segment | ImagePart]:
+        if self.drop_user_text:
+            return [part for part in turn.parts if isinstance(part, ImagePart)]
+        parts: list[Segment | ImagePart] = [p if isinstance(p, ImagePart) else Segment(p) for p in turn.parts]
+        return [Segment(self.user_prefix, template=True), *parts, Segment(self.user_suffix, template=True)]
+
+    def _assistant(self, turn: Message) -> list[Segment | ImagePart]:
+        parts: list[Segment | ImagePart] = [
+            p if isinstance(p, ImagePart) else Segment(p, supervised=True) for p in turn.parts
+        ]
+        if self.answer_prefix and parts and isinstance(parts[0], Segment):
+            parts[0] = Segment(self.answer_prefix + parts[0].text, supervised=True)
+        return [
+            Segment(self.assistant_prefix, template=True),
+            *parts,
+            Segment(self.end, template=True, supervised=True),
+            Segment(self.after_end, template=True),
+        ]
+
+
+_VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+
+def _llama3(start: str) -> dict[str, Any]:
+    def header(role: str) -> str:
+        return f"<|start_header_id|>{role}<|end_header_id|>\n\n"
+
+    return {
+        "start": start,
+        "system": _VICUNA_SYSTEM,
+        "system_prefix": header("system"),
+        "system_suffix": "<|eot_id|>",
+        "user_prefix": header("user"),
+        "user_suffix": "<|eot_id|>",
+        "assistant_prefix": header("assistant"),
+        "end": "<|eot_id|>",
+    }
+
+
+def _chatml(system: str, newline: str) -> dict[str, Any]:
+    return {
+        "system": system,
+        "system_prefix": "<|im_start|>system\n",
+        "system_suffix": f"<|im_end|>{newline}",
+        "user_prefix": "<|im_start|>user\n",
+        "user_suffix": f"<|im_end|>{newline}",
+        "assistant_prefix": "<|im_start|>assistant\n",
+        "end": "<|im_end|>",
+        "after_end": newline,
+    }
+
+
+CHAT_FORMATS: Mapping[str, Mapping[str, Any]] = {
+    name: {"name": name, **fields}
+    for name, fields in {
+        # One control token a role: what the small models from scratch are trained with.
+        "compact": {"user_prefix": "<|user|>", "assistant_prefix": "<|assistant|>", "end": "<|end|>"},
+        # LLaVA stage 1: picture, caption, newline.
+        "plain": {"start": "<s>", "end": "\n", "drop_user_text": True},
+        "vicuna_v1": {
+            "start": "<s>",
+            "system": _VICUNA_SYSTEM,
+            "system_suffix": " ",
+            "user_prefix": "USER: ",
+            "user_suffix": " ",
+            "assistant_prefix": "ASSISTANT:",
+            "answer_prefix": " ",
+            "end": "</s>",
+        },
+        "llama3": _llama3("<|begin_of_text|>"),
+        # The published Eagle Llama-3 checkpoint was trained with the mark twice: once by template, once by tokenizer.
+        "llama3_two_bos": _llama3("<|begin_of_text|><|begin_of_text|>"),
+        "yi_34b_chatml_direct": _chatml("Answer the questions.", ""),
+        "chatml": _chatml("", "\n"),
+        "smollm2": _chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face", "\n"),
+    }.items()
+}
+"""Formats by name. Vicuna, Llama-3 and Yi follow Eagle's released templates (conversation names ``vicuna_v1``, ``llama3``, ``yi_34b_chatml_direct``)."""

@@ -1,0 +1,108 @@
+"""Any causal language model of transformers, from a folder on disk, by hub name when asked, or random from its config."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from ommatidia.core.errors import ConfigError
+from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
+from ommatidia.models.language.tokenizer import Tokenizer
+
+
+class HFLanguage(LanguageConfig):
+    """``path`` is a folder in transformers' layout. With ``download`` it may be a hub name; nothing is fetched otherwise."""
+
+    kind: Literal["hf"] = "hf"
+    path: str
+    download: bool = False
+    revision: str | None = None
+    random: bool = False
+    """Random weights of this architecture: for tests and for pricing."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    pad_token: str | None = Field(None, description="the padding mark, where the tokenizer names none")
+
+    def _location(self) -> dict[str, Any]:
+        if not self.download and not Path(self.path).is_dir():
+            raise ConfigError(
+                f"language.path: no folder {self.path!r}; give a local folder, or set download: true to fetch it by hub name"
+            )
+        return {"local_files_only": not self.download, "revision": self.revision, "trust_remote_code": False}
+
+    def transformers_config(self) -> Any:
+        """The model's own config, read without weights."""
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(self.path, **self._location())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"language.path {self.path!r}: {_first_line(error)}") from None
+
+    def shape(self) -> LanguageShape:
+        return shape_of(self.transformers_config())
+
+    def tokenizer(self) -> Tokenizer:
+        from transformers import AutoTokenizer
+
+        inner = AutoTokenizer.from_pretrained(self.path, **self._location())
+        return Tokenizer(inner, pad_id=inner.convert_tokens_to_ids(self.pad_token) if self.pad_token else None)
+
+    def build(self, *, pretrained: bool = True) -> LanguageModel:
+        from transformers import AutoModelForCausalLM
+
+        dtype = getattr(torch, self.dtype)
+        if self.random or not pretrained:
+            model = AutoModelForCausalLM.from_config(self.transformers_config(), dtype=dtype)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                self.path, dtype=dtype, use_safetensors=True, **self._location()
+            )
+        return LanguageModel(model)
+
+    def weights_digest(self) -> str:
+        folder = Path(self.path)
+        if self.random or not folder.is_dir():
+            return self.digest()
+        return _folder_digest(str(folder.resolve()), tuple(sorted((p.name, p.stat().st_size) for p in folder.iterdir())))
+
+
+@lru_cache(maxsize=16)
+def _folder_digest(folder: str, files: tuple[tuple[str, int], ...]) -> str:
+    """Over names, sizes and small files whole; of a weights file its first and last mebibyte (headers and tails differ)."""
+    total = hashlib.sha256(repr(files).encode())
+    for name, size in files:
+        with (Path(folder) / name).open("rb") as file:
+            total.update(file.read(2**20))
+            if size > 2**21:
+                file.seek(-(2**20), 2)
+                total.update(file.read())
+    return total.hexdigest()
+
+
+def shape_of(config: Any) -> LanguageShape:
+    """The shape of any Llama-like transformers config; fields that a family lacks take the usual default."""
+    text = config.get_text_config()
+    heads = text.num_attention_heads
+    ffn = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * text.hidden_size
+    activation = str(getattr(text, "hidden_act", getattr(text, "activation_function", "silu")))
+    return LanguageShape(
+        width=text.hidden_size,
+        layers=text.num_hidden_layers,
+        heads=heads,
+        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        ffn=ffn,
+        vocab=text.vocab_size,
+        context=getattr(text, "max_position_embeddings", 2048),
+        gated=activation in ("silu", "swish", "gelu_pytorch_tanh"),
+        tied=bool(getattr(text, "tie_word_embeddings", False)),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

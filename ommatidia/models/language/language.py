@@ -1,0 +1,117 @@
+"""The contract of a language model: its shape before weights, its cost, and a thin module over a transformers decoder.
+
+Shapes: B batch, T tokens, E width, V vocabulary, S selected positions.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ommatidia.core.config import Config
+from ommatidia.core.grid import Cost
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from ommatidia.models.language.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageShape:
+    """The numbers that fix a decoder's size: enough to count parameters and operations without building it."""
+
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    context: int
+    gated: bool = True
+    tied: bool = False
+
+    @property
+    def linear_per_layer(self) -> int:
+        """Weights of one block's matrices: query and output, key and value, and the feed-forward network."""
+        attention = 2 * self.width * self.heads * self.head_dim + 2 * self.width * self.kv_heads * self.head_dim
+        return attention + (3 if self.gated else 2) * self.width * self.ffn
+
+    @property
+    def parameters(self) -> int:
+        """Matrices, the two norms of a block, the final norm, and the embeddings (once when tied); biases left out."""
+        blocks = self.layers * (self.linear_per_layer + 2 * self.width)
+        return blocks + self.width + (1 if self.tied else 2) * self.vocab * self.width
+
+    def cost(self, *, tokens: int, head_tokens: int) -> Cost:
+        """One causal forward pass over ``tokens`` positions with logits at ``head_tokens`` of them."""
+        linear = 2.0 * tokens * self.layers * self.linear_per_layer
+        attention = 2.0 * tokens * tokens * self.heads * self.head_dim * self.layers  # half of the square: causal
+        head = 2.0 * head_tokens * self.width * self.vocab
+        return Cost(self.parameters, linear + attention + head)
+
+
+class LanguageConfig(Config, family=True):
+    """Names a causal language model."""
+
+    @abstractmethod
+    def shape(self) -> LanguageShape:
+        """Known without weights."""
+
+    @abstractmethod
+    def tokenizer(self) -> Tokenizer: ...
+
+    @abstractmethod
+    def build(self, *, pretrained: bool = True) -> LanguageModel:
+        """The module. Without ``pretrained`` the weights are arbitrary: somebody is about to load them."""
+
+    def weights_digest(self) -> str:
+        """Identity of the starting weights: the config, and whatever files it reads."""
+        return self.digest()
+
+
+class LanguageModel(nn.Module):
+    """A decoder of transformers seen as three steps: embed, run the blocks, read logits where they are wanted."""
+
+    def __init__(self, decoder: PreTrainedModel) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    @property
+    def width(self) -> int:
+        return int(self.decoder.get_input_embeddings().weight.shape[1])
+
+    def embed(self, ids_BT: Tensor) -> Tensor:
+        """Token embeddings x_BTE; negative ids (visual placeholders) get the embedding of id 0, to be overwritten."""
+        return self.decoder.get_input_embeddings()(ids_BT.clamp(min=0))
+
+    def forward(self, x_BTE: Tensor, mask_BT: Tensor) -> Tensor:
+        """Hidden states after the last block and norm, h_BTE. Padding may stand on either side."""
+        positions_BT = (mask_BT.long().cumsum(-1) - 1).clamp(min=0)
+        # A batch without padding needs no mask: the plain causal kernel is faster.
+        mask = None if bool(mask_BT.all()) else mask_BT.long()
+        return self.decoder.base_model(
+            inputs_embeds=x_BTE, attention_mask=mask, position_ids=positions_BT, use_cache=False
+        ).last_hidden_state
+
+    def head(self, h_SE: Tensor) -> Tensor:
+        """Logits for any selection of hidden states, with the scalings some families apply after the output matrix."""
+        config: Any = self.decoder.config
+        logits = self.decoder.get_output_embeddings()(h_SE)
+        if scale := getattr(config, "logit_scale", None):  # Cohere
+            logits = logits * scale
+        if divisor := getattr(config, "logits_scaling", None):  # Granite
+            logits = logits / divisor
+        if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    def save_config(self, folder: Path) -> None:
+        """Write the transformers config, so that the architecture can be rebuilt without its origin."""
+        self.decoder.config.save_pretrained(folder)

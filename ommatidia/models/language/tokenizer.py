@@ -1,0 +1,66 @@
+"""Tokenizer: text to ids one segment at a time, so that labels are built while rendering and never guessed afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ommatidia.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Tokenizer:
+    """A thin, explicit face over a transformers tokenizer. No special token is ever added behind the caller's back."""
+
+    def __init__(self, inner: PreTrainedTokenizerBase, *, pad_id: int | None = None) -> None:
+        self.inner = inner
+        chosen = pad_id if pad_id is not None else inner.pad_token_id
+        if chosen is None:
+            chosen = inner.unk_token_id if inner.unk_token_id is not None else inner.eos_token_id
+        if chosen is None:
+            raise ConfigError("the tokenizer has neither a padding, an unknown nor an end token; name one")
+        self.pad_id = int(chosen)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    @property
+    def bos_id(self) -> int | None:
+        return self.inner.bos_token_id
+
+    @property
+    def eos_id(self) -> int | None:
+        return self.inner.eos_token_id
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """Ids of one segment. ``special`` says whether marks such as ``</s>`` in it mean the control token.
+
+        Template text does; what a user or a model wrote must not be able to forge one.
+        """
+        return self.inner.encode(text, add_special_tokens=False, split_special_tokens=not special) if text else []
+
+    def decode(self, ids: list[int]) -> str:
+        """Text without control tokens."""
+        return self.inner.decode(ids, skip_special_tokens=True)
+
+    def piece(self, token_id: int) -> str:
+        """One token as it looks, for people."""
+        return self.inner.decode([token_id])
+
+    def id_of(self, mark: str) -> int:
+        """The id of a control token. Raises ConfigError when the mark is not one token."""
+        ids = self.encode(mark, special=True)
+        if len(ids) != 1:
+            raise ConfigError(f"{mark!r} is {len(ids)} tokens in this tokenizer, not one; choose another chat format")
+        return ids[0]
+
+    def save(self, folder: Path) -> None:
+        self.inner.save_pretrained(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        from transformers import AutoTokenizer
+
+        return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True))

