@@ -26,8 +26,12 @@ app = typer.Typer(
 )
 
 Reference = Annotated[str, typer.Argument(help="package.module:function, or a YAML/JSON file", show_default=False)]
-Arguments = Annotated[list[str] | None, typer.Argument(help="NAME=VALUE arguments of a recipe function", show_default=False)]
-Changes = Annotated[list[str] | None, typer.Option("--set", help="PATH=VALUE, e.g. stages.1.steps=200; may be repeated")]
+Arguments = Annotated[
+    list[str] | None, typer.Argument(help="NAME=VALUE arguments of a recipe function", show_default=False)
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="PATH=VALUE, e.g. stages.1.steps=200; may be repeated")
+]
 StorePath = Annotated[Path, typer.Option("--store", help="folder of finished work")]
 DEFAULT_STORE = Path("runs/store")
 
@@ -35,7 +39,9 @@ DEFAULT_STORE = Path("runs/store")
 @app.callback()
 def _main(
     context: typer.Context,
-    json_only: Annotated[bool, typer.Option("--json", help="print one JSON document on stdout and nothing else")] = False,
+    json_only: Annotated[
+        bool, typer.Option("--json", help="print one JSON document on stdout and nothing else")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no log, no progress bars")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
     version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
@@ -79,7 +85,9 @@ def _command() -> str:
 
 
 @app.command("ls")
-def list_(what: Annotated[str | None, typer.Argument(help="a family, e.g. encoders; all of them by default")] = None) -> None:
+def list_(
+    what: Annotated[str | None, typer.Argument(help="a family, e.g. encoders; all of them by default")] = None,
+) -> None:
     """List what there is: encoders, fusions, projectors, sources, benchmarks, strategies, recipes ..."""
     from ommatidia.lab.listing import listing
 
@@ -98,11 +106,18 @@ def show(reference: Reference, arguments: Arguments = None, changes: Changes = N
     tables = describe(value)
     for title, columns, rows in tables:
         console().table(title, columns, rows, out=True)
-    console().result({"config": value.to_dict(), "tables": {t: [dict(zip(c, r, strict=True)) for r in rows] for t, c, rows in tables}})
+    console().result(
+        {
+            "config": value.to_dict(),
+            "tables": {t: [dict(zip(c, r, strict=True)) for r in rows] for t, c, rows in tables},
+        }
+    )
 
 
 @app.command()
-def plan(reference: Reference, arguments: Arguments = None, changes: Changes = None, store: StorePath = DEFAULT_STORE) -> None:
+def plan(
+    reference: Reference, arguments: Arguments = None, changes: Changes = None, store: StorePath = DEFAULT_STORE
+) -> None:
     """Print what would be done, node by node, with its price, before anything runs."""
     from ommatidia.lab.describe import describe_plan
     from ommatidia.lab.store import Store
@@ -148,7 +163,9 @@ def search(
     arguments: Arguments = None,
     changes: Changes = None,
     store: StorePath = DEFAULT_STORE,
-    out: Annotated[Path | None, typer.Option(help="folder of the report and the best model; runs/NAME by default")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the report and the best model; runs/NAME by default")
+    ] = None,
 ) -> None:
     """Search a design space; write a report and the best model. Stopped anywhere, it goes on where it was."""
     from ommatidia.lab.drive import drive_search
@@ -169,8 +186,12 @@ def search(
 @app.command("eval")
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="a saved model folder")],
-    benchmarks: Annotated[str, typer.Option(help="names from omma ls benchmarks, comma-separated, or a YAML file of benchmarks")],
-    out: Annotated[Path, typer.Option(help="folder of the answers; evaluation goes on from what is there")] = Path("runs/eval"),
+    benchmarks: Annotated[
+        str, typer.Option(help="names from omma ls benchmarks, comma-separated, or a YAML file of benchmarks")
+    ],
+    out: Annotated[Path, typer.Option(help="folder of the answers; evaluation goes on from what is there")] = Path(
+        "runs/eval"
+    ),
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many samples a benchmark")] = None,
     blind: Annotated[bool, typer.Option(help="ask a second time without pictures")] = True,
     batch: Annotated[int, typer.Option(min=1)] = 64,

@@ -46,7 +46,9 @@ class Config(BaseModel):
         elif cls._family is not None and "kind" in cls.__annotations__:
             kind = cls.model_fields["kind"].default
             if kind in cls._members:
-                raise ConfigError(f"{cls._family.__name__}: the kind {kind!r} is already taken by {cls._members[kind].__name__}")
+                raise ConfigError(
+                    f"{cls._family.__name__}: the kind {kind!r} is already taken by {cls._members[kind].__name__}"
+                )
             cls._members[kind] = cls
 
     def __init_subclass__(cls, *, family: bool = False, **kwargs: Any) -> None:
@@ -59,7 +61,7 @@ class Config(BaseModel):
 
     @classmethod
     def named(cls, name: str) -> Mapping[str, Any] | Self:
-        """What a bare name stands for where a member of this family is wanted; a family with a catalog overrides this."""
+        """What a bare name stands for where this class is wanted: its kind, or what a class with a catalog overrides it to."""
         return {"kind": name}
 
     @model_validator(mode="wrap")
@@ -68,13 +70,16 @@ class Config(BaseModel):
         family = cls._family
         if isinstance(value, cls):
             return value
-        if family is not None and isinstance(value, str):
-            value = family.named(value)
+        named = (family or cls).named
+        if isinstance(value, str) and (family is not None or named.__func__ is not Config.named.__func__):  # type: ignore[attr-defined]
+            value = named(value)
             if isinstance(value, cls):
                 return value
         if cls is family:
             if not isinstance(value, Mapping):
-                raise ValueError(f"expected a {cls.__name__}: a mapping with 'kind' or a name, got {type(value).__name__}")
+                raise ValueError(
+                    f"expected a {cls.__name__}: a mapping with 'kind' or a name, got {type(value).__name__}"
+                )
             if "kind" not in value:
                 raise ValueError(f"'kind' is missing; one of {', '.join(sorted(cls._members))}")
             member = cls._members.get(value["kind"])
@@ -199,7 +204,9 @@ def _config_error(cls: type[Config], error: ValidationError) -> ConfigError:
         path = ".".join(str(part) for part in item["loc"]) or cls.__name__
         message = item["msg"].removeprefix("Value error, ")
         given = item["input"]
-        if item["type"] not in ("value_error", "missing", "extra_forbidden") and not isinstance(given, dict | BaseModel):
+        if item["type"] not in ("value_error", "missing", "extra_forbidden") and not isinstance(
+            given, dict | BaseModel
+        ):
             message += f", got {given!r}"
         lines.append(f"{path}: {message}")
     return ConfigError("; ".join(lines))

@@ -1,4 +1,4 @@
-"""Sources of samples, their mixture, and the loader. Importing this package registers every kind of source; none needs torch."""
+"""Sources of samples, their mixture, and the loader. Importing this package registers every kind of source."""
 
 from ommatidia.data.easy_vqa import EasyVQA
 from ommatidia.data.hub import HFDataset

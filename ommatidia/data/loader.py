@@ -25,12 +25,12 @@ _Prepared = tuple[Example, list[str]]
 
 
 class Loader:
-    """Iterates the batches of steps ``start``, ``start + 1``, ...: step n holds the stream positions [n * batch, (n + 1) * batch).
+    """Batches of steps ``start``, ``start + 1``, ...: step n holds the stream positions [n * batch, (n + 1) * batch).
 
-    ``process`` turns a Sample into an Example and raises DataError for a bad one, which is then listed in ``refused`` and
-    replaced by a substitute that depends on (seed, position, attempt) alone. More refused than the mixture tolerates stops
-    the iteration with DataError. Worker threads prepare ahead (decoding releases the interpreter lock); batches, their
-    order, ``refused`` and the errors are the same for any number of workers.
+    ``process`` turns a Sample into an Example and raises DataError for a bad one, which is then listed in ``refused``
+    and replaced by a substitute that depends on (seed, position, attempt) alone. More refused than the mixture
+    tolerates stops the iteration with DataError. Worker threads prepare ahead (decoding releases the interpreter lock);
+    batches, their order, ``refused`` and the errors are the same for any number of workers.
     """
 
     def __init__(
@@ -94,7 +94,9 @@ class Loader:
                 if self._mixture.tolerance == 0:
                     raise
                 refusals.append(str(error))
-        raise DataError(f"{_ATTEMPTS} unusable samples in a row at stream position {position}; the last one: {refusals[-1]}")
+        raise DataError(
+            f"{_ATTEMPTS} unusable samples in a row at stream position {position}; the last one: {refusals[-1]}"
+        )
 
     def _example(self, sample: Sample, position: int) -> Example:
         try:

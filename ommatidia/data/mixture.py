@@ -1,8 +1,8 @@
-"""Mixture: several sources as one endless stream of samples, where the sample at a position is a pure function of (seed, position).
+"""Mixture: several sources as one endless stream; the sample at a position is a pure function of (seed, position).
 
-The stream comes in blocks. A block holds a fixed number of places for every source, in a seeded order, so that how often
-a source was drawn before any position is plain arithmetic. A source hands out its records in seeded permutations, one after
-another: every record once before any comes twice.
+The stream comes in blocks. A block holds a fixed number of places for every source, in a seeded order, so that how
+often a source was drawn before any position is plain arithmetic. A source hands out its records in seeded permutations,
+one after another: every record once before any comes twice.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Weighted(Config):
 
     source: SourceConfig
     weight: Annotated[float, Field(gt=0)] | None = None
-    """Share relative to the other weights, whatever the sources' sizes. None, which holds for all sources of a mixture or for
-    none: as many as it has records, so that one epoch of the mixture is every record of every source exactly once."""
+    """Share relative to the other weights, whatever the sources' sizes. None, for all sources of a mixture or for none:
+    as many as it has records, so that one epoch of the mixture is every record exactly once."""
 
 
 class MixtureConfig(Config):
@@ -48,7 +48,9 @@ class MixtureConfig(Config):
             raise ConfigError("sources is empty; name at least one source")
         unweighted = [name for name, weighted in self.sources.items() if weighted.weight is None]
         if unweighted and len(unweighted) < len(self.sources):
-            raise ConfigError(f"sources: weight is given for some but not for {', '.join(unweighted)}; give all or none")
+            raise ConfigError(
+                f"sources: weight is given for some but not for {', '.join(unweighted)}; give all or none"
+            )
         return self
 
     def open(self) -> Mixture:
@@ -119,8 +121,8 @@ class Mixture:
     def pictures(self) -> Iterator[tuple[str, Picture]]:
         """Every distinct picture of all sources with its digest, in the order they first occur, without decoding any.
 
-        Raises DataError for a record that cannot be used, unless the mixture tolerates some; then it is passed over here
-        and counted where it is drawn.
+        Raises DataError for a record that cannot be used, unless the mixture tolerates some; then it is passed over
+        here and counted where it is drawn.
         """
         seen: set[str] = set()
         for name, source in zip(self.names, self.sources, strict=True):
@@ -169,7 +171,7 @@ def _permutation(count: int, key: str) -> NDArray[np.int32]:
 
 
 def _places(weights: Sequence[float]) -> tuple[int, ...]:
-    """Whole numbers in the ratio of the weights: exact where a block of at most 4096 places can be, else the nearest."""
+    """Whole numbers in the ratio of the weights: exact where a block of at most 4096 places can be, else near."""
     exact = [Fraction(str(weight)) for weight in weights]
     scale = math.lcm(*(weight.denominator for weight in exact))
     whole = [int(weight * scale) for weight in exact]

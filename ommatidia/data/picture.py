@@ -1,7 +1,8 @@
 """Pictures that are decoded when needed: from a file, from bytes, or drawn. Bad images are refused, never repaired.
 
-What every picture promises: an upright RGB image of at least 2 x 2 pixels. EXIF orientation is applied, an alpha channel is
-dropped (not blended), palettes are looked up, gray is copied to three channels, 16-bit gray keeps its upper 8 bits.
+What every picture promises: an upright RGB image of at least 2 x 2 pixels. EXIF orientation is applied, an alpha
+channel is dropped (not blended), palettes are looked up, gray is copied to three channels, 16-bit gray keeps its upper
+8 bits.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ def file_digest(path: Path) -> str:
 def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Image:
     """Bytes of one image to RGB; ``name`` is what errors call it.
 
-    ``at_least`` lets a JPEG be decoded at the smallest of libjpeg's scales (8/8, 7/8 ... 1/8) at which both sides have at
-    least so many pixels. It is faster and blurs differently from decoding in full and resizing; other formats ignore it.
-    Raises DataError: not an image, truncated, a side below 2 pixels, CMYK, more than one frame.
+    ``at_least`` lets a JPEG be decoded at the smallest of libjpeg's scales (8/8, 7/8 ... 1/8) at which both sides have
+    at least so many pixels. It is faster and blurs differently from decoding in full and resizing; other formats ignore
+    it. Raises DataError: not an image, truncated, a side below 2 pixels, CMYK, more than one frame.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -62,7 +63,9 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
         found = "an empty file" if not data else "not an image"
         raise DataError(f"{name}: {found}; expected {_FORMATS}") from None
     except _UNREADABLE as error:
-        raise DataError(f"{name}: broken or truncated image ({_reason(error)}); expected a complete {_FORMATS}") from None
+        raise DataError(
+            f"{name}: broken or truncated image ({_reason(error)}); expected a complete {_FORMATS}"
+        ) from None
     if orientation != 1:
         rgb.getexif()[_ORIENTATION_TAG] = orientation
         ImageOps.exif_transpose(rgb, in_place=True)

@@ -1,12 +1,19 @@
 """Evaluation: benchmarks, scoring, predict and score as two phases, statistics. Knows no model and no data format."""
 
-from ommatidia.eval.benchmark import GROUPS, Benchmark, BenchmarkConfig, Group, Score, SourceBenchmark
-from ommatidia.eval.comparison import Comparison, compare, compare_macro, compare_scored, judge
+from ommatidia.eval.benchmark import GROUPS, Benchmark, BenchmarkConfig, Chosen, Group, Score, SourceBenchmark
 from ommatidia.eval.evaluate import Answerer, Predicted, predict, score_file
 from ommatidia.eval.prompts import MODES, Mode
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.scoring import ScorerConfig
-from ommatidia.eval.statistics import Interval, MacroAverage, bootstrap_interval, macro_average
+from ommatidia.eval.statistics import (
+    Comparison,
+    Interval,
+    bootstrap_interval,
+    compare,
+    compare_suites,
+    judge,
+    macro_average,
+)
 
 __all__ = [
     "GROUPS",
@@ -14,10 +21,10 @@ __all__ = [
     "Answerer",
     "Benchmark",
     "BenchmarkConfig",
+    "Chosen",
     "Comparison",
     "Group",
     "Interval",
-    "MacroAverage",
     "Mode",
     "Predicted",
     "Score",
@@ -26,8 +33,7 @@ __all__ = [
     "SourceBenchmark",
     "bootstrap_interval",
     "compare",
-    "compare_macro",
-    "compare_scored",
+    "compare_suites",
     "judge",
     "macro_average",
     "predict",

@@ -43,7 +43,7 @@ class Answered:
 
 
 def read_answers(path: str | Path) -> dict[str, Answered]:
-    """The answers by sample id; the last line of an id counts. A torn last line, left by a kill, is passed over.
+    """The answers by sample id; of several lines the last answer counts. A last line torn by a kill is passed over.
 
     Raises RunError when the file is missing or a whole line of it is not one of ours.
     """
@@ -60,7 +60,8 @@ def read_answers(path: str | Path) -> dict[str, Answered]:
             raise RunError(
                 f"{path}, line {number}: not an answer record; the file is damaged or another kind"
             ) from None
-        found[record.id] = record
+        if record.answer is not None or record.id not in found or found[record.id].answer is None:
+            found[record.id] = record
     return found
 
 

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args, overload
+from typing import Any, ClassVar, Literal, get_args, overload
 
 import numpy as np
 from pydantic import Field
@@ -47,6 +47,9 @@ class Score:
 class BenchmarkConfig(Config, family=True):
     """Names a benchmark. A new kind is one class in one file; ``open`` may return ``Benchmark`` or a subclass of it."""
 
+    version: ClassVar[int] = 1
+    """Raised by hand when the same config would ask or sum up otherwise; it is part of the digest."""
+
     name: str = Field(min_length=1)
     group: Group
     max_new_tokens: int = Field(default=16, ge=1)
@@ -59,11 +62,20 @@ class BenchmarkConfig(Config, family=True):
 
     def questions_fingerprint(self) -> str:
         """Digest of all that answers depend on; stored answers stay good while it does not change."""
-        return self.fingerprint()
+        scoring = {name for name in type(self).model_fields if isinstance(getattr(self, name), ScorerConfig)}
+        asked = {name: value for name, value in self.hashed().items() if name not in scoring | {"group", "tolerance"}}
+        return digest([asked, self._content()])
 
     def fingerprint(self) -> str:
         """Digest of all that scores depend on, the content of the data and the version of the scorer included."""
-        return self.digest()
+        return digest([self.hashed(), self._content()])
+
+    def hashed(self) -> Any:
+        return {**super().hashed(), "version": self.version}
+
+    def _content(self) -> list[str]:
+        fields = [getattr(self, name) for name in type(self).model_fields]
+        return [value.fingerprint() for value in fields if isinstance(value, SourceConfig)]
 
     def describe(self) -> str:
         """A few words for tables."""
@@ -88,13 +100,6 @@ class SourceBenchmark(BenchmarkConfig):
             raise DataError("the source is empty", source=self.name)
         samples = Chosen(source, choose(len(source), self.limit), name=self.name)
         return Benchmark(self, samples, scorer=self.scorer, prompt_suffix=self.prompt_suffix)
-
-    def questions_fingerprint(self) -> str:
-        asked = [self.name, self.limit, LIMIT_SEED, self.prompt_suffix, self.max_new_tokens]
-        return digest([*asked, self.source.fingerprint()])
-
-    def fingerprint(self) -> str:
-        return digest([self.hashed(), self.source.fingerprint()])
 
     def describe(self) -> str:
         return f"{self.source.describe()}, scored by {getattr(self.scorer, 'kind', type(self.scorer).__name__)}"

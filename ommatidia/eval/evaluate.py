@@ -184,7 +184,7 @@ class _Prediction:
         """List an unreadable sample; raises DataError when they are more than tolerated."""
         self.unreadable[sample] = error.cause
         held = self.held.get(sample)
-        if held is None or held.unreadable != error.cause:
+        if held is None or (held.answer is None and held.unreadable != error.cause):
             record = Answered(sample, self.benchmark.name, self.mode, self.model, unreadable=error.cause)
             file.append([record])
         _tolerate(self.benchmark, self.unreadable)

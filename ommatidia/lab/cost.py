@@ -92,7 +92,9 @@ def trains(stage: Stage, part: str, *, below: str = "") -> bool:
     return False
 
 
-def training_price(model: MLLMConfig, stage: Stage, stored: frozenset[str], tokens: SampleTokens, samples: int) -> Price:
+def training_price(
+    model: MLLMConfig, stage: Stage, stored: frozenset[str], tokens: SampleTokens, samples: int
+) -> Price:
     """Of ``samples`` samples through forward and backward."""
     views = tokens.views if model.encoders else 0.0
     costs = model.cost(text_tokens=round(tokens.text), views=1, head_tokens=round(tokens.supervised))
@@ -126,4 +128,6 @@ def prediction_price(model: MLLMConfig, stored: frozenset[str], tokens: SampleTo
     for name, encoder in model.encoders.items():
         flops += views * (encoder.cost().flops - (encoder.trunk_cost().flops if name in stored else 0.0))
     parameters = sum(cost.parameters for cost in costs.values())
-    return Price(flops * tokens.samples, 200 * tokens.samples, (length + answer) * tokens.samples, parameters, tokens.samples)
+    return Price(
+        flops * tokens.samples, 200 * tokens.samples, (length + answer) * tokens.samples, parameters, tokens.samples
+    )

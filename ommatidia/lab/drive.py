@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, RunError, unknown
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import BenchmarkConfig
-from ommatidia.eval.evaluate import Scored, predict, score_file
+from ommatidia.eval.evaluate import predict, score_file
+from ommatidia.eval.scored import Scored
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.listing import Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
@@ -26,10 +26,9 @@ from ommatidia.lab.run import RunResult, execute
 from ommatidia.lab.search import Search, run_search
 from ommatidia.lab.search.search import best_design, recall, remember
 from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, collect
+from ommatidia.lab.trial import Trial, average_of, collect
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.pretrained import load
-from ommatidia.models.processor import Processor
 
 
 @dataclass
@@ -92,7 +91,12 @@ def drive_search(search: Search, store: Store, *, out: Path | None, command: str
         "failed": result.run.failed,
         "flops": result.run.flops,
         "trials": [
-            {"design": t.recipe.label(), "seed": t.recipe.seed, "average": t.average if not t.error else None, "error": t.error}
+            {
+                "design": t.recipe.label(),
+                "seed": t.recipe.seed,
+                "average": t.average if not t.error else None,
+                "error": t.error,
+            }
             for t in result.trials
         ],
     }
@@ -196,7 +200,7 @@ def _done(result: RunResult) -> str:
 def _ranking(trials: Sequence[Trial]) -> Table:
     rows = []
     for trial in sorted((t for t in trials if not t.error), key=lambda t: -t.average):
-        interval = trial.interval()
+        interval = average_of([trial])
         rows.append(
             [
                 trial.recipe.label(),

@@ -52,7 +52,9 @@ def inspect_recipe(value: Config, stage: str | None, index: int, out: Path) -> I
         first = value.strategy.first()
         value = max(first, key=lambda recipe: len(recipe.model.encoders))
     if not isinstance(value, Recipe):
-        raise ConfigError(f"a {type(value).__name__} cannot be inspected; expected a Recipe, a Search or a model folder")
+        raise ConfigError(
+            f"a {type(value).__name__} cannot be inspected; expected a Recipe, a Search or a model folder"
+        )
     stages = {s.name: s for s in value.stages}
     if stage is not None and stage not in stages:
         raise ConfigError(f"--stage: {unknown('stage', stage, stages)}")
@@ -62,8 +64,7 @@ def inspect_recipe(value: Config, stage: str | None, index: int, out: Path) -> I
         model = alone(model, next(iter(model.encoders)))
     if chosen.scope == "language":
         model = model.model_copy(update={"encoders": {}})
-    seed = value.seed if chosen.seed is None else chosen.seed
-    sample = chosen.data.open().draw(index, seed=seed)
+    sample = chosen.data.open().draw(index, seed=chosen.seed_or(value.seed))
     return _inspect(Processor(model), sample, out, answer=True)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.source import SourceConfig
-from ommatidia.data import mixture as _mixture  # noqa: F401 - registers the sources
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.scoring.scorer import ScorerConfig
 from ommatidia.lab.benchmarks import BENCHMARKS
@@ -56,14 +55,24 @@ def _first_line(thing: Any) -> str:
 
 def _encoders() -> Table:
     rows = []
-    for name, entry in sorted(CATALOG.items()):
-        config = entry.config
+    for name, card in CATALOG.items():
+        config = EncoderConfig.parse(card.encoder)
         grid, cost = config.trunk_grid(), config.cost()
         size = "x".join(map(str, config.preprocess().size))
+        kind = str(card.encoder["kind"])
         rows.append(
-            [name, config.kind, size, str(grid), f"{cost.parameters / 1e6:.1f}", f"{cost.flops / 1e9:.2f}", entry.card.licence]
+            [
+                name,
+                kind,
+                size,
+                str(grid),
+                f"{cost.parameters / 1e6:.1f}",
+                f"{cost.flops / 1e9:.2f}",
+                card.pretraining,
+                card.licence,
+            ]
         )
-    return "encoders", ("name", "kind", "pixels", "grid", "M parameters", "GFLOP", "licence"), rows
+    return "encoders", ("name", "kind", "pixels", "grid", "M parameters", "GFLOP", "pre-training", "licence"), rows
 
 
 def _chats() -> Table:
@@ -103,7 +112,12 @@ def listing(what: str | None) -> list[Table]:
 
 def markdown() -> str:
     """All tables as one Markdown page."""
-    lines = ["# The design space", "", "Generated from the registries: `python -m ommatidia.lab.listing > docs/design-space.md`.", ""]
+    lines = [
+        "# The design space",
+        "",
+        "Generated from the registries: `python -m ommatidia.lab.listing > docs/design-space.md`.",
+        "",
+    ]
     for title, columns, rows in listing(None):
         lines += [f"## {title}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
         lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]

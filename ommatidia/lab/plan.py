@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from ommatidia.core.source import SourceConfig
+from ommatidia.eval.benchmark import BenchmarkConfig, SourceBenchmark
 from ommatidia.lab.cost import sample_tokens, trains
 from ommatidia.lab.jobs.checkpoint import CheckpointJob
 from ommatidia.lab.jobs.features import FeatureJob, picture_count
@@ -85,7 +86,7 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
     mixed: list[Overlay] = []
 
     def train(stage: Stage, config: MLLMConfig, overlays: list[Overlay]) -> TrainingJob:
-        seed = recipe.seed if stage.seed is None else stage.seed
+        seed = stage.seed_or(recipe.seed)
         sources = [weighted.source for weighted in stage.data.sources.values()]
         weights = Weights(config, seed, tuple(overlays), feature_jobs(recipe, config, sources))
         job = TrainingJob(weights, stage, seed, recipe.device)
@@ -109,12 +110,20 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
     predictions: dict[tuple[str, Mode], PredictionJob] = {}
     for benchmark in recipe.benchmarks:
         for mode in recipe.modes if model.encoders else ("full",):
-            stored = feature_jobs(recipe, model, [s for s in [benchmark.pictures()] if s]) if mode == "full" else ()
+            stored = feature_jobs(recipe, model, _whole_source(benchmark)) if mode == "full" else ()
             weights = Weights(model, recipe.seed, final, stored)
-            predictions[benchmark.name, mode] = PredictionJob(weights, benchmark, mode, recipe.eval_batch, recipe.device)
+            predictions[benchmark.name, mode] = PredictionJob(
+                weights, benchmark, mode, recipe.eval_batch, recipe.device
+            )
     checkpoint = CheckpointJob(Weights(model, recipe.seed, final), recipe.label())
     galleries = tuple(GalleryJob(benchmark) for benchmark in recipe.benchmarks)
     return TrialPlan(recipe, tuple(jobs), predictions, galleries, checkpoint)
+
+
+def _whole_source(benchmark: BenchmarkConfig) -> list[SourceConfig]:
+    """The source whose pictures a benchmark shows, when it shows all of them; of a few, storing features is no gain."""
+    whole = isinstance(benchmark, SourceBenchmark) and benchmark.limit is None
+    return [benchmark.source] if whole else []
 
 
 def part_names(model: MLLMConfig) -> list[str]:

@@ -102,14 +102,20 @@ def find(reference: str) -> Callable[..., Any]:
     """The function behind ``package.module:name``. Raises ConfigError with the nearest valid name."""
     module_name, colon, name = reference.partition(":")
     if not colon:
-        raise ConfigError(f"{reference!r}: expected a YAML file or package.module:function, e.g. ommatidia.recipes.quickstart:search")
+        raise ConfigError(
+            f"{reference!r}: expected a YAML file or package.module:function, e.g. ommatidia.recipes.quickstart:search"
+        )
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
             raise
         raise ConfigError(unknown("recipe module", module_name, recipe_modules())) from None
-    functions = {n: f for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module_name and n[0] != "_"}
+    functions = {
+        n: f
+        for n, f in vars(module).items()
+        if callable(f) and getattr(f, "__module__", "") == module_name and n[0] != "_"
+    }
     if name not in functions:
         raise ConfigError(unknown(f"recipe in {module_name}", name, functions))
     return functions[name]

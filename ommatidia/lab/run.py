@@ -22,6 +22,7 @@ from ommatidia.core.errors import OmmatidiaError, RunError
 from ommatidia.lab.jobs.job import Job
 from ommatidia.lab.plan import Plan
 from ommatidia.lab.store import Store
+from ommatidia.train.interrupt import StoppedError
 
 
 @dataclass
@@ -79,7 +80,11 @@ def _attempt(job: Job, store: Store) -> str | None:
         out.mkdir()
         notes = job.execute(store, scratch, out)
     except OSError as error:
-        raise RunError(f"{error.filename or store.root}: {error.strerror or error}; nothing finished was lost") from None
+        raise RunError(
+            f"{error.filename or store.root}: {error.strerror or error}; nothing finished was lost"
+        ) from None
+    except StoppedError:
+        raise
     except OmmatidiaError as error:
         store.fail(job.key, job.label, str(error), traceback.format_exc())
         return str(error)
@@ -120,7 +125,10 @@ def _commit() -> str | None:
         return None
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=True
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

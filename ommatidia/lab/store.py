@@ -1,9 +1,9 @@
 """Store: finished work by key, on disk. Complete or absent, checked by checksum, written by one process at a time.
 
-    store/nodes/<kind>/<key>/   node.json (what it is, what it needed, checksums, seconds) and its files
-    store/work/<key>/           a node in progress: checkpoints and partial files survive a kill and are continued
-    store/failures/<key>.json   the traceback of a node that failed
-    store/searches/<name>.json  which designs a search asked for, in order
+store/nodes/<kind>/<key>/   node.json (what it is, what it needed, checksums, seconds) and its files
+store/work/<key>/           a node in progress: checkpoints and partial files survive a kill and are continued
+store/failures/<key>.json   the traceback of a node that failed
+store/searches/<name>.json  which designs a search asked for, in order
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ommatidia.eval.evaluate import Scored
-from ommatidia.eval.statistics import Interval, macro_average
+from ommatidia.eval.scored import Scored
+from ommatidia.eval.statistics import Comparison, Interval, compare_suites, macro_average
 from ommatidia.lab.jobs.job import Price
 from ommatidia.lab.plan import TrialPlan
 from ommatidia.lab.recipe import Mode, Recipe
@@ -37,12 +37,28 @@ class Trial:
 
     @property
     def average(self) -> float:
-        """Mean over benchmarks, each counted once."""
-        return sum(s.mean for s in self.full) / len(self.full) if self.full else float("nan")
+        """Mean of the benchmark groups' means (Cambrian-1, section 4); NaN for a failed trial."""
+        groups: dict[str, list[float]] = {}
+        for scored in self.full:
+            groups.setdefault(scored.group, []).append(scored.mean)
+        means = [sum(values) / len(values) for values in groups.values()]
+        return sum(means) / len(means) if means else float("nan")
 
-    def interval(self) -> Interval:
-        """The average with its sampling interval."""
-        return macro_average(self.full)
+
+def average_of(trials: Sequence[Trial], *, confidence: float = 0.95) -> Interval:
+    """The average of one design over its seeds: the mean of its benchmark groups' means, with its interval."""
+    return macro_average([s for t in trials for s in t.full], by_group=True, confidence=confidence)
+
+
+def benchmarks_of(trials: Sequence[Trial]) -> dict[str, Interval]:
+    """Each benchmark's mean over one design's seeds, with its interval."""
+    names = [s.benchmark for s in trials[0].full]
+    return {name: macro_average([s for t in trials for s in t.full if s.benchmark == name]) for name in names}
+
+
+def compare_trials(a: Sequence[Trial], b: Sequence[Trial], *, confidence: float = 0.95) -> Comparison:
+    """One design against another on the same questions, over their seeds."""
+    return compare_suites([t.full for t in a], [t.full for t in b], by_group=True, confidence=confidence)
 
 
 def collect(plan: TrialPlan, store: Store) -> Trial:

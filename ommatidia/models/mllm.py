@@ -41,7 +41,9 @@ class MLLMConfig(Config):
     def _fits(self) -> MLLMConfig:
         for name in self.encoders:
             if not _NAME.fullmatch(name):
-                raise ConfigError(f"encoders: {name!r} must be lower-case letters, digits, '_' or '@', for example clip_l")
+                raise ConfigError(
+                    f"encoders: {name!r} must be lower-case letters, digits, '_' or '@', for example clip_l"
+                )
         tokens = self.tokens_per_view
         context = self.language.shape().context
         if tokens >= context:
@@ -80,9 +82,7 @@ class MLLMConfig(Config):
         costs["language"] = shape.cost(tokens=tokens, head_tokens=head_tokens)
         return costs
 
-    def build(
-        self, *, seed: int, pretrained: bool = True, without_trunks: frozenset[str] = frozenset()
-    ) -> MLLM:
+    def build(self, *, seed: int, pretrained: bool = True, without_trunks: frozenset[str] = frozenset()) -> MLLM:
         """The module. Each part draws its random weights from (seed, part name), so that a part's start does not
         depend on which other parts the design has. ``pretrained=False`` skips reading weights that a load will replace;
         encoders named in ``without_trunks`` get their neck alone, for batches that bring stored features.

@@ -117,7 +117,9 @@ def read_config(folder: str | Path) -> MLLMConfig:
     try:
         document = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     except OSError:
-        raise ConfigError(f"{folder}: no {_CONFIG}; expected a folder saved by ommatidia (omma run writes one)") from None
+        raise ConfigError(
+            f"{folder}: no {_CONFIG}; expected a folder saved by ommatidia (omma run writes one)"
+        ) from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{folder / _CONFIG}: not valid JSON, line {error.lineno}") from None
     if document.get("model_type") != "ommatidia":
@@ -131,8 +133,20 @@ def read_config(folder: str | Path) -> MLLMConfig:
 def _card(model: MLLM, config: MLLMConfig, notes: Mapping[str, Any]) -> str:
     """The model card: what it sees with, how large its parts are, and whatever the run noted about itself."""
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()}
-    lines = ["# An Ommatidia model", "", "```python", "import ommatidia", 'model, processor = ommatidia.load("this/folder")']
-    lines += ["```", "", "| part | parameters |", "|---|---|", *(f"| {name} | {count:,} |" for name, count in parts.items())]
+    lines = [
+        "# An Ommatidia model",
+        "",
+        "```python",
+        "import ommatidia",
+        'model, processor = ommatidia.load("this/folder")',
+    ]
+    lines += [
+        "```",
+        "",
+        "| part | parameters |",
+        "|---|---|",
+        *(f"| {name} | {count:,} |" for name, count in parts.items()),
+    ]
     lines += ["", f"Visual tokens a view: {config.tokens_per_view}. Fusion: {config.fusion.kind}.", ""]  # type: ignore[attr-defined]
     lines += [f"- {name}: {encoder.describe()}" for name, encoder in config.encoders.items()]
     lines += ["", *(f"- {key}: {value}" for key, value in notes.items()), ""]

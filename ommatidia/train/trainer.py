@@ -149,7 +149,9 @@ class Trainer:
         return trained_state(self.parts, self.trained)
 
     def _split(self, examples: Sequence[Example]) -> list[Sequence[Example]]:
+        """Micro-batches of like lengths, so that little is padded; the sum over tokens does not mind the order."""
         size = self.stage.micro_batch or self.stage.batch
+        examples = sorted(examples, key=lambda example: example.ids.numel())
         return [examples[start : start + size] for start in range(0, len(examples), size)]
 
     def _forward_backward(self, micro_batch: Sequence[Example], supervised: int) -> Tensor:

@@ -15,10 +15,12 @@ NECKS = sorted(NeckConfig.kinds())
 
 
 def subject(name: str) -> EncoderConfig:
-    """The smallest config that runs the same code: a kind's ``tiny()`` or a catalog entry's twin, with random weights."""
+    """The smallest config of the same code: a kind's ``tiny()``, or a catalog entry's twin with random weights."""
     if name in KINDS:
         return EncoderConfig.kinds()[name].tiny()
-    twin = {"image_size": 32, **CATALOG[name].twin()} if CATALOG[name].tiny else {**CATALOG[name].twin(), "image_size": 32}
+    twin = (
+        {"image_size": 32, **CATALOG[name].twin()} if CATALOG[name].tiny else {**CATALOG[name].twin(), "image_size": 32}
+    )
     return EncoderConfig.parse({**twin, "weights": {"kind": "random", "seed": 3}})
 
 

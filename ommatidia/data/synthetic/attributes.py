@@ -45,7 +45,8 @@ class AttributeScene:
         shape, stranger = rng.sample(self.shapes, 2)
         # Both parts of the question are in the picture either way: only their belonging together decides.
         together = rng.random() < 0.5
-        text = f"is there a {shape.colour} {(shape if together else stranger).form}?"
+        article = "an" if shape.colour[0] in "aeiou" else "a"
+        text = f"is there {article} {shape.colour} {(shape if together else stranger).form}?"
         asked.append(Question(text, "yes" if together else "no", "present", ("yes", "no")))
         rng.shuffle(asked)
         return asked

@@ -25,7 +25,7 @@ LAYOUTS: tuple[Layout, ...] = tuple(
     (mark, left, top, fill, frame)
     for mark in ("bar", "point")
     for left in (0.03, 0.08)
-    for top in (0.14, 0.2)
+    for top in (0.18, 0.24)
     for fill in (0.5, 0.65, 0.8)
     for frame in (False, True)
 )
@@ -70,7 +70,10 @@ class ChartScene:
             else:
                 pen.ellipse((x - half, y - half, x + half, y + half), fill=COLOURS[colour], outline=ink)
             over = y - size * 0.02 - (half if mark == "point" else 0)
-            pen.text((x, over), str(value), fill=ink, font=below, anchor="ms")
+            # A rim of background keeps the digits apart from the line that runs behind them.
+            pen.text(
+                (x, over), str(value), fill=ink, font=below, anchor="ms", stroke_width=1, stroke_fill=self.background
+            )
             pen.text((x, floor + size * 0.03), label, fill=ink, font=face, anchor="mt")
         return page
 
@@ -118,20 +121,19 @@ class Charts(Task):
 
     def compose(self, rng: Random, split: Split) -> ChartScene:
         of_table = tables.panels()
+        wanted = rng.randint(FEWEST, MOST)  # before the table, which could refuse many more often than few
         while True:
             # Tables first: each is as frequent as any other, however many rows it has.
             panel = rng.choice(of_table[rng.choice(tuple(of_table))])
             if side(panel) != split:
                 continue
-            wanted = rng.randint(FEWEST, MOST)
             chosen = _apart(rng, panel.values, wanted)
             if len(chosen) == wanted:
                 break
-        labels, values = (tuple(column[at] for at in chosen) for column in (panel.labels, panel.values))
         return ChartScene(
             table=panel.table,
-            labels=labels,
-            values=values,
+            labels=tuple(panel.labels[at] for at in chosen),
+            values=tuple(panel.values[at] for at in chosen),
             colours=tuple(rng.sample(COLOUR_NAMES, wanted)),
             layout=rng.choice(of_split(LAYOUTS, split)),
             font=rng.choice(FONTS[split]),

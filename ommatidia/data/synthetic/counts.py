@@ -39,7 +39,7 @@ class CountScene:
 
     def describe(self) -> str:
         parts = [
-            f"{self.count(form=form, colour=colour)} {colour} {_PLURAL[form]}"
+            f"{(n := self.count(form=form, colour=colour))} {colour} {form if n == 1 else _PLURAL[form]}"
             for form in self.forms
             for colour in self.colours
         ]

@@ -1,4 +1,4 @@
-"""Described scenes: the drawn tasks without pictures. A language model learns the questions and the answer words from text."""
+"""Described scenes: the drawn tasks without pictures, for a language model to learn questions and answers from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawn sources: one kind a task, each with pictures, questions and exact answers made from (seed, picture number) alone."""
+"""Drawn sources, one kind a task: pictures, questions and exact answers from (seed, picture number) alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def check_variants(task: Task, variants: tuple[str, ...], count: int) -> None:
             raise ConfigError(unknown(f"question variant of {task.name}", variant, task.variants))
     most = sum(task.variants[variant] for variant in variants)
     if count > most:
-        raise ConfigError(f"per_picture is {count}, but every picture of {task.name} is only sure to have {most} questions")
+        raise ConfigError(
+            f"per_picture is {count}, but every picture of {task.name} is only sure to have {most} questions"
+        )
 
 
 def meta(task: Task, question: Question, *, form: str, cluster: str) -> dict[str, Any]:
@@ -57,7 +59,11 @@ def meta(task: Task, question: Question, *, form: str, cluster: str) -> dict[str
 
 
 class DrawnConfig(SourceConfig):
-    """What all drawn sources share. Train and test never share a font, a colour pair or a layout."""
+    """What all drawn sources share. Train and test never share a font, a colour pair or a layout.
+
+    The best blind guess that each kind states knows the question and not the picture: the majority answer of every
+    question string in train, applied to test, at the default settings (``benchmarks/drawn_tasks.py --pictures 2000``).
+    """
 
     split: Split = "train"
     pictures: Annotated[int, Field(ge=1)] = 1000
@@ -140,7 +146,10 @@ class DrawnSource:
 
 
 class DrawnWords(DrawnConfig):
-    """Reading made-up words of 2 to 4 letters. Variants: word, first, last, length."""
+    """Reading made-up words of 2 to 4 letters. Variants: word, first, last, length.
+
+    Best blind guess: 10.7 % (word 0, first 2.6, last 7.5, length 32.5).
+    """
 
     kind: Literal["drawn_words"] = "drawn_words"
 
@@ -149,7 +158,10 @@ class DrawnWords(DrawnConfig):
 
 
 class DrawnNumbers(DrawnConfig):
-    """Reading numbers of 2 or 3 digits. Variants: number, first, last, length, parity."""
+    """Reading numbers of 2 or 3 digits. Variants: number, first, last, length, parity.
+
+    Best blind guess: 20.1 % (number 0, first 5.2, last 4.8, length 49.3, parity 41.4).
+    """
 
     kind: Literal["drawn_numbers"] = "drawn_numbers"
 
@@ -158,7 +170,11 @@ class DrawnNumbers(DrawnConfig):
 
 
 class DrawnCharts(DrawnConfig):
-    """Charts of real tables. Variants: extreme_colour, extreme_label, how_many, higher, value, label."""
+    """Charts of real tables. Variants: extreme_colour, extreme_label, how_many, higher, value, label.
+
+    Their texts want 128 pixels or more. Best blind guess: 15.6 % (extreme_colour 17.5, extreme_label 9.8, how_many 25.5,
+    higher 50.7, value 2.0, label 3.9).
+    """
 
     kind: Literal["drawn_charts"] = "drawn_charts"
 
@@ -167,7 +183,10 @@ class DrawnCharts(DrawnConfig):
 
 
 class DrawnCounts(DrawnConfig):
-    """Counting shapes. Variants: both (of a colour and a form), form, colour, more."""
+    """Counting shapes. Variants: both (of a colour and a form), form, colour, more.
+
+    Best blind guess: 30.6 % (both 25.2, form 25.3, colour 26.2, more 49.2).
+    """
 
     kind: Literal["drawn_counts"] = "drawn_counts"
 
@@ -176,7 +195,10 @@ class DrawnCounts(DrawnConfig):
 
 
 class DrawnRelations(DrawnConfig):
-    """Where shapes are. Variants: side, which_side, extreme, closer."""
+    """Where shapes are. Variants: side, which_side, extreme, closer.
+
+    Best blind guess: 41.4 % (side 48.6, which_side 51.4, extreme 17.8, closer 48.6).
+    """
 
     kind: Literal["drawn_relations"] = "drawn_relations"
 
@@ -185,7 +207,10 @@ class DrawnRelations(DrawnConfig):
 
 
 class DrawnAttributes(DrawnConfig):
-    """What shapes are. Variants: colour, form, size, present."""
+    """What shapes are. Variants: colour, form, size, present.
+
+    Best blind guess: 34.5 % (colour 15.9, form 21.2, size 51.1, present 49.9).
+    """
 
     kind: Literal["drawn_attributes"] = "drawn_attributes"
 

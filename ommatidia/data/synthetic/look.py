@@ -1,4 +1,4 @@
-"""Fonts, colours and backgrounds of the drawn tasks, each set cut in two: what the train split shows, the test split never does."""
+"""Fonts, colours and backgrounds of the drawn tasks, each set cut in two: train shows nothing that test shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ FONTS: dict[Split, tuple[str, ...]] = {
         "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSerif",
         "DejaVuSerif-BoldItalic", "STIXGeneral", "STIXGeneralBol", "cmr10", "cmss10",
     ),
-    "test": ("DejaVuSans-BoldOblique", "DejaVuSansMono-Oblique", "DejaVuSerif-Bold", "STIXGeneralBolIta", "cmb10", "cmtt10"),
+    "test": (
+        "DejaVuSans-BoldOblique", "DejaVuSansMono-Oblique", "DejaVuSerif-Bold", "STIXGeneralBolIta", "cmb10", "cmtt10",
+    ),
 }  # fmt: skip
 """Files that matplotlib ships (DejaVu, STIX, Computer Modern)."""
 
@@ -30,12 +32,11 @@ _LIGHT: tuple[RGB, ...] = (
 
 def ink_pairs(split: Split) -> tuple[tuple[RGB, RGB], ...]:
     """(ink, paper) of the split: dark on light and light on dark. A pair and its inverse belong to the same split."""
-    wanted = 0 if split == "test" else 1
     pairs = [
         (dark, light)
         for i, dark in enumerate(_DARK)
         for j, light in enumerate(_LIGHT)
-        if ((i + j) % 3 > 0) == bool(wanted)
+        if ((i + j) % 3 == 0) == (split == "test")
     ]
     return (*pairs, *((light, dark) for dark, light in pairs))
 
@@ -78,7 +79,9 @@ def font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
         # The basic layout engine is part of Pillow itself, so that every machine places letters alike.
         return ImageFont.truetype(str(path), pixels, layout_engine=ImageFont.Layout.BASIC)
     except OSError:
-        raise ConfigError(f"{path}: cannot be read; the drawn tasks need the fonts of matplotlib 3.10 or later") from None
+        raise ConfigError(
+            f"{path}: cannot be read; the drawn tasks need the fonts of matplotlib 3.10 or later"
+        ) from None
 
 
 @lru_cache(maxsize=8192)

@@ -1,4 +1,4 @@
-"""Spatial relations between three shapes that differ in form and in colour, no two in one row or column of a 5 x 5 board."""
+"""Spatial relations of three shapes, unlike in form and colour, no two in one row or column of a 5 x 5 board."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class RelationScene:
             first, second = rng.sample(self.shapes, 2)
             true = words[0] if of(first) < of(second) else words[1]
             short = tuple(word.removesuffix(" of") for word in words)
-            text = f"is the {first.form} {short[0]} or {short[1]}{' of' if words[0] != short[0] else ''} the {second.form}?"
+            either = f"{short[0]} or {words[1]}"
+            text = f"is the {first.form} {either} the {second.form}?"
             asked.append(Question(text, true.removesuffix(" of"), "which_side", short))
         return asked
 

@@ -1,4 +1,4 @@
-"""Drawing of filled shapes, smooth at small sizes. Coordinates are fractions of the picture's side, from its top left corner."""
+"""Drawing of filled shapes, smooth at small sizes. Coordinates are fractions of the side, from the top left corner."""
 
 from __future__ import annotations
 

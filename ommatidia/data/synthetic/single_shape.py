@@ -1,4 +1,4 @@
-"""One shape in one colour, asked about in the words of easy-VQA: only described, never drawn, because easy-VQA has the pictures."""
+"""One shape in one colour, asked about in the words of easy-VQA; described only, for easy-VQA has pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class SingleShape:
     hue: str
 
     def draw(self, size: int) -> Image:
-        raise ConfigError("easy_vqa scenes are described here, not drawn; the source of kind 'easy_vqa' has the pictures")
+        raise ConfigError(
+            "easy_vqa scenes are described here, not drawn; the source of kind 'easy_vqa' has the pictures"
+        )
 
     def describe(self) -> str:
         return f"there is a {self.hue} {self.form}."

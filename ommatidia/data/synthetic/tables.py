@@ -1,7 +1,7 @@
 """Real tables for charts, read from the files of the package vega_datasets: labelled values, cut into small panels.
 
-A panel is one row or window of a table: labels of at most three characters and values scaled by a power of ten to at most
-two digits. Nothing is made up but the rounding.
+A panel is one row or window of a table: labels of at most three characters and values scaled by a power of ten to at
+most two digits. Nothing is made up but the rounding.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def _panel(table: str, entries: list[tuple[str, float]]) -> Panel:
     return Panel(table, tuple(kept), tuple(kept.values()))
 
 
-def _means(rows: Iterable[Record], panel: str, label: Callable[[Record], str], value: str) -> dict[str, dict[str, float]]:
+def _means(
+    rows: Iterable[Record], panel: str, label: Callable[[Record], str], value: str
+) -> dict[str, dict[str, float]]:
     """Mean of ``value`` by the column ``panel`` and by label."""
     groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -121,7 +123,8 @@ def _cars(rows: list[Record]) -> Iterable[tuple[str, list[tuple[str, float]]]]:
     def maker(row: Record) -> str:
         return str(row["Name"])[:3].upper()
 
-    named = [row for row in rows if maker(row).isalpha()]
+    # Three letters that two makers share would be no label.
+    named = [row for row in rows if maker(row).isalpha() and maker(row) not in ("MER", "VOL")]
     for value in ("Miles_per_Gallon", "Horsepower", "Weight_in_lbs", "Displacement"):
         for means in _means(named, "Year", maker, value).values():
             yield "cars", list(means.items())

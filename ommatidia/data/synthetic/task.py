@@ -1,11 +1,11 @@
-"""Task, Scene, Question: what a drawn task is. One scene can be drawn or described; the questions and answers are the same."""
+"""Task, Scene, Question: what a drawn task is. A scene can be drawn or described; the questions are the same."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, Literal, Protocol, TypeVar
 
@@ -34,7 +34,7 @@ class Question:
     options: tuple[str, ...] = ()
     """All answers that such a question can have, where they are a closed set."""
     fact: str = ""
-    """What a description must add for this question to be answerable; empty when the scene's description says it all."""
+    """What a description must add for this question to be answerable; empty when the scene's own says it all."""
 
 
 class Scene(Protocol):
@@ -88,8 +88,3 @@ def select(questions: list[Question], variants: tuple[str, ...], count: int) -> 
     while len(chosen) < count:
         chosen += [queues[variant].pop(0) for variant in order if queues[variant]]
     return chosen[:count]
-
-
-def with_fact(question: Question, fact: str) -> Question:
-    """The question with what its description must add."""
-    return replace(question, fact=fact)

@@ -30,7 +30,8 @@ def choice_letter(answer: str, options: Sequence[str] | Mapping[str, str]) -> st
     The text after the last "answer is" or "answer:" is read first, then the whole. In either, the first rule that
     gives one letter decides: a bare letter in any case and decoration; the whole text of one option; a letter at the
     start followed by one of ``. ) :``; one letter in parentheses; one capital followed by ``. ) :``; one capital
-    standing free (A and I, being words, only at the end); the one option whose text occurs as whole words.
+    standing free (A and I, being words, only at the end or before "or", "and", a comma); the one option whose text
+    occurs as whole words.
     """
     by_letter = lettered(options)
     tail = re.split(r"answer\s+is\b:?|answer\s*:", answer, flags=re.IGNORECASE)[-1]
@@ -54,17 +55,17 @@ def _read(text: str, options: Mapping[str, str]) -> str:
     for pattern in (rf"\(([{letters}])\)", rf"(?<!\w)([{letters}])[.):](?!\w)"):
         if (found := set(re.findall(pattern, text))) and len(found) == 1:
             return str(found.pop())
-    free = {letter for letter, end in _free(text, letters) if end or letter not in _WORDS}
+    free = _free(text.rstrip(_EDGES), letters)
     if len(free) == 1:
         return free.pop()
     said = {letter for letter, option in options.items() if _says(plain, normalize_short(option))}
     return said.pop() if len(said) == 1 and not free else ""
 
 
-def _free(text: str, letters: str) -> list[tuple[str, bool]]:
-    """Capitals standing alone, each with whether the text ends there."""
-    text = text.rstrip(_EDGES)
-    return [(m[1], m.end() == len(text)) for m in re.finditer(rf"(?<![\w'-])([{letters}])(?![\w'-])", text)]
+def _free(text: str, letters: str) -> set[str]:
+    """Capitals standing alone that are meant as letters."""
+    alone = rf"(?<![\w'.-])([{letters}])(?![\w'-])(\s*(?:$|[,/&]|or\b|and\b))?"
+    return {m[1] for m in re.finditer(alone, text) if m[1] not in _WORDS or m[2] is not None}
 
 
 def _says(text: str, option: str) -> bool:

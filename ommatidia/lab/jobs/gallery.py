@@ -49,6 +49,8 @@ class GalleryJob(Job):
                 continue
             image.thumbnail((256, 256))
             image.save(out / f"{number}.png")
-            cards.append({"id": sample.id, "image": f"{number}.png", "question": sample.question, "answer": sample.answer})
+            cards.append(
+                {"id": sample.id, "image": f"{number}.png", "question": sample.question, "answer": sample.answer}
+            )
         (out / "cards.json").write_text(json.dumps(cards, ensure_ascii=False))
         return {"cards": len(cards)}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ommatidia.core.types import Sample
+from ommatidia.eval.answers import read_answers
 from ommatidia.eval.benchmark import BenchmarkConfig
-from ommatidia.eval.evaluate import Scored, predict, score_file
+from ommatidia.eval.evaluate import predict, score_file
+from ommatidia.eval.scored import Scored
 from ommatidia.lab.cost import benchmark_tokens, prediction_price
 from ommatidia.lab.jobs.job import Job, Price
 from ommatidia.lab.jobs.training import Weights
@@ -18,7 +21,7 @@ from ommatidia.lab.store import Store
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.processor import Processor
 
-_ANSWERS = "answers.jsonl"
+_ANSWERS, _SCORES = "answers.jsonl", "scores.json"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class PredictionJob(Job):
         return f"answers of {seen} to {self.benchmark.name}{' without pictures' if self.mode == 'blind' else ''}"
 
     def identity(self) -> Any:
-        return [self.weights.identity(), self.benchmark.fingerprint(), self.mode]
+        return [self.weights.identity(), self.benchmark.questions_fingerprint(), self.mode]
 
     def needs(self) -> tuple[Job, ...]:
         return self.weights.needs()
@@ -59,11 +62,21 @@ class PredictionJob(Job):
         def answer(samples: Sequence[Sample]) -> list[str]:
             return generate(model, processor, samples, decoding, batch=self.batch)
 
-        path = scratch / _ANSWERS
-        predict(self.benchmark.open(), answer, path, mode=self.mode, batch=4 * self.batch)
+        benchmark, path = self.benchmark.open(), scratch / _ANSWERS
+        predicted = predict(benchmark, answer, path, mode=self.mode, batch=4 * self.batch)
+        scores = {"fingerprint": self.benchmark.fingerprint(), "scored": score_file(benchmark, path).to_dict()}
+        (out / _SCORES).write_text(json.dumps(scores))
         path.rename(out / _ANSWERS)
-        return {}
+        return {"unreadable": predicted.unreadable}
 
     def scored(self, store: Store) -> Scored:
-        """The finished answers, scored now."""
+        """The finished answers' scores; scored again, without a model, where the scorer has changed since."""
+        kept = json.loads((self.folder(store) / _SCORES).read_text())
+        if kept["fingerprint"] == self.benchmark.fingerprint():
+            return Scored.from_dict(kept["scored"])
         return score_file(self.benchmark.open(), self.folder(store) / _ANSWERS)
+
+    def answers(self, store: Store) -> dict[str, str]:
+        """What the model said, by sample id."""
+        held = read_answers(self.folder(store) / _ANSWERS)
+        return {sample: record.answer or "" for sample, record in held.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from ommatidia.lab.jobs.job import Job, Price
 from ommatidia.lab.store import Store
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
+from ommatidia.train.freeze import load_trained
 from ommatidia.train.stage import Stage
 from ommatidia.train.trainer import Trainer
 
@@ -65,18 +67,8 @@ class Weights:
         stored = frozenset(job.name for job in self.features)
         model = self.model.build(seed=self.seed, without_trunks=stored)
         for overlay in self.overlays:
-            _apply(model, overlay.state(store))
+            load_trained(model.parts(), overlay.state(store))
         return model
-
-
-@torch.no_grad()
-def _apply(model: MLLM, state: Mapping[str, torch.Tensor]) -> None:
-    """Overwrite the named tensors; the names were checked when they were saved, and a stranger raises KeyError here."""
-    tensors = {
-        f"{part}:{name}": tensor for part, module in model.parts().items() for name, tensor in module.state_dict().items()
-    }
-    for name, tensor in state.items():
-        tensors[name].copy_(tensor)
 
 
 @dataclass(frozen=True)
@@ -126,10 +118,18 @@ class TrainingJob(Job):
             return iter(loader)
 
         trainer = Trainer(
-            model, self.stage, batches, processor.collate, steps=self.steps, folder=scratch, device=self.device, seed=self.seed
+            model,
+            self.stage,
+            batches,
+            processor.collate,
+            steps=self.steps,
+            folder=scratch,
+            device=self.device,
+            seed=self.seed,
+            key=self.key,
         )
         report = trainer.fit()
         save_file(trainer.result(), out / "trained.safetensors")
-        (scratch / "metrics.jsonl").rename(out / "metrics.jsonl")
+        shutil.copyfile(report.metrics, out / "metrics.jsonl")
         refused = [line for loader in loaders for line in loader.refused]
         return {"steps": self.steps, "final_loss": report.loss, "tokens": report.tokens, "refused": refused}

@@ -7,4 +7,15 @@ from ommatidia.lab.search.search import Search, run_search
 from ommatidia.lab.search.singles import Singles
 from ommatidia.lab.search.strategy import Space, Strategy
 
-__all__ = ["FullGrid", "RoundRobin", "Search", "Singles", "Space", "Strategy", "greedy", "grid", "run_search", "singles"]
+__all__ = [
+    "FullGrid",
+    "RoundRobin",
+    "Search",
+    "Singles",
+    "Space",
+    "Strategy",
+    "greedy",
+    "grid",
+    "run_search",
+    "singles",
+]

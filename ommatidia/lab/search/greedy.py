@@ -15,10 +15,10 @@ from pydantic import Field, model_validator
 
 from ommatidia.core.config import override
 from ommatidia.core.errors import ConfigError, unknown
-from ommatidia.eval.statistics import Comparison, compare_suites
+from ommatidia.eval.statistics import Comparison
 from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.search.strategy import Strategy, missing
-from ommatidia.lab.trial import Trial
+from ommatidia.lab.trial import Trial, compare_trials
 from ommatidia.models.vision.encoder import EncoderConfig
 
 
@@ -140,7 +140,7 @@ class RoundRobin(Strategy):
     def _gain(self, before: Trial | None, after: Trial) -> Comparison | None:
         if before is None:
             return None
-        return compare_suites([after.full], [before.full], confidence=self.confidence)
+        return compare_trials([after], [before], confidence=self.confidence)
 
     def _variants(self, experts: Sequence[str]) -> list[Recipe]:
         out = []

@@ -35,6 +35,10 @@ class FusionConfig(Config, family=True):
     def cost(self, grids: Mapping[str, Grid]) -> Cost:
         """Parameters, and operations for one view."""
 
+    def single(self, name: str) -> FusionConfig:
+        """What this fusion comes down to for one encoder by itself: the design it is pre-aligned in, whatever it joins."""
+        return FusionConfig.parse("none")
+
     @classmethod
     def tiny(cls) -> Self:
         """A small member for tests and examples."""
@@ -63,6 +67,12 @@ class GridFusionConfig(FusionConfig):
     grid: tuple[Positive, Positive] | None = None
     resample: ResampleConfig = Auto()
     resample_for: dict[str, ResampleConfig] = Field(default_factory=dict)
+
+    def single(self, name: str) -> FusionConfig:
+        """None, on the same grid by the same resampling."""
+        resample = self.resampler(name).to_dict()
+        grid = list(self.grid) if self.grid else None
+        return FusionConfig.parse({"kind": "none", "grid": grid, "resample": resample})
 
     def resampler(self, name: str) -> ResampleConfig:
         return self.resample_for.get(name, self.resample)

@@ -39,6 +39,8 @@ class Injection(nn.Module, ABC):
     def forward(self, x_BTE: Tensor, slots_BT: Tensor, v_KHWE: Tensor) -> Tensor:
         """Embeddings with the visual places filled. ``slots_BT`` is True at placeholders. Raises AlignmentError."""
 
-    def inside(self, language: LanguageModel, slots_BT: Tensor, v_KHWE: Tensor) -> contextlib.AbstractContextManager[None]:
+    def inside(
+        self, language: LanguageModel, slots_BT: Tensor, v_KHWE: Tensor
+    ) -> contextlib.AbstractContextManager[None]:
         """Active while the decoder runs on these views: the place for cross-attention layers. Nothing by default."""
         return contextlib.nullcontext()

@@ -32,5 +32,7 @@ class InlineInjection(Injection):
     def forward(self, x_BTE: Tensor, slots_BT: Tensor, v_KHWE: Tensor) -> Tensor:
         places, tokens = int(slots_BT.sum()), v_KHWE[..., 0].numel()
         if places != tokens:
-            raise AlignmentError(f"{places} image placeholders in the text but {tokens} visual tokens from the encoders")
+            raise AlignmentError(
+                f"{places} image placeholders in the text but {tokens} visual tokens from the encoders"
+            )
         return x_BTE.masked_scatter(slots_BT.unsqueeze(-1), v_KHWE.to(x_BTE.dtype))

@@ -61,7 +61,11 @@ class ChatFormat(Config):
         out: list[Segment | ImagePart] = [Segment(self.start, template=True)]
         system = turns.pop(0).text if turns and turns[0].role == "system" else self.system
         if system:
-            out += [Segment(self.system_prefix, template=True), Segment(system), Segment(self.system_suffix, template=True)]
+            out += [
+                Segment(self.system_prefix, template=True),
+                Segment(system),
+                Segment(self.system_suffix, template=True),
+            ]
         if not answer:
             while turns and turns[-1].role == "assistant":
                 turns.pop()

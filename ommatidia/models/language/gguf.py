@@ -46,7 +46,9 @@ class GGUFLanguage(LanguageConfig):
         path = Path(next(iter(spec.submodule_search_locations))) / self.file
         if not path.is_file():
             present = ", ".join(sorted(p.name for p in path.parent.glob("*.gguf"))) or "none"
-            raise ConfigError(f"language.file: package {self.package!r} has no {self.file!r}; GGUF files there: {present}")
+            raise ConfigError(
+                f"language.file: package {self.package!r} has no {self.file!r}; GGUF files there: {present}"
+            )
         return path
 
     def _folder(self) -> Path:
@@ -77,7 +79,10 @@ class GGUFLanguage(LanguageConfig):
 
 def cache_folder() -> Path:
     """Where converted models are kept: ``OMMATIDIA_CACHE``, else the user's cache folder."""
-    base = os.environ.get("OMMATIDIA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ommatidia"
+    base = (
+        os.environ.get("OMMATIDIA_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ommatidia"
+    )
     return Path(base)
 
 
@@ -129,4 +134,6 @@ def _convert(source: Path, folder: Path, *, eos_token: str | None, pad_token: st
             if not (folder / "config.json").is_file():
                 raise
     except OSError as error:
-        raise RunError(f"{folder}: cannot keep the converted model: {error.strerror}; set OMMATIDIA_CACHE to a writable folder") from None
+        raise RunError(
+            f"{folder}: cannot keep the converted model: {error.strerror}; set OMMATIDIA_CACHE to a writable folder"
+        ) from None

@@ -68,7 +68,9 @@ class HFLanguage(LanguageConfig):
         folder = Path(self.path)
         if self.random or not folder.is_dir():
             return self.digest()
-        return _folder_digest(str(folder.resolve()), tuple(sorted((p.name, p.stat().st_size) for p in folder.iterdir())))
+        return _folder_digest(
+            str(folder.resolve()), tuple(sorted((p.name, p.stat().st_size) for p in folder.iterdir()))
+        )
 
 
 @lru_cache(maxsize=16)

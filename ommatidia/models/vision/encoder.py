@@ -68,6 +68,15 @@ class EncoderConfig(Config, family=True):
         """Parameters of trunk and neck, and operations of one view."""
         return _measured(self).cost + self.neck.cost(self.trunk_grid())
 
+    def trunk_cost(self) -> Cost:
+        """Parameters of the trunk, and its operations for one view."""
+        return _measured(self).cost
+
+    def describe(self) -> str:
+        """A few words for tables and cards."""
+        rows, columns = self.preprocess().size
+        return f"{type(self).model_fields['kind'].default} at {rows}x{columns} px, grid {self.grid()}"
+
     def trunk_digest(self) -> str:
         """Identity of the trunk's features: everything but the neck. The key under which features may be stored.
 

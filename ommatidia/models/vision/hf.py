@@ -5,8 +5,10 @@ Shapes: B batch, C colour channels, H rows, W columns, N tokens, D feature chann
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 import torch
@@ -84,12 +86,15 @@ class HFEncoder(ImageEncoderConfig):
         source = (
             {"pretrained_model_name_or_path": str(self.weights.path)} if isinstance(self.weights, FolderWeights) else {}
         )
+        if isinstance(self.weights, FolderWeights):
+            self.weights.files()
         if isinstance(self.weights, HubWeights):
             source = {"pretrained_model_name_or_path": self.weights.id, "revision": self.weights.revision}
         try:
-            model, info = architecture.from_pretrained(
-                **source, config=config, local_files_only=local, dtype=torch.float32, output_loading_info=True
-            )
+            with _quiet_transformers():
+                model, info = architecture.from_pretrained(
+                    **source, config=config, local_files_only=local, dtype=torch.float32, output_loading_info=True
+                )
         except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(f"weights: {self.architecture}: {str(error).strip().splitlines()[0]}") from None
         if missing := sorted(info["missing_keys"]):
@@ -194,6 +199,22 @@ def _architecture(name: str) -> Any:
         names = [known for known in dir(transformers) if known.endswith("Model") and known[0].isupper()]
         raise ConfigError(unknown("architecture of transformers", name, names))
     return found
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No report of tensors that a vision model rightly leaves aside, such as CLIP's text half."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _normalisation(weights: FolderWeights) -> dict[str, Any]:

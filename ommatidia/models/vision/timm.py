@@ -59,6 +59,16 @@ class TimmEncoder(ImageEncoderConfig):
 
     def trunk(self, *, pretrained: bool) -> nn.Module:
         model = self._loaded() if pretrained else self._create(self.args)
+        patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+        native = tuple(_pretrained_cfg(self.model).input_size[1:])
+        # A model may be trained with a rest at the border (SigLIP: 384 = 27 * 14 + 6); elsewhere it is a mistake.
+        if (
+            isinstance(patch, tuple)
+            and self.image_size != native
+            and any(s % p for s, p in zip(self.image_size, patch))
+        ):
+            size, of = ("x".join(str(side) for side in pair) for pair in (self.image_size, patch))
+            raise ConfigError(f"image_size {size} is not divisible by the patch size {of} of {self.model}")
         return TimmTrunk(model, self.features, name=self.model)
 
     def _create(self, args: dict[str, Any], **options: Any) -> nn.Module:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import pickle
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -147,7 +147,7 @@ def read_tensors(path: Path, *, prefix: str = "") -> StateDict:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ConfigError(f"weights: {path}: {error.strerror or error}") from None
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ConfigError(
             f"weights: {path} is no readable file of tensors: {str(error).strip().splitlines()[0]}"
         ) from None

@@ -1,12 +1,13 @@
 """Is one design better than another? Paired on the same samples, clustered by picture, honest about training seeds.
 
-Both designs answer the same samples, so the per-sample difference is what varies. Intervals: see ``statistics``. p-values:
+Both designs answer the same samples, so the per-sample difference is what varies.
+Intervals: see ``interval``. p-values:
 
 - both designs with one seed, right-or-wrong scores and one sample a picture: McNemar's exact test;
 - both with one seed otherwise: a sign-flip test that exchanges the designs for whole clusters at a time;
-- several seeds of either: Student's t on the two-level bootstrap's standard error. The variance between seeds is pooled
-  over both designs (so a design with one seed borrows it), with Satterthwaite's degrees of freedom. Seeds of the two
-  designs are taken as independent. With one seed each, nothing is said about training the designs again.
+- several seeds of either: Student's t on the two-level bootstrap's standard error. The variance between seeds is
+  pooled over both designs (so a design with one seed borrows it), with Satterthwaite's degrees of freedom. Seeds of
+  the two designs are taken as independent. With one seed each, nothing is said about training the designs again.
 """
 
 from __future__ import annotations
@@ -19,21 +20,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ommatidia.core.errors import RunError
-from ommatidia.eval.scored import Scored
-from ommatidia.eval.statistics import (
+from ommatidia.eval.statistics.interval import Interval, joint_freedom, macro_weights, summarise
+from ommatidia.eval.statistics.multiplicity import holm
+from ommatidia.eval.statistics.resampling import (
     RESAMPLES,
     Array,
     Stratum,
     deviations,
-    holm,
-    joint_freedom,
-    macro_weights,
     replicate_means,
     seed_coefficients,
     seed_variance,
     seeds_of,
     stratum,
-    summarise,
     table,
 )
 
@@ -47,25 +45,24 @@ class Comparison:
 
     difference: float
     """Mean of a minus mean of b."""
-    low: float
-    high: float
+    interval: Interval
+    """Of the difference."""
     p_value: float
+    """Two-sided; not corrected for other comparisons."""
     method: Method
-    level: float
-    n: int
-    clusters: int
     seeds: tuple[int, int]
+    """Training seeds of a and of b. (1, 1) says nothing about training again."""
     standard_error: float
 
     @property
     def verdict(self) -> Verdict:
         """Of this comparison alone; among several use ``judge``."""
-        return verdict(self.difference, self.p_value, alpha=1.0 - self.level)
+        return verdict(self.difference, self.p_value, alpha=1.0 - self.interval.confidence)
 
     @property
     def paired_variance(self) -> float:
         """Variance of one cluster's paired difference, for ``minimum_detectable_difference``."""
-        return self.standard_error**2 * self.clusters
+        return self.standard_error**2 * self.interval.clusters
 
 
 def verdict(difference: float, p_value: float, *, alpha: float = 0.05) -> Verdict:
@@ -86,7 +83,7 @@ def compare(
     b: ArrayLike,
     clusters: Sequence[str] | None = None,
     *,
-    level: float = 0.95,
+    confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
@@ -95,7 +92,7 @@ def compare(
     Raises RunError when the designs have unlike numbers of samples.
     """
     named = None if clusters is None else {"": clusters}
-    return compare_macro({"": a}, {"": b}, clusters=named, level=level, resamples=resamples, seed=seed)
+    return compare_macro({"": a}, {"": b}, clusters=named, confidence=confidence, resamples=resamples, seed=seed)
 
 
 def compare_macro(
@@ -104,11 +101,11 @@ def compare_macro(
     *,
     clusters: Mapping[str, Sequence[str]] | None = None,
     groups: Mapping[str, str] | None = None,
-    level: float = 0.95,
+    confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two designs on the average over benchmarks, weighted as ``macro_average`` does.
+    """Compare two designs on the average over benchmarks, weighted as ``macro_interval`` does.
 
     Raises RunError when the designs have unlike benchmarks, samples or numbers of seeds over benchmarks.
     """
@@ -126,7 +123,9 @@ def compare_macro(
         coefficients = coefficients - seed_coefficients(rng, resamples, seeds[1], pool)
     replicates = replicate_means(strata, coefficients, rng)
     spread = seed_variance(strata) * (1 / seeds[0] + 1 / seeds[1])
-    interval = summarise(strata, replicates, spread, freedom, level=level, bounds=(-1.0, 1.0), seeds=min(seeds))
+    interval = summarise(
+        strata, replicates, spread, freedom, confidence=confidence, bounds=(-1.0, 1.0), seeds=min(seeds)
+    )
     variance = float(np.var(replicates))
     method: Method
     if freedom and variance > 0:
@@ -138,48 +137,12 @@ def compare_macro(
         p_value, method = _sign_flip(strata, resamples, rng), "sign flip"
     return Comparison(
         difference=interval.mean,
-        low=interval.low,
-        high=interval.high,
+        interval=interval,
         p_value=p_value,
         method=method,
-        level=level,
-        n=interval.n,
-        clusters=interval.clusters,
         seeds=seeds,
         standard_error=float(np.sqrt(variance)),
     )
-
-
-def compare_scored(
-    a: Sequence[Scored], b: Sequence[Scored], *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
-) -> Comparison:
-    """Compare two designs from their scored benchmarks, several of one benchmark being training seeds.
-
-    The average is the mean of group means as in Cambrian-1. Raises RunError when samples, modes or scorers differ.
-    """
-    reference = {scored.benchmark: scored for scored in reversed((*a, *b))}
-    for scored in (*a, *b):
-        _same_question(scored, reference[scored.benchmark])
-    clusters = {name: scored.clusters for name, scored in reference.items()}
-    groups = {name: scored.group for name, scored in reference.items()}
-    left, right = seeds_by_benchmark(a), seeds_by_benchmark(b)
-    return compare_macro(left, right, clusters=clusters, groups=groups, level=level, resamples=resamples, seed=seed)
-
-
-def seeds_by_benchmark(scored: Sequence[Scored]) -> dict[str, Array]:
-    """S x N values by benchmark, from one design's results. Raises RunError when seeds answered unlike samples."""
-    found: dict[str, list[Scored]] = {}
-    for one in scored:
-        found.setdefault(one.benchmark, []).append(one)
-        _same_question(one, found[one.benchmark][0])
-    return {name: np.stack([one.values for one in several]) for name, several in found.items()}
-
-
-def _same_question(one: Scored, other: Scored) -> None:
-    for what in ("mode", "scorer", "scorer_version", "ids"):
-        if getattr(one, what) != getattr(other, what):
-            detail = "samples" if what == "ids" else f"{what} {getattr(one, what)!r} and {getattr(other, what)!r}"
-            raise RunError(f"{one.benchmark}: cannot compare results of unlike {detail}")
 
 
 def _strata(
@@ -228,15 +191,16 @@ def _sign_flip(strata: Sequence[Stratum], resamples: int, rng: np.random.Generat
     Equal cluster differences are flipped together through a binomial count, which allows far more draws.
     """
     signed = np.concatenate([s.weight * s.base / s.counts.sum() for s in strata])
-    sizes, counts = np.unique(np.round(np.abs(signed[np.abs(signed) > 1e-12]), 12), return_counts=True)
+    signed = np.round(signed, 12)  # sums that differ only in their last bits are one size
+    sizes, counts = np.unique(np.abs(signed[signed != 0]), return_counts=True)
     if not len(sizes):
         return 1.0
     observed, extreme = abs(float(signed.sum())), 0
-    draws = max(resamples, min(100_000, 10_000_000 // len(sizes)))
+    draws = max(resamples, min(50_000, 2_000_000 // len(sizes)))
     step = max(1, 2_000_000 // len(sizes))
     for start in range(0, draws, step):
         heads = rng.binomial(counts, 0.5, size=(min(step, draws - start), len(sizes)))
-        extreme += int((np.abs((2 * heads - counts) @ sizes) >= observed - 1e-9 * max(observed, 1e-12)).sum())
+        extreme += int((np.abs((2 * heads - counts) @ sizes) >= observed - 1e-11).sum())
     return (1 + extreme) / (1 + draws)
 
 

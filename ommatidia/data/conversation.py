@@ -1,0 +1,153 @@
+"""Conversation records, as LLaVA, ShareGPT and OpenAI write them, to messages and pictures.
+
+LLaVA and ShareGPT: ``conversations: [{from: human | gpt | system, value}]``. OpenAI: ``messages: [{role, content}]``
+with a text or a list of text and image parts. Pictures stand where ``<image>`` stands in a user's or system's text, in
+the order of ``image`` or ``images`` (one or a list), or are named by an image part itself. One image and no ``<image>``
+at all: the image and a line break come before the first user turn, as LLaVA has it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ommatidia.core.errors import DataError
+from ommatidia.core.types import ImagePart, Message, Part, Picture, Role
+from ommatidia.data.picture import BytesPicture
+
+PLACEHOLDER = "<image>"
+
+_ROLES: dict[str, Role] = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
+}  # fmt: skip
+
+Resolve = Callable[[Any], Picture]
+"""Turns what a record says about an image (a path, bytes) into a picture. Raises DataError."""
+
+Turn = tuple[Role, list[str | Any]]
+
+
+class _Named:
+    """An image that a content part names, as against a placeholder for the next of the record's list."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _Next:
+    """A place for the next image of the record's list."""
+
+
+def read_dialogue(record: Mapping[str, Any], resolve: Resolve) -> tuple[tuple[Message, ...], tuple[Picture, ...]]:
+    """Messages and pictures of one record. Raises DataError: wrong layout; placeholders and images differ in number."""
+    turns = _turns(record)
+    listed = images_of(record)
+    places = sum(isinstance(part, _Next) for _, parts in turns for part in parts)
+    named = any(isinstance(part, _Named) for _, parts in turns for part in parts)
+    if places == 0 and len(listed) == 1 and not named:
+        first = next((parts for role, parts in turns if role == "user"), None)
+        if first is None:
+            raise DataError("1 image but no user turn to put it in")
+        first[:0] = [_Next(), "\n"]
+        places = 1
+    if places != len(listed):
+        raise DataError(f"{places} {PLACEHOLDER} placeholder(s) in the text but {len(listed)} image(s) in the record")
+    return _placed(turns, iter(listed), resolve)
+
+
+def images_of(record: Mapping[str, Any]) -> list[Any]:
+    """What the record lists as its images: the field ``image`` or ``images``, one or many. Raises DataError."""
+    both = [record[key] for key in ("image", "images") if record.get(key) not in (None, "", [])]
+    if len(both) > 1:
+        raise DataError("has both 'image' and 'images'; expected one of them")
+    if not both:
+        return []
+    return list(both[0]) if isinstance(both[0], Sequence) and not isinstance(both[0], str | bytes) else [both[0]]
+
+
+def named_images(record: Mapping[str, Any]) -> list[Any]:
+    """Everything the record says about images: its list, then those that content parts name. Raises DataError."""
+    named = [part.value for _, parts in _turns(record) for part in parts if isinstance(part, _Named)]
+    return images_of(record) + named
+
+
+def from_data_uri(uri: str) -> BytesPicture:
+    """``data:image/png;base64,...`` to a picture. Raises DataError."""
+    head, comma, body = uri.partition(",")
+    if not comma or not head.endswith(";base64"):
+        raise DataError(f"{uri[:40]}...: expected data:image/...;base64,...")
+    try:
+        return BytesPicture(base64.b64decode(body, validate=True), name=f"{head},...")
+    except binascii.Error:
+        raise DataError(f"{uri[:40]}...: not valid base64") from None
+
+
+def _turns(record: Mapping[str, Any]) -> list[Turn]:
+    key = next((key for key in ("conversations", "messages") if record.get(key) is not None), None)
+    if key is None:
+        raise DataError(
+            f"neither 'conversations' nor 'messages'; it has the fields {', '.join(map(repr, record)) or 'none'}"
+        )
+    raw = record[key]
+    if not isinstance(raw, list) or not raw:
+        raise DataError(f"{key!r} is {type(raw).__name__ if raw else 'empty'}; expected a list of turns")
+    turns = [_turn(turn, f"{key}[{number}]") for number, turn in enumerate(raw)]
+    if not any(role == "user" for role, _ in turns):
+        raise DataError(f"{key!r} has no user turn")
+    return turns
+
+
+def _turn(turn: Any, place: str) -> Turn:
+    if not isinstance(turn, Mapping):
+        raise DataError(f"{place} is {type(turn).__name__}; expected a turn with a speaker and a text")
+    speaker, content = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
+    if not isinstance(speaker, str) or speaker not in _ROLES:
+        raise DataError(f"{place} is spoken by {speaker!r}; expected one of {', '.join(_ROLES)}")
+    role = _ROLES[speaker]
+    if isinstance(content, str):
+        # What an assistant writes is text to learn, even where it speaks of <image>.
+        return role, [content] if role == "assistant" else _split(content)
+    if isinstance(content, list):
+        parts = [
+            piece for number, part in enumerate(content) for piece in _content(part, role, f"{place}.content[{number}]")
+        ]
+        return role, parts
+    raise DataError(f"{place} has {type(content).__name__} for a text; expected a string or a list of parts")
+
+
+def _content(part: Any, role: Role, place: str) -> list[Any]:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return [part["text"]] if role == "assistant" else _split(part["text"])
+    if kind in ("image", "image_url"):
+        value = part.get("image", part.get("image_url", part.get("url", part.get("path"))))
+        value = value.get("url") if isinstance(value, Mapping) and "url" in value else value
+        return [_Next() if value is None else _Named(value)]
+    raise DataError(f"{place} is no text part and no image part")
+
+
+def _split(text: str) -> list[Any]:
+    pieces: list[Any] = []
+    for number, piece in enumerate(text.split(PLACEHOLDER)):
+        pieces += [_Next()] if number else []
+        pieces += [piece] if piece else []
+    return pieces or [""]
+
+
+def _placed(turns: list[Turn], listed: Any, resolve: Resolve) -> tuple[tuple[Message, ...], tuple[Picture, ...]]:
+    pictures: list[Picture] = []
+    messages: list[Message] = []
+    for role, parts in turns:
+        placed: list[Part] = []
+        for part in parts:
+            if isinstance(part, str):
+                placed.append(part)
+                continue
+            pictures.append(resolve(part.value if isinstance(part, _Named) else next(listed)))
+            placed.append(ImagePart(len(pictures) - 1))
+        messages.append(Message(role, tuple(placed)))
+    return tuple(messages), tuple(pictures)

@@ -1,0 +1,175 @@
+"""Data sets of the library ``datasets``, from disk only: a folder that ``save_to_disk`` wrote, or parquet files."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ommatidia.core.config import digest
+from ommatidia.core.errors import ConfigError, DataError, unknown
+from ommatidia.core.source import SourceConfig
+from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
+from ommatidia.data.conversation import from_data_uri, read_dialogue
+from ommatidia.data.picture import BytesPicture, FilePicture, file_digest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class HFDataset(SourceConfig):
+    """Rows with an image, a question and an answer, or with whole conversations."""
+
+    kind: Literal["hf_dataset"] = "hf_dataset"
+    path: Path
+    """What ``save_to_disk`` of a Dataset or a DatasetDict wrote, a parquet file, or a folder of parquet files."""
+    part: str | None = None
+    """Which member of a saved DatasetDict, for example ``train``."""
+    image: str | None = "image"
+    """Column of the image or list of images; None: text only."""
+    question: str = "question"
+    answer: str | None = "answer"
+    """None: rows without an answer, to predict on."""
+    messages: str | None = None
+    """Column of conversations (LLaVA or OpenAI turns); then ``question`` and ``answer`` are not read."""
+    id: str | None = None
+    """Column that names a row; None: its number."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many rows."""
+    group: Literal["general", "knowledge", "ocr_chart", "vision_centric"] = "general"
+    task: str | None = None
+    """What a benchmark calls this; None: the path's last name."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.messages is not None and not self.messages:
+            raise ConfigError("messages is empty; name a column, or leave it out")
+        return self
+
+    def open(self) -> HFDatasetSource:
+        """Raises ConfigError when ``datasets`` is missing or a column is, DataError when the files cannot be read."""
+        return HFDatasetSource(self)
+
+    def fingerprint(self) -> str:
+        files = [[str(file.relative_to(self.path.parent)), file_digest(file)] for file in _files(self.path)]
+        return digest([self.hashed(), files])
+
+    def describe(self) -> str:
+        return f"{self.path.name}" + (f" ({self.part})" if self.part else "")
+
+
+class HFDatasetSource:
+    """Rows read one at a time from memory-mapped Arrow, images as the bytes that were stored."""
+
+    def __init__(self, config: HFDataset) -> None:
+        self._config = config
+        self._rows = _opened(config.path, config.part, tuple(map(str, _files(config.path))))
+        columns = [config.image, config.id]
+        columns += [config.messages] if config.messages else [config.question, config.answer]
+        for column in columns:
+            if column is not None and column not in self._rows.column_names:
+                raise ConfigError(f"{config.path}: {unknown('column', column, self._rows.column_names)}")
+        if len(self._rows) == 0:
+            raise DataError("no rows; expected at least one", source=str(config.path))
+        # Arrow rows hold images as stored bytes; the default format would decode every image of a row.
+        self._rows = self._rows.with_format("arrow")
+
+    def __len__(self) -> int:
+        return min(len(self._rows), self._config.limit or len(self._rows))
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        config = self._config
+        row: dict[str, Any] = self._rows[index : index + 1].to_pylist()[0]
+        name = str(row[config.id]) if config.id else str(index)
+        try:
+            messages, pictures = self._dialogue(row, name)
+        except DataError as error:
+            raise error.at(source=str(config.path), sample=name) from None
+        meta: dict[str, Any] = {"group": config.group, "task": config.task or config.path.stem}
+        meta["cluster"] = pictures[0].digest if pictures else name
+        return Sample(id=name, messages=messages, images=pictures, meta=meta)
+
+    def _dialogue(self, row: dict[str, Any], name: str) -> tuple[tuple[Message, ...], tuple[Picture, ...]]:
+        config = self._config
+        images = row[config.image] if config.image else None
+        if config.messages:
+            turns = [_without_nothing(turn) for turn in row[config.messages] or []]
+            return read_dialogue(
+                {"messages": turns, "images": images}, lambda image: _picture(image, name, config.path)
+            )
+        question, answer = row[config.question], row[config.answer] if config.answer else ""
+        for column, value in ((config.question, question), (config.answer, answer)):
+            if not isinstance(value, str):
+                raise DataError(f"column {column!r} holds {type(value).__name__}; expected text")
+        listed = images if isinstance(images, list) else [] if images is None else [images]
+        pictures = tuple(_picture(image, name, config.path) for image in listed)
+        parts: list[Part] = [ImagePart(number) for number in range(len(pictures))]
+        messages = [Message("user", (*parts, question))]
+        if config.answer:
+            messages.append(Message("assistant", (answer,)))
+        return tuple(messages), pictures
+
+
+def _without_nothing(value: Any) -> Any:
+    """Arrow fills the fields a part does not have with None; take them out again."""
+    if isinstance(value, dict):
+        return {key: _without_nothing(item) for key, item in value.items() if item is not None}
+    return [_without_nothing(item) for item in value] if isinstance(value, list) else value
+
+
+def _picture(image: Any, name: str, path: Path) -> Picture:
+    """What a column may hold for an image: datasets' {bytes, path}, bytes, a path or a data URI. Raises DataError."""
+    if isinstance(image, dict) and isinstance(image.get("bytes"), bytes):
+        return BytesPicture(image["bytes"], name=f"image of row {name}")
+    if isinstance(image, bytes):
+        return BytesPicture(image, name=f"image of row {name}")
+    where = image.get("path") if isinstance(image, dict) else image
+    if not isinstance(where, str):
+        raise DataError(f"the image is {type(image).__name__}; expected stored bytes or a path")
+    if where.startswith("data:"):
+        return from_data_uri(where)
+    folder = path if path.is_dir() else path.parent
+    file = folder / where
+    if not file.is_file():
+        raise DataError(f"{file}: no such image file")
+    return FilePicture(file)
+
+
+def _files(path: Path) -> list[Path]:
+    """The data files under a path, in order. Raises DataError when there are none."""
+    if path.is_file():
+        return [path]
+    files = sorted(file for file in path.rglob("*") if file.suffix in (".arrow", ".parquet", ".json"))
+    if not files:
+        found = "no parquet and no Arrow files" if path.is_dir() else "no such file or folder"
+        raise DataError(f"{path}: {found}; expected a folder of datasets' save_to_disk, or parquet files")
+    return files
+
+
+@lru_cache(maxsize=16)
+def _opened(path: Path, part: str | None, files: tuple[str, ...]) -> Dataset:
+    try:
+        import datasets
+    except ImportError:
+        raise ConfigError("the source hf_dataset needs the package datasets: pip install 'ommatidia[hub]'") from None
+    parquet = [file for file in files if file.endswith(".parquet")]
+    try:
+        if parquet:
+            return datasets.Dataset.from_parquet(parquet)
+        loaded = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        cause = error.__cause__ or error  # the library wraps what pyarrow said in "an error occurred"
+        raise DataError(f"{path}: cannot be read ({' '.join(str(cause).split())[:300]})") from None
+    except IndexError:  # a folder saved without a single row has no table at all
+        raise DataError("no rows; expected at least one", source=str(path)) from None
+    if isinstance(loaded, datasets.DatasetDict):
+        if part is None or part not in loaded:
+            raise ConfigError(f"{path} holds several parts; set part: {unknown('part', str(part), map(str, loaded))}")
+        return loaded[part]
+    if part is not None:
+        raise ConfigError(f"{path} holds one data set without parts; leave out part: {part!r}")
+    return loaded

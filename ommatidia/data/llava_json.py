@@ -1,0 +1,240 @@
+"""LLaVA conversation files, JSON or JSONL, as they are found in the wild; also ShareGPT and OpenAI messages.
+
+A file is indexed by the byte span of each record and read one record at a time, so that its size does not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from array import array
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ommatidia.core.config import digest
+from ommatidia.core.errors import DataError
+from ommatidia.core.source import SourceConfig
+from ommatidia.core.types import Picture, Sample
+from ommatidia.data.conversation import from_data_uri, named_images, read_dialogue
+from ommatidia.data.picture import FilePicture, file_digest
+
+_PASSED_ON = ("options", "references", "category")
+"""Fields of a record that a benchmark may want; they go into ``Sample.meta`` as they are."""
+
+_WHITE = b" \t\r\n,"
+
+Spans = tuple["array[int]", "array[int]"]
+
+
+class LlavaJSON(SourceConfig):
+    """Conversations with images beside them."""
+
+    kind: Literal["llava_json"] = "llava_json"
+    path: Path
+    """A ``.json`` file that is a list of records, or a file with one record a line."""
+    image_root: Path | None = None
+    """Folder that image paths are relative to; None: the folder of the file."""
+    split: Literal["all", "train", "held_out"] = "all"
+    """``held_out`` and ``train`` share no record and no picture: records that share pictures, even through a third one,
+    stay together, and the hash of the first of their paths decides."""
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Fraction of the pictures (of the records, where there is no picture) that is held out."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many records of the split."""
+    group: Literal["general", "knowledge", "ocr_chart", "vision_centric"] = "general"
+    task: str | None = None
+    """What a benchmark calls this; None: the file's name without ending."""
+    at_least: Annotated[int, Field(ge=1)] | None = None
+    """Let a JPEG be decoded at a reduced scale with no side below so many pixels; see ``picture.decode``."""
+
+    def open(self) -> LlavaJSONSource:
+        """Raises DataError: no such file, not JSON (with the line), no records, nothing left in the split."""
+        return LlavaJSONSource(self)
+
+    def fingerprint(self) -> str:
+        """Digest of this config and the file. Images count by their paths here, by their bytes where they are used."""
+        return digest([self.hashed(), file_digest(self.path)])
+
+    def describe(self) -> str:
+        return f"{self.path.name}" + ("" if self.split == "all" else f" ({self.split})")
+
+
+class LlavaJSONSource:
+    """Records of one file, in file order."""
+
+    def __init__(self, config: LlavaJSON) -> None:
+        self._config = config
+        self._root = config.image_root or config.path.parent
+        content = file_digest(config.path)
+        self._starts, self._ends = _index(config.path, content)
+        if len(self._starts) == 0:
+            raise DataError("no records; expected a JSON list or one record a line", source=str(config.path))
+        self._rows = range(len(self._starts))
+        self._read(0)  # a file of another kind is refused here, a broken record later on where it is counted
+        if config.split != "all":
+            wanted = config.split == "held_out"
+            keys = _split_keys(config.path, content)
+            self._chosen = array("Q", (row for row in self._rows if (keys[row] < config.holdout) == wanted))
+        else:
+            self._chosen = array("Q", self._rows)
+        if config.limit is not None:
+            self._chosen = self._chosen[: config.limit]
+        if len(self._chosen) == 0:
+            raise DataError(
+                f"no record of {len(self._starts)} falls into split {config.split!r} at holdout {config.holdout}",
+                source=str(config.path),
+            )
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        row = self._chosen[index]
+        record = self._read(row)
+        name = str(record.get("id", row + 1))
+        try:
+            messages, pictures = read_dialogue(record, self._picture)
+        except DataError as error:
+            raise error.at(source=str(self._config.path), sample=f"{name} (record {row + 1})") from None
+        config = self._config
+        paths = [_normal(image) for image in named_images(record) if isinstance(image, str)]
+        meta = {
+            "group": config.group,
+            "task": config.task or config.path.stem,
+            "cluster": paths[0] if paths else name,
+            **{key: record[key] for key in _PASSED_ON if record.get(key) is not None},
+        }
+        return Sample(id=name, messages=messages, images=pictures, meta=meta)
+
+    def _picture(self, image: Any) -> Picture:
+        if not isinstance(image, str):
+            raise DataError(f"an image is {type(image).__name__}; expected a path or a data URI")
+        if image.startswith("data:"):
+            return from_data_uri(image)
+        if image.startswith(("http://", "https://")):
+            raise DataError(f"{image}: a remote image; download it and give its path")
+        path = self._root / image.removeprefix("file://")
+        if not path.is_file():
+            raise DataError(f"{path}: no such image file")
+        return FilePicture(path, self._config.at_least)
+
+    def _read(self, row: int) -> dict[str, Any]:
+        path, start, end = self._config.path, self._starts[row], self._ends[row]
+        with path.open("rb") as file:
+            file.seek(start)
+            return _parsed(file.read(end - start), path, row)
+
+
+def _parsed(data: bytes, path: Path, row: int) -> dict[str, Any]:
+    try:
+        record = json.loads(data)
+    except ValueError as error:  # broken JSON, or bytes that are no UTF-8
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
+        raise DataError(f"not valid JSON ({reason})", source=str(path), sample=f"record {row + 1}") from None
+    if not isinstance(record, dict):
+        raise DataError(f"is {type(record).__name__}; expected an object", source=str(path), sample=f"record {row + 1}")
+    return record
+
+
+@lru_cache(maxsize=16)
+def _index(path: Path, content: str) -> Spans:
+    """Byte spans of the records of a file with this content digest."""
+    with path.open("rb") as file:
+        head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        file.seek(0)
+        if not head.startswith(b"["):
+            return _index_lines(file)
+        return _index_list(file.read(), path)
+
+
+def _index_lines(file: Any) -> Spans:
+    starts, ends, at = array("Q"), array("Q"), 0
+    for line in file:
+        mark = 3 if at == 0 and line.startswith(b"\xef\xbb\xbf") else 0
+        if line.strip():
+            starts.append(at + mark)
+            ends.append(at + len(line))
+        at += len(line)
+    return starts, ends
+
+
+def _index_list(data: bytes, path: Path) -> Spans:
+    """Spans of the elements of one JSON list.
+
+    Decoded as Latin-1 a character is a byte, and JSON's structure, all ASCII, reads the same: so spans come out in
+    bytes.
+    """
+    text, decoder = data.decode("latin-1"), json.JSONDecoder()
+    starts, ends = array("Q"), array("Q")
+    at = text.index("[") + 1
+    while True:
+        while at < len(data) and data[at] in _WHITE:
+            at += 1
+        if at < len(data) and data[at] == ord("]"):
+            return starts, ends
+        try:
+            _, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise DataError(f"line {error.lineno}: not valid JSON ({error.msg})", source=str(path)) from None
+        starts.append(at)
+        ends.append(end)
+        at = end
+
+
+@lru_cache(maxsize=16)
+def _split_keys(path: Path, content: str) -> array[float]:
+    """A number in 0..1 a record, equal for records that share pictures. A broken record goes by its own bytes."""
+    starts, ends = _index(path, content)
+    groups = _Groups()
+    own: list[str] = []
+    with path.open("rb") as file:
+        for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            file.seek(start)
+            data = file.read(end - start)
+            try:
+                record = _parsed(data, path, row)
+                images = [_normal(image) for image in named_images(record) if isinstance(image, str)]
+                keys = [f"image/{image}" for image in images] or [f"record/{_identity(record, data)}"]
+            except DataError:
+                keys = [f"record/{hashlib.sha256(data).hexdigest()}"]
+            groups.join(keys)
+            own.append(keys[0])
+    return array("d", (_fraction(groups.first(key)) for key in own))
+
+
+def _identity(record: Mapping[str, Any], data: bytes) -> str:
+    return str(record["id"]) if "id" in record else hashlib.sha256(data).hexdigest()
+
+
+def _fraction(key: str) -> float:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48
+
+
+def _normal(image: str) -> str:
+    """One spelling for one file."""
+    return hashlib.sha256(image.encode()).hexdigest() if image.startswith("data:") else os.path.normpath(image)
+
+
+class _Groups:
+    """Keys that belong together, directly or through others; a group is known by its alphabetically first key."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def first(self, key: str) -> str:
+        while (parent := self._parent.setdefault(key, key)) != key:
+            self._parent[key] = self._parent[parent]
+            key = parent
+        return key
+
+    def join(self, keys: list[str]) -> None:
+        roots = sorted({self.first(key) for key in keys})
+        for root in roots[1:]:
+            self._parent[root] = roots[0]

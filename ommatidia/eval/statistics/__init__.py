@@ -1,0 +1,28 @@
+"""Statistics of scores: intervals, paired comparisons, corrections. numpy and scipy only; deterministic by a seed."""
+
+from ommatidia.eval.statistics.comparison import Comparison, Verdict, compare, compare_macro, judge, mcnemar, verdict
+from ommatidia.eval.statistics.correlation import spearman
+from ommatidia.eval.statistics.interval import Interval, bootstrap_interval, macro_interval
+from ommatidia.eval.statistics.multiplicity import holm
+from ommatidia.eval.statistics.power import minimum_detectable_difference
+from ommatidia.eval.statistics.suites import compare_suites, group_averages, macro_average, seeds_by_benchmark
+
+__all__ = [
+    "Comparison",
+    "Interval",
+    "Verdict",
+    "bootstrap_interval",
+    "compare",
+    "compare_macro",
+    "compare_suites",
+    "group_averages",
+    "holm",
+    "judge",
+    "macro_average",
+    "macro_interval",
+    "mcnemar",
+    "minimum_detectable_difference",
+    "seeds_by_benchmark",
+    "spearman",
+    "verdict",
+]

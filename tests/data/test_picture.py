@@ -1,0 +1,185 @@
+"""Good pictures come out as upright RGB; each kind of bad one is refused with one clear line."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ommatidia.core.errors import DataError
+from ommatidia.data.picture import BytesPicture, DrawnPicture, FilePicture
+
+
+def noise(rows: int = 40, columns: int = 60, channels: int = 3) -> np.ndarray:
+    return np.random.RandomState(0).randint(0, 256, (rows, columns, channels), dtype=np.uint8)
+
+
+def smooth(rows: int = 96, columns: int = 128) -> Image.Image:
+    """Something a JPEG keeps well."""
+    return Image.fromarray(noise(6, 8)).resize((columns, rows), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(DataError) as caught:
+        BytesPicture(data, name="photo.x").open()
+    text = str(caught.value)
+    assert "photo.x" in text
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}, {"quality": 40}])
+def test_jpeg_has_the_pixels_that_pillow_decodes(tmp_path: Path, options: dict[str, object]) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(smooth(), "JPEG", **options))
+    image = FilePicture(path).open()
+    assert image.mode == "RGB"
+    expected = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert np.abs(np.asarray(image).astype(int) - expected).max() <= 2  # libjpeg versions round differently
+
+
+def test_gray_jpeg_becomes_three_equal_channels() -> None:
+    image = BytesPicture(encoded(smooth().convert("L"), "JPEG")).open()
+    pixels = np.asarray(image)
+    assert image.mode == "RGB"
+    assert (pixels == pixels[..., :1]).all()
+
+
+def test_png_modes_become_rgb() -> None:
+    rgb = Image.fromarray(noise())
+    assert (np.asarray(BytesPicture(encoded(rgb, "PNG")).open()) == noise()).all()
+    gray = rgb.convert("L")
+    expected = np.repeat(np.asarray(gray)[..., None], 3, 2)
+    assert (np.asarray(BytesPicture(encoded(gray, "PNG")).open()) == expected).all()
+    palette = rgb.quantize(16)
+    assert (np.asarray(BytesPicture(encoded(palette, "PNG")).open()) == np.asarray(palette.convert("RGB"))).all()
+    two = rgb.convert("1")
+    assert set(np.unique(np.asarray(BytesPicture(encoded(two, "PNG")).open()))) <= {0, 255}
+
+
+def test_alpha_is_dropped_not_blended() -> None:
+    rgba = np.concatenate([noise(), np.zeros((40, 60, 1), np.uint8)], axis=2)
+    assert (np.asarray(BytesPicture(encoded(Image.fromarray(rgba, "RGBA"), "PNG")).open()) == noise()).all()
+    gray_alpha = Image.merge("LA", (Image.fromarray(noise()[..., 0]), Image.new("L", (60, 40), 0)))
+    assert (np.asarray(BytesPicture(encoded(gray_alpha, "PNG")).open())[..., 1] == noise()[..., 0]).all()
+
+
+def test_sixteen_bits_keep_the_upper_eight() -> None:
+    values = np.arange(40 * 60, dtype=np.uint16).reshape(40, 60) * 27
+    pixels = np.asarray(BytesPicture(encoded(Image.fromarray(values), "PNG")).open())
+    assert (pixels[..., 0] == values >> 8).all()
+    assert (pixels[..., 2] == values >> 8).all()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_exif_orientation_is_applied(form: str) -> None:
+    image = smooth(20, 80)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned a quarter: what the camera stored as a row is a column
+    data = encoded(image, form, exif=exif)
+    upright = BytesPicture(data).open()
+    assert upright.size == (20, 80)
+    expected = Image.open(io.BytesIO(data)).convert("RGB").transpose(Image.Transpose.ROTATE_270)
+    assert np.abs(np.asarray(upright).astype(int) - np.asarray(expected).astype(int)).max() <= 2
+
+
+def test_reduced_decoding_keeps_its_promise(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(smooth(480, 640), "JPEG"))
+    whole, reduced = FilePicture(path), FilePicture(path, at_least=100)
+    small = reduced.open()
+    assert 100 <= min(small.size) < 200
+    assert whole.open().size == (640, 480)
+    assert whole.digest != reduced.digest
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    picture = FilePicture(tmp_path / "gone.jpg")
+    for act in (picture.open, lambda: picture.digest):
+        with pytest.raises(DataError, match=r"gone\.jpg: no such file"):
+            act()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+def test_truncated(form: str) -> None:
+    data = encoded(Image.fromarray(noise(200, 200)), form)
+    assert "expected a complete" in refusal(data[: len(data) // 2])
+
+
+def test_truncated_in_the_header() -> None:
+    assert "expected" in refusal(encoded(smooth(), "JPEG")[:20])
+
+
+def test_not_an_image() -> None:
+    assert "not an image; expected JPEG, PNG" in refusal(b"<html>404</html>" * 10)
+    assert "an empty file; expected JPEG" in refusal(b"")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1)])
+def test_one_pixel_sides(size: tuple[int, int]) -> None:
+    for form in ("PNG", "JPEG"):
+        assert f"{size[0]} x {size[1]} pixels; expected at least 2 x 2" in refusal(
+            encoded(Image.new("RGB", size), form)
+        )
+    BytesPicture(encoded(Image.new("RGB", (2, 2)), "PNG")).open()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "TIFF"])
+def test_cmyk(form: str) -> None:
+    text = refusal(encoded(Image.new("CMYK", (8, 8)), form))
+    assert "CMYK" in text
+    assert 'convert("RGB")' in text
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_animated(form: str) -> None:
+    frames = [Image.fromarray(noise()), Image.fromarray(255 - noise()), Image.new("RGB", (60, 40), "red")]
+    data = encoded(frames[0], form, save_all=True, append_images=frames[1:])
+    assert "3 frames; expected a single image" in refusal(data)
+
+
+def test_one_frame_of_an_animated_format_is_a_picture() -> None:
+    assert BytesPicture(encoded(Image.fromarray(noise()), "GIF")).open().size == (60, 40)
+
+
+def test_float_pixels() -> None:
+    assert "8 or 16 bits" in refusal(encoded(Image.new("F", (4, 4)), "TIFF"))
+
+
+def test_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert "decompression bomb" in refusal(encoded(Image.new("RGB", (100, 100)), "PNG"))
+
+
+def test_digests_follow_content(tmp_path: Path) -> None:
+    data = encoded(Image.fromarray(noise()), "PNG")
+    path, copy = tmp_path / "a.png", tmp_path / "b.png"
+    path.write_bytes(data)
+    copy.write_bytes(data)
+    first = FilePicture(path).digest
+    assert first == FilePicture(copy).digest == BytesPicture(data).digest
+    path.write_bytes(encoded(Image.fromarray(255 - noise()), "PNG", compress_level=0))
+    assert FilePicture(path).digest != first
+
+
+def test_drawn_pictures_are_drawn_when_opened() -> None:
+    drawn: list[int] = []
+
+    def draw() -> Image.Image:
+        drawn.append(1)
+        return Image.new("RGB", (4, 4))
+
+    picture = DrawnPicture("d" * 64, draw)
+    assert picture.digest == "d" * 64
+    assert not drawn
+    assert picture.open().size == (4, 4)
+    assert drawn

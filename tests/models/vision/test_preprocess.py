@@ -1,0 +1,56 @@
+"""Preprocess: exact pixels for the three fits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ommatidia.core.errors import ConfigError
+from ommatidia.models.vision import Preprocess
+
+
+def gradient(rows: int, columns: int) -> Image.Image:
+    values = np.arange(rows * columns * 3, dtype=np.uint8).reshape(rows, columns, 3)
+    return Image.fromarray(values, "RGB")
+
+
+def test_same_size_is_normalised_and_nothing_else() -> None:
+    image = gradient(2, 4)
+    preprocess = Preprocess(size=(2, 4), mean=(0.5, 0.25, 0.0), std=(0.5, 1.0, 2.0))
+    expected = (np.asarray(image, np.float64) / 255 - [0.5, 0.25, 0.0]) / [0.5, 1.0, 2.0]
+    np.testing.assert_allclose(preprocess(image).permute(1, 2, 0), expected, atol=1e-6)
+
+
+def test_pad_centres_the_picture_in_zeros() -> None:
+    out = Preprocess(size=8, fit="pad")(Image.new("RGB", (8, 4), (255, 255, 255)))
+    assert not out[:, :2].any()
+    assert not out[:, 6:].any()
+    assert (out[:, 2:6] > 1).all()
+
+
+def test_crop_keeps_the_centre_and_stretch_keeps_everything() -> None:
+    image = Image.new("RGB", (12, 4), (0, 0, 0))
+    image.paste((255, 255, 255), (4, 0, 8, 4))  # black | white | black
+    plain = {"size": 4, "interpolation": "box", "mean": (0, 0, 0), "std": (1, 1, 1)}
+    assert Preprocess(**plain, fit="crop")(image).eq(1).all()
+    assert Preprocess(**plain, fit="stretch")(image)[0, 0].tolist() == pytest.approx(
+        [0, 1 / 3 + 1 / 3, 2 / 3, 0], abs=0.01
+    )
+
+
+def test_a_long_thin_picture_costs_no_memory() -> None:
+    assert Preprocess(size=224, fit="crop")(Image.new("RGB", (60000, 1))).shape == (3, 224, 224)
+
+
+def test_other_modes_become_rgb_and_the_result_is_repeatable() -> None:
+    grey = Image.new("L", (5, 7), 100)
+    preprocess = Preprocess(size=(6, 10))
+    assert torch.equal(preprocess(grey), preprocess(grey.convert("RGB")))
+
+
+@pytest.mark.parametrize("bad", [{"size": 0}, {"size": 8, "std": (0, 1, 1)}, {"size": 8, "fit": "squash"}])
+def test_bad_values_are_refused(bad: dict) -> None:
+    with pytest.raises(ConfigError):
+        Preprocess(**bad)
