@@ -57,18 +57,14 @@ def _main(
 
 def _read(reference: str, arguments: list[str] | None, changes: list[str] | None) -> Recipe | Search:
     """A recipe or a search, with its overrides. Raises ConfigError."""
-    from ommatidia.core.config import Config, override, read_assignment
+    from ommatidia.core.config import Config, override, read_assignment, read_yaml
     from ommatidia.lab.recipe import Recipe, read
     from ommatidia.lab.search import Search
 
     named = dict(read_assignment(argument) for argument in arguments or [])
     if Path(reference).suffix in (".yaml", ".yml", ".json"):
-        import yaml
-
-        path = Path(reference)
-        if not path.is_file():
-            raise ConfigError(f"{reference}: no such file")
-        cls: type[Config] = Search if "strategy" in (yaml.safe_load(path.read_text()) or {}) else Recipe
+        data = read_yaml(reference)
+        cls: type[Config] = Search if isinstance(data, dict) and "strategy" in data else Recipe
         value: Any = read(reference, cls, named)
     else:
         value = read(reference, Config, named)

@@ -1,4 +1,4 @@
-"""Makes ommatidia/models/language/vocabularies/NAME.json: the words of the built-in tasks as tokens, all else letter by letter.
+"""Makes models/language/vocabularies/NAME.json: words of the built-in tasks as tokens, all else letter by letter.
 
     python tools/make_vocabulary.py tiny
 

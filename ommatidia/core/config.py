@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -16,6 +17,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ommatidia.core.errors import ConfigError, unknown
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as in YAML 1.2 and everywhere else; PyYAML follows 1.1 and wants 1.0e-3."""
+
+
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 class Config(BaseModel):
@@ -61,7 +70,7 @@ class Config(BaseModel):
 
     @classmethod
     def named(cls, name: str) -> Mapping[str, Any] | Self:
-        """What a bare name stands for where this class is wanted: its kind, or what a class with a catalog overrides it to."""
+        """What a bare name stands for where this class is wanted: its kind, or whatever a class with a catalog says."""
         return {"kind": name}
 
     @model_validator(mode="wrap")
@@ -103,13 +112,7 @@ class Config(BaseModel):
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """Read a YAML or JSON file. Raises ConfigError."""
-        path = Path(path)
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: not valid YAML or JSON: {' '.join(str(error).split())}") from None
+        data = read_yaml(path)
         try:
             return cls.parse(data)
         except ConfigError as error:
@@ -187,13 +190,23 @@ def _assign(data: Any, typed: Any, steps: list[str], value: Any, path: str) -> N
         data = data[key]
 
 
+def read_yaml(path: str | Path) -> Any:
+    """The plain data of a YAML or JSON file. Raises ConfigError that names the file."""
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _Yaml)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML or JSON: {' '.join(str(error).split())}") from None
+
+
 def read_assignment(text: str) -> tuple[str, Any]:
     """Split ``path=value`` and read the value as YAML, so that 3, 1e-3, true, [1, 2] and {a: b} mean themselves."""
     path, equals, raw = text.partition("=")
     if not equals or not path.strip():
         raise ConfigError(f"{text!r}: expected PATH=VALUE, for example stages.1.steps=200")
     try:
-        return path.strip(), yaml.safe_load(raw)
+        return path.strip(), yaml.load(raw, _Yaml)
     except yaml.YAMLError:
         raise ConfigError(f"{text!r}: the value is not valid YAML") from None
 

@@ -1,7 +1,7 @@
 """Keeps glibc from returning big tensors' memory to the kernel after every operation.
 
-On small virtual machines page faults cost more than the arithmetic: the same training step ran several times slower with
-the default allocator settings (`docs/performance.md`). Must run before torch allocates; the command line calls it first.
+On small virtual machines page faults cost more than the arithmetic: the same training step ran several times slower
+with the default settings (docs/performance.md). Must run before torch allocates; the command line calls it first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Source: where samples come from. ``data`` implements it, ``eval`` and ``train`` consume it, and neither knows the other."""
+"""Source: where samples come from. ``data`` implements it, ``eval`` and ``train`` consume it."""
 
 from __future__ import annotations
 

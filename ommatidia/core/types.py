@@ -1,4 +1,4 @@
-"""The values that flow: Picture, Message, Sample (what data gives), Example (one tokenised sample), Batch (what a model takes).
+"""The values that flow: Picture, Message, Sample (from data), Example (one tokenised sample), Batch (for a model).
 
 Shapes: B batch, T tokens of a sequence, K views, C colour channels, H rows, W columns, D feature channels.
 """
@@ -31,7 +31,7 @@ class Picture(Protocol):
         ...
 
     def open(self) -> Image:
-        """Decode to an RGB image. Raises DataError when the picture is missing, broken or not a single RGB-like image."""
+        """Decode to an RGB image. Raises DataError when the picture is missing, broken or no single RGB-like image."""
         ...
 
 

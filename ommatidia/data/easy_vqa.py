@@ -43,8 +43,7 @@ class EasyVQA(SourceConfig):
 
     def fingerprint(self) -> str:
         folder = data_folder() / self.split
-        sizes = sorted((path.name, path.stat().st_size) for path in (folder / "images").glob("*.png"))
-        return digest([self.hashed(), file_digest(folder / "questions.json"), sizes])
+        return digest([self.hashed(), file_digest(folder / "questions.json"), _sizes(folder / "images")])
 
     def describe(self) -> str:
         return f"easy-VQA ({self.split}, {self.pictures or 'all'} pictures)"
@@ -56,6 +55,12 @@ def data_folder() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("the source easy_vqa needs the package easy-vqa: pip install 'ommatidia[quickstart]'")
     return Path(spec.submodule_search_locations[0]) / "data"
+
+
+@lru_cache(maxsize=2)
+def _sizes(folder: Path) -> list[tuple[str, int]]:
+    """Name and bytes of every picture: looked up once a process, for a plan asks thousands of times."""
+    return sorted((path.name, path.stat().st_size) for path in folder.glob("*.png"))
 
 
 class EasyVQASource:

@@ -1,4 +1,4 @@
-"""Benchmarks that need no download, by name: the test splits of the built-in sources, with fonts, colours and layouts held out."""
+"""Benchmarks that need no download, by name: test splits of the built-in sources (fonts, colours, layouts held out)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prices before anything runs: operations of a stage and of an evaluation, from shapes and a look at some samples' lengths.
+"""Prices before anything runs: operations of a stage or an evaluation, from shapes and some samples' lengths.
 
 1 multiply-add = 2 FLOP. A trained part costs three forward passes, a frozen part through which gradients must pass two,
 a frozen part before everything that trains one, a trunk with stored features none (Korthikanti et al. 2022; Eagle 4).
@@ -82,7 +82,7 @@ def _benchmark_tokens(fingerprint: str, data: str, speech: str) -> SampleTokens:
 
 
 def trains(stage: Stage, part: str, *, below: str = "") -> bool:
-    """Whether a stage may train anything of a part, or of its submodule ``below`` (``trunk`` or ``neck``), by its patterns."""
+    """Whether a stage may train anything of a part, or of its submodule ``below`` (``trunk`` or ``neck``)."""
     for text in stage.train:
         pattern = Pattern.parse(text)
         if pattern.matches_part(part):

@@ -1,4 +1,4 @@
-"""What the commands do, from a value to files and a few lines: run a recipe, drive a search, evaluate a model, write a report."""
+"""What the commands do, from a value to files and a few lines: run, search, evaluate, report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ommatidia.core.config import override, read_yaml
 from ommatidia.core.errors import ConfigError, RunError, unknown
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import BenchmarkConfig
@@ -144,10 +143,7 @@ def evaluate_checkpoint(
 def read_benchmarks(names: str, limit: int | None) -> list[BenchmarkConfig]:
     """Benchmarks by name, comma-separated, or from a YAML file with a list of them. Raises ConfigError."""
     if Path(names).suffix in (".yaml", ".yml", ".json"):
-        path = Path(names)
-        if not path.is_file():
-            raise ConfigError(f"--benchmarks: no file {names}")
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(names)
         entries = data if isinstance(data, list) else [data]
     else:
         entries = []
@@ -155,9 +151,8 @@ def read_benchmarks(names: str, limit: int | None) -> list[BenchmarkConfig]:
             if name.strip() not in BENCHMARKS:
                 raise ConfigError(f"--benchmarks: {unknown('benchmark', name.strip(), BENCHMARKS)}")
             entries.append({**BENCHMARKS[name.strip()], "name": name.strip()})
-    if limit is not None:
-        entries = [{**entry, "limit": limit} for entry in entries]
-    return [BenchmarkConfig.parse(entry) for entry in entries]
+    chosen = [BenchmarkConfig.parse(entry) for entry in entries]
+    return chosen if limit is None else [override(one, "limit", limit) for one in chosen]
 
 
 def _deliver(trial: TrialPlan, store: Store, folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, RunError, unknown
@@ -127,7 +127,9 @@ def _draw(processor: Processor, sample: Sample, example: Example, runs: Sequence
     lines = _wrap(pieces, width=100)
     height = (3.2 if sample.images else 0.4) + 0.34 * len(lines) + 0.8
     figure = Figure(figsize=(max(8.0, 2.6 * columns), height), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[3.2 if sample.images else 0.4, 0.34 * len(lines) + 0.8])
+    top, bottom = cast(Any, figure.subfigures)(
+        2, 1, height_ratios=[3.2 if sample.images else 0.4, 0.34 * len(lines) + 0.8]
+    )
     figure.suptitle(f"{sample.id}: {len(example.ids)} tokens, {example.supervised} supervised", fontsize=11)
     if sample.images:
         axes = top.subplots(1, columns, squeeze=False)[0]

@@ -1,4 +1,4 @@
-"""Plan: what must be done for some recipes, merged by key, in an order in which needs come first, priced before it runs."""
+"""Plan: what must be done for some recipes, merged by key, needs first, priced before it runs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Plan:
         return sum((job.price() for job in self.jobs.values()), Price())
 
     def unshared_price(self) -> Price:
-        """Of every trial working alone, with nothing stored: each stage again, each picture encoded each time it is read."""
+        """Of every trial working alone: each stage again, each picture encoded each time it is read."""
         alone = [plan_trial(trial.recipe.model_copy(update={"features": "never"})) for trial in self.trials]
         return sum((job.price() for trial in alone for job in trial.jobs()), Price())
 
@@ -84,11 +84,12 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
     spoken: list[Overlay] = []  # what language stages changed
     seen: dict[str, list[Overlay]] = {name: [] for name in model.encoders}  # what expert stages changed, by expert
     mixed: list[Overlay] = []
+    stored = storable(recipe)
 
     def train(stage: Stage, config: MLLMConfig, overlays: list[Overlay]) -> TrainingJob:
         seed = stage.seed_or(recipe.seed)
         sources = [weighted.source for weighted in stage.data.sources.values()]
-        weights = Weights(config, seed, tuple(overlays), feature_jobs(recipe, config, sources))
+        weights = Weights(config, seed, tuple(overlays), feature_jobs(recipe, config, sources, stored))
         job = TrainingJob(weights, stage, seed, recipe.device)
         jobs.append(job)
         return job
@@ -110,8 +111,8 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
     predictions: dict[tuple[str, Mode], PredictionJob] = {}
     for benchmark in recipe.benchmarks:
         for mode in recipe.modes if model.encoders else ("full",):
-            stored = feature_jobs(recipe, model, _whole_source(benchmark)) if mode == "full" else ()
-            weights = Weights(model, recipe.seed, final, stored)
+            seen_through = feature_jobs(recipe, model, _whole_source(benchmark), stored) if mode == "full" else ()
+            weights = Weights(model, recipe.seed, final, seen_through)
             predictions[benchmark.name, mode] = PredictionJob(
                 weights, benchmark, mode, recipe.eval_batch, recipe.device
             )
@@ -122,8 +123,9 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
 
 def _whole_source(benchmark: BenchmarkConfig) -> list[SourceConfig]:
     """The source whose pictures a benchmark shows, when it shows all of them; of a few, storing features is no gain."""
-    whole = isinstance(benchmark, SourceBenchmark) and benchmark.limit is None
-    return [benchmark.source] if whole else []
+    if isinstance(benchmark, SourceBenchmark) and benchmark.limit is None:
+        return [benchmark.source]
+    return []
 
 
 def part_names(model: MLLMConfig) -> list[str]:
@@ -151,14 +153,26 @@ class _Speed:
 _SPEEDS = {"cpu": _Speed(1e11, 1e9, 2e-3), "cuda": _Speed(3e14, 3e9, 1e-4)}
 
 
-def feature_jobs(recipe: Recipe, model: MLLMConfig, sources: list[SourceConfig]) -> tuple[FeatureJob, ...]:
-    """Feature jobs of the encoders whose trunks stay frozen in every stage and are cheaper to load than to run."""
+def storable(recipe: Recipe) -> frozenset[str]:
+    """Encoders whose trunks stay frozen in every stage and are cheaper to load than to run."""
     if recipe.features == "never":
-        return ()
+        return frozenset()
+    reads = reads_per_picture(recipe)
+    return frozenset(
+        name
+        for name, encoder in recipe.model.encoders.items()
+        if stays_frozen(recipe, name) and pays(recipe, encoder, reads)
+    )
+
+
+def feature_jobs(
+    recipe: Recipe, model: MLLMConfig, sources: list[SourceConfig], stored: frozenset[str]
+) -> tuple[FeatureJob, ...]:
+    """Feature jobs of the model's ``stored`` encoders, for each source that has pictures."""
     return tuple(
         FeatureJob(name, encoder, source, recipe.feature_precision, recipe.device)
         for name, encoder in model.encoders.items()
-        if stays_frozen(recipe, name) and pays(recipe, encoder)
+        if name in stored
         for source in sources
         if picture_count(source)
     )
@@ -169,7 +183,7 @@ def stays_frozen(recipe: Recipe, name: str) -> bool:
     return not any(trains(stage, f"encoders.{name}", below="trunk") for stage in recipe.stages)
 
 
-def pays(recipe: Recipe, encoder: EncoderConfig) -> bool:
+def pays(recipe: Recipe, encoder: EncoderConfig, reads: float) -> bool:
     """The caching rule: loading beats decoding and running again, and pictures are read more than once in this recipe.
 
     It looks at the recipe and this encoder alone, so that a design's keys never depend on what else is planned.
@@ -177,14 +191,19 @@ def pays(recipe: Recipe, encoder: EncoderConfig) -> bool:
     speed = _SPEEDS[recipe.device.partition(":")[0]]
     again = encoder.trunk_cost().flops / speed.flops + speed.decode_seconds
     load = 2 * encoder.trunk_grid().values / speed.bytes
+    return load < again and reads > 1.5
+
+
+def reads_per_picture(recipe: Recipe) -> float:
+    """How often the recipe's stages read each picture, on average."""
     read = pictures = 0.0
     for stage in recipe.stages:
         if stage.scope == "language":
             continue
-        mixture = stage.data.open()
-        read += stage.total_steps(mixture.size) * stage.batch * sample_tokens(stage.data, recipe.model).views
+        records = 0 if stage.steps is not None else stage.data.open().size
+        read += stage.total_steps(records) * stage.batch * sample_tokens(stage.data, recipe.model).views
         pictures = max(pictures, sum(picture_count(w.source) for w in stage.data.sources.values()))
-    return load < again and read > 1.5 * pictures
+    return read / pictures if pictures else 0.0
 
 
 def seconds_per_flop(store: Store, kind: str) -> float:

@@ -122,7 +122,7 @@ def find(reference: str) -> Callable[..., Any]:
 
 
 def read(reference: str, cls: type[Config], arguments: Mapping[str, Any] | None = None) -> Any:
-    """A value of ``cls`` from a YAML/JSON file or from a recipe function called with ``arguments``. Raises ConfigError."""
+    """A value of ``cls`` from a YAML/JSON file, or from a recipe function called with ``arguments``."""
     if Path(reference).suffix in (".yaml", ".yml", ".json"):
         if arguments:
             raise ConfigError(f"{reference}: a file takes no arguments ({', '.join(arguments)}); use --set")

@@ -75,6 +75,8 @@ def _attempt(job: Job, store: Store) -> str | None:
     began = time.monotonic()
     scratch = store.scratch(job.key)
     out = scratch / "out"
+    # What lives now outlives the job: collecting then looks at the job's own objects alone, which is many times faster.
+    gc.freeze()
     try:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
@@ -93,6 +95,7 @@ def _attempt(job: Job, store: Store) -> str | None:
         return f"{type(error).__name__}: {error}"
     finally:
         gc.collect()
+        gc.unfreeze()
     record = {
         "label": job.label,
         "version": job.version,

@@ -35,7 +35,7 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the store for this process. Raises RunError when another process has it or the folder is not writable."""
+        """Hold the store for this process. Raises RunError when another has it or the folder is not writable."""
         owner = self.root / "owner"
         with self._disk():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -60,14 +60,14 @@ class Store:
             yield
         except OSError as error:
             raise RunError(
-                f"{error.filename or self.root}: {error.strerror or error}; the store must be on a writable disk with room"
+                f"{error.filename or self.root}: {error.strerror or error}; a store needs a writable disk with room"
             ) from None
 
     def folder(self, kind: str, key: str) -> Path:
         return self.root / "nodes" / kind / key
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether the node is finished and sound. A damaged one is set aside with a warning, so that it is made again."""
+        """Whether the node is finished and sound. A damaged one is removed with a warning, so that it is made again."""
         if key not in self._sound:
             folder = self.folder(kind, key)
             if not (folder / _RECORD).is_file():

@@ -20,7 +20,7 @@ class Trial:
 
     recipe: Recipe
     scored: dict[tuple[str, Mode], Scored] = field(default_factory=dict)
-    price: Price = Price()
+    price: Price = field(default_factory=Price)
     seconds: float = 0.0
     error: str | None = None
     keys: dict[str, Any] = field(default_factory=dict)

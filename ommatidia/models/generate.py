@@ -1,4 +1,4 @@
-"""Batched generation with a key-value cache: prompts of any length and number of pictures, left-padded, stopped by the chat format."""
+"""Batched generation with a key-value cache: prompts of any length, left-padded, stopped by the chat format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Decoding(Config):
 def generate(
     model: MLLM, processor: Processor, samples: Sequence[Sample], decoding: Decoding, *, batch: int = 64
 ) -> list[str]:
-    """One answer a sample, in order; leaves the model in evaluation mode. Samples are grouped by length, so that little is padded."""
+    """One answer a sample, in order; leaves the model in evaluation mode. Grouped by length, so little is padded."""
     prompts = [processor(sample, answer=False) for sample in samples]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
     device = next(model.parameters()).device
@@ -41,7 +41,7 @@ def generate(
     for group in _chunks(order, batch):
         inputs = processor.collate([prompts[i] for i in group], left=True).to(device)
         x_BTE, v_KHWE = model.embed(inputs)
-        layers = contextlib.nullcontext()
+        layers: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if v_KHWE is not None:
             layers = model.injection.inside(model.language, inputs.ids_BT == IMAGE_TOKEN_ID, v_KHWE)
         with layers:

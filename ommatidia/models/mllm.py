@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import cast
 
 import torch
 from pydantic import Field, model_validator
@@ -17,9 +18,9 @@ from ommatidia.core.config import Config
 from ommatidia.core.errors import AlignmentError, ConfigError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Batch
-from ommatidia.models.fusion.fusion import FusionConfig
-from ommatidia.models.injection import InjectionConfig, Inline
-from ommatidia.models.language import ChatFormat, LanguageConfig
+from ommatidia.models.fusion.fusion import Fusion, FusionConfig
+from ommatidia.models.injection import Injection, InjectionConfig, Inline
+from ommatidia.models.language import ChatFormat, LanguageConfig, LanguageModel
 from ommatidia.models.projector import ProjectorConfig
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
 
@@ -31,8 +32,8 @@ class MLLMConfig(Config):
 
     encoders: dict[str, EncoderConfig] = Field(default_factory=dict)
     """By name, in channel order; names become part names ``encoders.<name>``."""
-    fusion: FusionConfig = Field("none", validate_default=True)  # type: ignore[assignment]
-    projector: ProjectorConfig = Field("mlp", validate_default=True)  # type: ignore[assignment]
+    fusion: FusionConfig = Field("none", validate_default=True)
+    projector: ProjectorConfig = Field("mlp", validate_default=True)
     injection: InjectionConfig = Inline()
     language: LanguageConfig
     chat: ChatFormat
@@ -89,25 +90,25 @@ class MLLMConfig(Config):
         """
         shape, grids, fused, grid = self.language.shape(), self.grids(), self.fused_grid(), self.visual_grid()
         model = MLLM()
-        with _seeded(seed, "language"):
+        with _Seeded(seed, "language"):
             model.language = self.language.build(pretrained=pretrained)
         for name, encoder in self.encoders.items():
-            with _seeded(seed, f"encoders.{name}"):
+            with _Seeded(seed, f"encoders.{name}"):
                 if name in without_trunks:
                     model.encoders[name] = VisionEncoder(StoredTrunk(name), encoder.neck.build(encoder.trunk_grid()))
                 else:
                     model.encoders[name] = encoder.build(pretrained=pretrained)
         if fused is not None and grid is not None:
-            with _seeded(seed, "fusion"):
+            with _Seeded(seed, "fusion"):
                 model.fusion = self.fusion.build(grids)
-            with _seeded(seed, "projector"):
+            with _Seeded(seed, "projector"):
                 model.projector = self.projector.build(fused, shape.width)
-            with _seeded(seed, "injection"):
+            with _Seeded(seed, "injection"):
                 model.injection = self.injection.build(grid, shape)
         return model
 
 
-class _seeded:
+class _Seeded:
     """Torch's generator set from (seed, part) inside the block and restored after it."""
 
     def __init__(self, seed: int, part: str) -> None:
@@ -135,29 +136,36 @@ class StoredTrunk(nn.Module):
 class MLLM(nn.Module):
     """Built by ``MLLMConfig.build``. Its parts are the unit of training, saving, sharing and reporting."""
 
+    encoders: nn.ModuleDict
+    language: LanguageModel
+    fusion: Fusion
+    projector: nn.Module
+    injection: Injection
+    """Fusion, projector and injection are absent where there are no encoders."""
+
     def __init__(self) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict()
-        self.fusion: nn.Module | None = None
-        self.projector: nn.Module | None = None
-        self.injection: nn.Module | None = None
-        self.language: nn.Module
 
     def parts(self) -> dict[str, nn.Module]:
         """The parts by their stable names; a model without encoders has only ``language``."""
-        visual = {"fusion": self.fusion, "projector": self.projector, "injection": self.injection}
+        if not self.encoders:
+            return {"language": self.language}
         return {
             **{f"encoders.{name}": encoder for name, encoder in self.encoders.items()},
-            **{name: part for name, part in visual.items() if part is not None},
+            "fusion": self.fusion,
+            "projector": self.projector,
+            "injection": self.injection,
             "language": self.language,
         }
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """x_KHWD of every encoder, from pixels, or from stored trunk features where the batch brings them."""
-        return {
-            name: encoder.refine(batch.features[name]) if name in batch.features else encoder(batch.pixels[name])
-            for name, encoder in self.encoders.items()
-        }
+        return {name: self._encode(name, batch) for name in self.encoders}
+
+    def _encode(self, name: str, batch: Batch) -> Tensor:
+        encoder = cast(VisionEncoder, self.encoders[name])
+        return encoder.refine(batch.features[name]) if name in batch.features else encoder(batch.pixels[name])
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The sequence as embeddings x_BTE, visual tokens in place, and the projected views v_KHWE if there are any."""
@@ -177,7 +185,7 @@ class MLLM(nn.Module):
             return self.language(x_BTE, batch.mask_BT)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """Sum of the next-token losses and the number of supervised tokens; logits are made for those positions alone."""
+        """Sum of the next-token losses and how many tokens they are; logits are made for those positions alone."""
         targets_BT = batch.labels_BT[:, 1:]
         chosen_BT = targets_BT != IGNORE_LABEL
         h_SE = self(batch)[:, :-1][chosen_BT]

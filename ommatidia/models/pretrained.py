@@ -1,4 +1,4 @@
-"""One self-describing folder a model: config.json, model.safetensors, the language model's own config, tokenizer, README.md.
+"""One self-describing folder a model: config, safetensors, the language model's own config and tokenizer, a card.
 
 Loading reads the folder and nothing else: no base encoder is fetched or built twice, no pickle, no remote code.
 """
@@ -79,7 +79,7 @@ def _unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> tuple[MLLM, Processor]:
-    """Model and processor of a saved folder, ready to evaluate. Raises ConfigError or RunError saying what is wrong with it."""
+    """Model and processor of a saved folder, ready to evaluate. Raises ConfigError or RunError."""
     folder = Path(folder)
     config = read_config(folder)
     model = config.build(seed=0, pretrained=False)

@@ -172,8 +172,8 @@ class DrawnNumbers(DrawnConfig):
 class DrawnCharts(DrawnConfig):
     """Charts of real tables. Variants: extreme_colour, extreme_label, how_many, higher, value, label.
 
-    Their texts want 128 pixels or more. Best blind guess: 15.6 % (extreme_colour 17.5, extreme_label 9.8, how_many 25.5,
-    higher 50.7, value 2.0, label 3.9).
+    Their texts want 128 pixels or more. Best blind guess: 15.6 % (extreme_colour 17.5, extreme_label 9.8, how_many
+    25.5, higher 50.7, value 2.0, label 3.9).
     """
 
     kind: Literal["drawn_charts"] = "drawn_charts"

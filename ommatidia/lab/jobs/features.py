@@ -1,7 +1,7 @@
-"""Features: a frozen trunk's output for every picture of a source, stored once and shared by every design that sees through it.
+"""Features: a frozen trunk's output for every picture of a source, stored once, shared by every design that uses it.
 
-Layout: ``features.npy``, float16 N_H_W_D memory-mapped, and ``index.json``, picture digest to row, or to the reason why the
-picture could not be read: whoever asks for it gets that DataError and counts it against its own tolerance.
+Layout: ``features.npy``, float16 N_H_W_D memory-mapped, and ``index.json``, picture digest to row, or to the reason why
+the picture could not be read: whoever asks for it gets that DataError and counts it against its own tolerance.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ _Batch = tuple[int, Tensor, dict[str, str]]
 
 
 def _prepared(encoder: EncoderConfig, pictures: list[Picture], first: int) -> Iterator[_Batch]:
-    """Row of the first picture, pixels (zeros for an unreadable one), and what was unreadable; decoded one batch ahead."""
+    """First row, pixels (zeros for an unreadable picture), and what was unreadable; decoded one batch ahead."""
     prepare = encoder.preprocess()
 
     def load(start: int) -> _Batch:

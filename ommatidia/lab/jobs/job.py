@@ -61,7 +61,7 @@ class Job(ABC):
 
     @abstractmethod
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
-        """Do it: leave the result's files in ``out``, anything to continue from in ``scratch``; return notes to record."""
+        """Do it: leave the result in ``out``, anything to continue from in ``scratch``; return notes to record."""
 
     @cached_property
     def key(self) -> str:

@@ -1,4 +1,4 @@
-"""From a store's record of a search to the value a report is drawn from: rows, verdicts, the greedy path, contributions."""
+"""From a store's record of a search to the value a report is drawn from."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _row(
     store: Store,
 ) -> DesignRow:
     first = group[0]
-    recipe, model = first.recipe, first.recipe.model
+    model = first.recipe.model
     row = partial(
         DesignRow,
         key=first.design,
@@ -197,8 +197,9 @@ def _headline(best: Sequence[Trial], finals: Sequence[Sequence[Trial]], names: d
 
 def _versus(best: Sequence[Trial], other: Sequence[Trial], whom: str) -> str:
     found = compare_trials(best, other)
+    low, high = 100 * found.interval.low, 100 * found.interval.high
     numbers = (
-        f"{100 * found.difference:+.1f} points (95 % interval {100 * found.interval.low:+.1f} to {100 * found.interval.high:+.1f}, "
+        f"{100 * found.difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, "
         f"p = {found.p_value:.2g}, {found.interval.n} questions, {_seeds(best)})"
     )
     if found.verdict == "cannot tell apart":
@@ -224,9 +225,7 @@ def _rounds(strategy: RoundRobin, trials: Sequence[Trial]) -> tuple[tuple[Greedy
             gain = candidate.gain
             change = estimate(gain.interval) if gain else None
             average = estimate(average_of([candidate.trial]))
-            tried.append(
-                Candidate(candidate.expert, average, change, candidate.expert == one.kept, candidate.trial.design)
-            )
+            tried.append(Candidate(candidate.expert, average, change, candidate.expert == one.kept))
         before = done.get(strategy.design(one.base).digest()) if one.base else None
         base = estimate(average_of([before])) if before else None
         rounds.append(GreedyRound(number, one.base, base, tuple(tried), one.reason))

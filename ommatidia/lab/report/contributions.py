@@ -26,7 +26,7 @@ def contributions(trials: Sequence[Trial]) -> tuple[Contribution, ...]:
 
 
 def _adds(more: Recipe, less: Recipe, expert: str) -> bool:
-    """Whether ``more`` is ``less`` with this expert added. The first expert needs no fusion, so none is compared there."""
+    """Whether ``more`` is ``less`` with this expert added; a first expert needs no fusion, so none is compared there."""
     a, b = more.model.encoders, less.model.encoders
     same_set = expert in a and {n: e for n, e in a.items() if n != expert} == dict(b)
     same_fusion = len(b) < 2 or more.model.fusion == less.model.fusion

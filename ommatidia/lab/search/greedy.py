@@ -1,8 +1,8 @@
 """Eagle's round robin (section 3.6): start from a base set, each round try every remaining expert, keep the best.
 
 It stops when the best addition gains no more than noise (the paired interval over the same questions reaches down to
-zero), when no expert is left, or when the budget ends. Then the winner is tried with each of ``variants`` (another fusion,
-say), and the designs that matter are repeated with the other seeds.
+zero), when no expert is left, or when the budget ends. Then the winner is tried with each of ``variants`` (another
+fusion, say), and the designs that matter are repeated with the other seeds.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ class RoundRobin(Strategy):
         if best.gain is None:
             return Round(base, candidates, best.expert, f"{best.expert} is the best single expert")
         low, high = 100 * best.gain.interval.low, 100 * best.gain.interval.high
-        words = f"{best.expert} adds {100 * best.gain.difference:+.1f} points ({self.confidence:.0%} interval {low:+.1f} to {high:+.1f})"
+        points = f"{100 * best.gain.difference:+.1f} points"
+        words = f"{best.expert} adds {points} ({self.confidence:.0%} interval {low:+.1f} to {high:+.1f})"
         if best.gain.interval.low > 0:
             return Round(base, candidates, best.expert, f"{words}: kept")
         return Round(base, candidates, None, f"{words}: not more than noise, so the search stops")

@@ -37,7 +37,8 @@ class SearchResult:
 def run_search(search: Search, store: Store, *, command: str) -> SearchResult:
     """Propose, plan, run, until the strategy has no more to ask. Raises RunError when nothing at all succeeded."""
     trials: list[Trial] = []
-    total, jobs = RunResult(), {}
+    total = RunResult()
+    jobs: dict[str, Job] = {}
     for line in search.strategy.refused():
         console().warn(f"refused: {line}")
     while recipes := search.strategy.propose(trials):
@@ -90,7 +91,7 @@ def recall(store: Store, name: str) -> tuple[dict[str, Any], list[Trial]]:
 
 def best_design(trials: Sequence[Trial]) -> list[Trial]:
     """The seeds of the design with the best mean average; among designs with several seeds when there are any."""
-    groups = [g for g in by_design([t for t in trials if not t.error]).values()]
+    groups = list(by_design([t for t in trials if not t.error]).values())
     most = max(len(group) for group in groups)
     finals = [group for group in groups if len(group) == most]
     return max(finals, key=lambda group: sum(t.average for t in group) / len(group))

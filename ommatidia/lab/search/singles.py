@@ -1,4 +1,4 @@
-"""All single designs: each expert alone, and the blind model for comparison (Eagle, section 3.3; Cambrian-1, section 3)."""
+"""All single designs: each expert alone, and the blind model for comparison (Eagle 3.3, Cambrian-1 3)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ class Singles(Strategy):
     blind: bool = True
 
     def first(self) -> tuple[Recipe, ...]:
-        sets = [{name: encoder} for name, encoder in self.pool.items()]
-        designs = [with_encoders(self.recipe, encoders) for encoders in ([{}] if self.blind else []) + sets]
+        sets: list[dict[str, EncoderConfig]] = [{name: encoder} for name, encoder in self.pool.items()]
+        if self.blind:
+            sets.insert(0, {})
+        designs = [with_encoders(self.recipe, encoders) for encoders in sets]
         return tuple(design.seeded(seed) for seed in self.seeds for design in designs)
 
     def propose(self, trials: Sequence[Trial]) -> tuple[Recipe, ...]:

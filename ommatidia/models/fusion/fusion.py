@@ -36,7 +36,7 @@ class FusionConfig(Config, family=True):
         """Parameters, and operations for one view."""
 
     def single(self, name: str) -> FusionConfig:
-        """What this fusion comes down to for one encoder by itself: the design it is pre-aligned in, whatever it joins."""
+        """What this fusion comes down to for one encoder by itself: the design it is pre-aligned in."""
         return FusionConfig.parse("none")
 
     @classmethod

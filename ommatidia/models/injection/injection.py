@@ -33,7 +33,7 @@ class InjectionConfig(Config, family=True):
 
 
 class Injection(nn.Module, ABC):
-    """Puts projected views v_KHWE into the sequence (``forward``) and, where a design has them, layers into the decoder."""
+    """Puts projected views v_KHWE into the sequence (``forward``) and, in some designs, layers into the decoder."""
 
     @abstractmethod
     def forward(self, x_BTE: Tensor, slots_BT: Tensor, v_KHWE: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Chat formats: the only place a prompt template lives. A dialogue is rendered to segments that know whether they are supervised.
+"""Chat formats: the only place a prompt template lives. Dialogues become segments that know if they are supervised.
 
 Only what the assistant writes and the mark that ends its turn carry a loss. Because every segment is tokenised by
 itself and keeps its flag, labels cannot slip against the text.
@@ -134,29 +134,28 @@ def _chatml(system: str, newline: str) -> dict[str, Any]:
     }
 
 
-CHAT_FORMATS: Mapping[str, Mapping[str, Any]] = {
-    name: {"name": name, **fields}
-    for name, fields in {
-        # One control token a role: what the small models from scratch are trained with.
-        "compact": {"user_prefix": "<|user|>", "assistant_prefix": "<|assistant|>", "end": "<|end|>"},
-        # LLaVA stage 1: picture, caption, newline.
-        "plain": {"start": "<s>", "end": "\n", "drop_user_text": True},
-        "vicuna_v1": {
-            "start": "<s>",
-            "system": _VICUNA_SYSTEM,
-            "system_suffix": " ",
-            "user_prefix": "USER: ",
-            "user_suffix": " ",
-            "assistant_prefix": "ASSISTANT:",
-            "answer_prefix": " ",
-            "end": "</s>",
-        },
-        "llama3": _llama3("<|begin_of_text|>"),
-        # The published Eagle Llama-3 checkpoint was trained with the mark twice: once by template, once by tokenizer.
-        "llama3_two_bos": _llama3("<|begin_of_text|><|begin_of_text|>"),
-        "yi_34b_chatml_direct": _chatml("Answer the questions.", ""),
-        "chatml": _chatml("", "\n"),
-        "smollm2": _chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face", "\n"),
-    }.items()
+_FIELDS: dict[str, dict[str, Any]] = {
+    # One control token a role: what the small models from scratch are trained with.
+    "compact": {"user_prefix": "<|user|>", "assistant_prefix": "<|assistant|>", "end": "<|end|>"},
+    # LLaVA stage 1: picture, caption, newline.
+    "plain": {"start": "<s>", "end": "\n", "drop_user_text": True},
+    "vicuna_v1": {
+        "start": "<s>",
+        "system": _VICUNA_SYSTEM,
+        "system_suffix": " ",
+        "user_prefix": "USER: ",
+        "user_suffix": " ",
+        "assistant_prefix": "ASSISTANT:",
+        "answer_prefix": " ",
+        "end": "</s>",
+    },
+    "llama3": _llama3("<|begin_of_text|>"),
+    # The published Eagle Llama-3 checkpoint was trained with the mark twice: once by template, once by tokenizer.
+    "llama3_two_bos": _llama3("<|begin_of_text|><|begin_of_text|>"),
+    "yi_34b_chatml_direct": _chatml("Answer the questions.", ""),
+    "chatml": _chatml("", "\n"),
+    "smollm2": _chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face", "\n"),
 }
-"""Formats by name. Vicuna, Llama-3 and Yi follow Eagle's released templates (conversation names ``vicuna_v1``, ``llama3``, ``yi_34b_chatml_direct``)."""
+
+CHAT_FORMATS: Mapping[str, Mapping[str, Any]] = {name: {"name": name, **fields} for name, fields in _FIELDS.items()}
+"""Formats by name. Vicuna, Llama-3 and Yi follow the templates of the same names in Eagle's released code."""

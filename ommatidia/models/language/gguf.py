@@ -117,7 +117,7 @@ def _convert(source: Path, folder: Path, *, eos_token: str | None, pad_token: st
         tokenizer.eos_token = eos_token
     if pad_token:
         tokenizer.pad_token = pad_token
-    model = AutoModelForCausalLM.from_pretrained(source.parent, **where)
+    model: Any = AutoModelForCausalLM.from_pretrained(source.parent, **where)
     # transformers refuses to save a model it believes is still quantised; the tensors are plain float32 by now.
     model.hf_quantizer, model.is_quantized = None, False
     if hasattr(model.config, "quantization_config"):

@@ -1,11 +1,11 @@
-"""Any causal language model of transformers, from a folder on disk, by hub name when asked, or random from its config."""
+"""Any causal language model of transformers: a folder on disk, a hub name when asked, or random from its config."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -16,7 +16,7 @@ from ommatidia.models.language.tokenizer import Tokenizer
 
 
 class HFLanguage(LanguageConfig):
-    """``path`` is a folder in transformers' layout. With ``download`` it may be a hub name; nothing is fetched otherwise."""
+    """``path`` is a folder in transformers' layout; with ``download`` it may be a hub name."""
 
     kind: Literal["hf"] = "hf"
     path: str
@@ -30,7 +30,7 @@ class HFLanguage(LanguageConfig):
     def _location(self) -> dict[str, Any]:
         if not self.download and not Path(self.path).is_dir():
             raise ConfigError(
-                f"language.path: no folder {self.path!r}; give a local folder, or set download: true to fetch it by hub name"
+                f"language.path: no folder {self.path!r}; give a local folder, or download: true for a hub name"
             )
         return {"local_files_only": not self.download, "revision": self.revision, "trust_remote_code": False}
 
@@ -50,7 +50,8 @@ class HFLanguage(LanguageConfig):
         from transformers import AutoTokenizer
 
         inner = AutoTokenizer.from_pretrained(self.path, **self._location())
-        return Tokenizer(inner, pad_id=inner.convert_tokens_to_ids(self.pad_token) if self.pad_token else None)
+        pad_id = cast(int, inner.convert_tokens_to_ids(self.pad_token)) if self.pad_token else None
+        return Tokenizer(inner, pad_id=pad_id)
 
     def build(self, *, pretrained: bool = True) -> LanguageModel:
         from transformers import AutoModelForCausalLM
@@ -75,7 +76,7 @@ class HFLanguage(LanguageConfig):
 
 @lru_cache(maxsize=16)
 def _folder_digest(folder: str, files: tuple[tuple[str, int], ...]) -> str:
-    """Over names, sizes and small files whole; of a weights file its first and last mebibyte (headers and tails differ)."""
+    """Over names, sizes, small files whole, and of a weights file its first and last mebibyte."""
     total = hashlib.sha256(repr(files).encode())
     for name, size in files:
         with (Path(folder) / name).open("rb") as file:

@@ -79,6 +79,8 @@ class LanguageConfig(Config, family=True):
 class LanguageModel(nn.Module):
     """A decoder of transformers seen as three steps: embed, run the blocks, read logits where they are wanted."""
 
+    decoder: Any
+
     def __init__(self, decoder: PreTrainedModel) -> None:
         super().__init__()
         self.decoder = decoder
@@ -102,7 +104,7 @@ class LanguageModel(nn.Module):
 
     def head(self, h_SE: Tensor) -> Tensor:
         """Logits for any selection of hidden states, with the scalings some families apply after the output matrix."""
-        config: Any = self.decoder.config
+        config = self.decoder.config
         logits = self.decoder.get_output_embeddings()(h_SE)
         if scale := getattr(config, "logit_scale", None):  # Cohere
             logits = logits * scale

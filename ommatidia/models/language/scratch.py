@@ -16,7 +16,7 @@ _VOCABULARIES = Path(__file__).parent / "vocabularies"
 
 
 class ScratchLanguage(LanguageConfig):
-    """Pre-norm decoder with rotary positions, SwiGLU and tied embeddings, in the Llama implementation of transformers."""
+    """Pre-norm decoder with rotary positions, SwiGLU and tied embeddings: Llama as transformers implements it."""
 
     kind: Literal["scratch"] = "scratch"
     width: int = Field(256, ge=8)
@@ -77,7 +77,7 @@ class ScratchLanguage(LanguageConfig):
 
 
 def vocabularies() -> tuple[str, ...]:
-    """Names of the tokenizer files that ship with the package. A published file is never edited, only joined by another."""
+    """Names of the tokenizer files in the package. A published file is never edited, only joined by another."""
     return tuple(sorted(path.stem for path in _VOCABULARIES.glob("*.json")))
 
 

@@ -1,9 +1,9 @@
-"""Tokenizer: text to ids one segment at a time, so that labels are built while rendering and never guessed afterwards."""
+"""Tokenizer: text to ids one segment at a time, so that labels are built while rendering."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ommatidia.core.errors import ConfigError
 
@@ -15,7 +15,7 @@ class Tokenizer:
     """A thin, explicit face over a transformers tokenizer. No special token is ever added behind the caller's back."""
 
     def __init__(self, inner: PreTrainedTokenizerBase, *, pad_id: int | None = None) -> None:
-        self.inner = inner
+        self.inner: Any = inner
         chosen = pad_id if pad_id is not None else inner.pad_token_id
         if chosen is None:
             chosen = inner.unk_token_id if inner.unk_token_id is not None else inner.eos_token_id

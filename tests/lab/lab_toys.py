@@ -1,0 +1,119 @@
+"""A laboratory small enough for a test: pictures of 32 pixels, models of a few thousand weights, stages of a few steps.
+
+Run as a program it carries out a whole search, to be killed: ``python lab_toys.py STORE OUT``.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.search import Search
+
+COARSE: dict[str, Any] = {"kind": "patches", "patch": 16, "image_size": 32, "neck": {"kind": "linear", "dim": 16}}
+FINE: dict[str, Any] = {"kind": "patches", "patch": 8, "image_size": 32, "neck": {"kind": "linear", "dim": 8}}
+VIT: dict[str, Any] = {
+    "kind": "timm",
+    "model": "vit_tiny_patch16_224",
+    "image_size": 32,
+    "args": {"depth": 1, "embed_dim": 32, "num_heads": 2},
+    "neck": {"kind": "linear", "dim": 16},
+}
+POOL = {"coarse": COARSE, "fine": FINE, "vit": VIT}
+CONCAT: dict[str, Any] = {"kind": "channel_concat", "grid": [2, 2], "resample": "unshuffle"}
+APPEND: dict[str, Any] = {"kind": "sequence_append", "grid": [2, 2], "resample": "unshuffle"}
+
+
+def pictures(task: str, split: str = "train", count: int = 6) -> dict[str, Any]:
+    """A drawn source of 32 pixel pictures with two questions each."""
+    return {"kind": f"drawn_{task}", "split": split, "pictures": count, "per_picture": 2, "size": 32}
+
+
+def mixture(*tasks: str) -> dict[str, Any]:
+    return {"sources": {task: {"source": pictures(task)} for task in tasks}}
+
+
+def benchmark(task: str, group: str) -> dict[str, Any]:
+    source = pictures(task, "test")
+    return {
+        "kind": "source",
+        "name": task,
+        "group": group,
+        "source": source,
+        "scorer": {"kind": "exact"},
+        "max_new_tokens": 3,
+    }
+
+
+def recipe_data(*experts: str, steps: int = 3) -> dict[str, Any]:
+    """Plain data of a recipe with a language stage, an expert stage and a mixture stage."""
+    text = {"kind": "described_scenes", "tasks": ["attributes"], "pictures": 6, "per_picture": 2}
+    data = mixture("attributes", "counts")
+    rates = {"encoders.*:neck": 1e-3, "projector": 1e-3}
+    return copy.deepcopy(
+        {
+            "name": "tiny",
+            "model": {
+                "encoders": {name: POOL[name] for name in experts},
+                "fusion": CONCAT if len(experts) > 1 else {"kind": "none", "grid": [2, 2], "resample": "unshuffle"},
+                "projector": "linear",
+                "language": {"kind": "scratch", "width": 32, "layers": 1, "heads": 2, "context": 256},
+                "chat": "compact",
+            },
+            "stages": [
+                {
+                    "name": "language",
+                    "scope": "language",
+                    "train": {"language": 3e-3},
+                    "data": {"sources": {"scenes": {"source": text}}},
+                    "steps": steps,
+                    "batch": 4,
+                    "seed": 0,
+                },
+                {
+                    "name": "pre-align",
+                    "scope": "expert",
+                    "train": rates,
+                    "data": data,
+                    "steps": steps,
+                    "batch": 8,
+                    "seed": 0,
+                },
+                {"name": "tune", "train": {**rates, "language": 1e-3}, "data": data, "steps": steps, "batch": 8},
+            ],
+            "benchmarks": [benchmark("attributes", "general"), benchmark("counts", "vision_centric")],
+        }
+    )
+
+
+def recipe(*experts: str, steps: int = 3, **changes: Any) -> Recipe:
+    """The tiny recipe that sees through these members of ``POOL``."""
+    return Recipe.parse(recipe_data(*experts, steps=steps) | changes)
+
+
+def round_robin(name: str = "tiny", **changes: Any) -> Search:
+    """A round robin over two experts, with a variant and two seeds."""
+    strategy = {
+        "kind": "round_robin",
+        "recipe": recipe("coarse", "fine").to_dict(),
+        "pool": {"coarse": COARSE, "fine": FINE},
+        "seeds": [0, 1],
+        "variants": {"append": {"model.fusion": APPEND}},
+    }
+    return Search.parse({"name": name, "strategy": strategy | changes})
+
+
+def main(store: str, out: str) -> None:
+    from ommatidia.core.console import Console, use
+    from ommatidia.lab.drive import drive_search
+    from ommatidia.lab.store import Store
+
+    with use(Console(quiet=True)):
+        drive_search(round_robin(), Store(Path(store)), out=Path(out), command="omma search tiny")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
