@@ -1,3 +1,55 @@
 """Ommatidia: a laboratory for multimodal language models that see through a mixture of vision encoders."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ommatidia.core.types import ImagePart, Message, Sample
+    from ommatidia.lab.recipe import Recipe
+    from ommatidia.lab.search.search import Search
+    from ommatidia.models.generate import Decoding, generate
+    from ommatidia.models.mllm import MLLM, MLLMConfig
+    from ommatidia.models.pretrained import load, save
+    from ommatidia.models.processor import Processor
+    from ommatidia.train.stage import Stage
+
 __version__ = "0.1.0"
+
+_HOME = {
+    "Decoding": "models.generate",
+    "ImagePart": "core.types",
+    "MLLM": "models.mllm",
+    "MLLMConfig": "models.mllm",
+    "Message": "core.types",
+    "Processor": "models.processor",
+    "Recipe": "lab.recipe",
+    "Sample": "core.types",
+    "Search": "lab.search.search",
+    "Stage": "train.stage",
+    "generate": "models.generate",
+    "load": "models.pretrained",
+    "save": "models.pretrained",
+}
+
+__all__ = [
+    "MLLM",
+    "Decoding",
+    "ImagePart",
+    "MLLMConfig",
+    "Message",
+    "Processor",
+    "Recipe",
+    "Sample",
+    "Search",
+    "Stage",
+    "generate",
+    "load",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are fetched when they are first used, so that importing the package does not import torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'ommatidia' has no attribute {name!r}")
+    return getattr(import_module(f"ommatidia.{_HOME[name]}"), name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ommatidia.core.console import Console, console, use
 from ommatidia.core.errors import ConfigError, OmmatidiaError
@@ -17,8 +18,29 @@ if TYPE_CHECKING:
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.search.search import Search
 
+
+class _Stoppable(TyperGroup):
+    """Says on Ctrl-C where the work stands; left to itself the library would end without a word."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            Console().error(str(stop) or "stopped; the same command goes on from what is finished")
+            raise typer.Exit(130) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from ommatidia import __version__
+
+        Console().say(__version__)
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="omma",
+    cls=_Stoppable,
     help="A laboratory for multimodal language models that see through a mixture of vision encoders.",
     no_args_is_help=True,
     add_completion=False,
@@ -44,15 +66,12 @@ def _main(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no log, no progress bars")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
-    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     stack = context.with_resource(ExitStack())
     stack.enter_context(use(Console(quiet=quiet, json_only=json_only)))
-    if version:
-        from ommatidia import __version__
-
-        console().say(__version__)
-        raise typer.Exit
 
 
 def _read(reference: str, arguments: list[str] | None, changes: list[str] | None) -> Recipe | Search:
@@ -278,15 +297,12 @@ def main() -> None:
     keep_memory()
     arguments = _hoisted(sys.argv[1:])
     try:
-        app(arguments, standalone_mode=True)
+        app(arguments, prog_name="omma")
     except OmmatidiaError as error:
         if "--debug" in arguments:
             raise
         Console().error(str(error))
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        Console().error("stopped; the same command goes on from what is finished")
-        raise SystemExit(130) from None
 
 
 _GLOBAL = ("--json", "--quiet", "-q", "--debug")

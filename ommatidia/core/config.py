@@ -184,10 +184,18 @@ def _assign(data: Any, typed: Any, steps: list[str], value: Any, path: str) -> N
         else:
             raise ConfigError(f"{path}: {'.'.join(steps[:depth])} is a plain value and has no field {step!r}")
         if last:
+            if key == "kind" and isinstance(typed, Config) and typed._family is not None:
+                _keep_common(data, typed.kinds().get(str(value)))
             data[key] = value.to_dict() if isinstance(value, Config) else value
             return
         typed = typed[key] if isinstance(typed, Mapping | tuple | list) else getattr(typed, step, None)
         data = data[key]
+
+
+def _keep_common(data: dict[str, Any], member: type[Config] | None) -> None:
+    """Another member of a family takes over the fields that it has too; the others go with the member that had them."""
+    for name in [name for name in data if member is not None and name not in member.model_fields]:
+        del data[name]
 
 
 def read_yaml(path: str | Path) -> Any:

@@ -21,6 +21,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+_PIPED_WIDTH = 240
+"""Columns a table may take in a file or pipe, where nothing has to fit a window."""
+
 
 def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
@@ -43,11 +46,11 @@ class Console:
     def log(self, text: str) -> None:
         """One line of news."""
         if not self.silent:
-            self.err.print(escape(text))
+            self.err.print(escape(text), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         if _rank() == 0:
-            self.err.print(f"[yellow]warning:[/] {escape(text)}")
+            self.err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
 
     def error(self, text: str) -> None:
         self.err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
@@ -73,7 +76,8 @@ class Console:
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
-        (self.out if out else self.err).print(table)
+        stream = self.out if out else self.err
+        stream.print(table, width=None if stream.is_terminal else _PIPED_WIDTH)
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:

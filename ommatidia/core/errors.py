@@ -38,6 +38,10 @@ class RunError(OmmatidiaError):
     """Something failed while running: a node, the store, a checkpoint, a non-finite loss."""
 
 
+class DiskError(RunError):
+    """A file cannot be written: a full disk, no permission. It ends a search: the next design would meet it as well."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name closest to ``name``, or None when nothing is close."""
     matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)

@@ -3,9 +3,11 @@
 from ommatidia.data.easy_vqa import EasyVQA
 from ommatidia.data.hub import HFDataset
 from ommatidia.data.llava_json import LlavaJSON
+from ommatidia.data.plain_questions import PlainQuestions
 from ommatidia.data.synthetic import (
     DescribedScenes,
     DrawnAttributes,
+    DrawnCaptions,
     DrawnCharts,
     DrawnCounts,
     DrawnNumbers,
@@ -16,6 +18,7 @@ from ommatidia.data.synthetic import (
 __all__ = [
     "DescribedScenes",
     "DrawnAttributes",
+    "DrawnCaptions",
     "DrawnCharts",
     "DrawnCounts",
     "DrawnNumbers",
@@ -24,4 +27,5 @@ __all__ = [
     "EasyVQA",
     "HFDataset",
     "LlavaJSON",
+    "PlainQuestions",
 ]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from ommatidia.core.errors import RunError
+from ommatidia.core.errors import DiskError, RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class AnswerFile:
             whole = self._file.read().rfind(b"\n") + 1
             self._file.truncate(whole)
         except OSError as error:
-            raise RunError(f"{self.path}: cannot write answers: {error.strerror}") from None
+            raise DiskError(f"{self.path}: cannot write answers: {error.strerror}") from None
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -88,7 +88,7 @@ class AnswerFile:
             self._file.close()
 
     def append(self, records: Iterable[Answered]) -> None:
-        """Write whole lines at once. Raises RunError when the disk refuses; what was written before stays good."""
+        """Write whole lines at once. Raises DiskError when the disk refuses; what was written before stays good."""
         if self._file is None:
             raise RunError(f"{self.path}: not open for writing")
         data = b"".join(record.to_line() for record in records)
@@ -96,4 +96,4 @@ class AnswerFile:
             while data:
                 data = data[self._file.write(data) :]
         except OSError as error:
-            raise RunError(f"{self.path}: cannot write answers: {error.strerror}") from None
+            raise DiskError(f"{self.path}: cannot write answers: {error.strerror}") from None

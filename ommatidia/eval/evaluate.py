@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ommatidia.core.console import console
-from ommatidia.core.errors import DataError, RunError
+from ommatidia.core.errors import DataError, DiskError, RunError
 from ommatidia.core.types import Sample
 from ommatidia.eval.answers import Answered, AnswerFile, read_answers
 from ommatidia.eval.benchmark import Benchmark, Score
@@ -62,7 +62,7 @@ def predict(
     except Timeout:
         raise RunError(f"{path}: another process is writing answers here") from None
     except OSError as error:
-        raise RunError(f"{path}: cannot write answers: {error.strerror or error}") from None
+        raise DiskError(f"{path}: cannot write answers: {error.strerror or error}") from None
     try:
         return _Prediction(benchmark, answerer, path, mode=mode, model=model, count_tokens=count_tokens).run(batch)
     finally:

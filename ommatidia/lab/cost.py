@@ -7,7 +7,7 @@ a frozen part before everything that trains one, a trunk with stored features no
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -36,14 +36,22 @@ class SampleTokens:
     samples: int
 
 
-def _look(samples: Sequence[Sample], speech: str, count: int, *, answer: bool) -> SampleTokens:
+_Means = tuple[float, float, float]
+
+
+def _look(read: Callable[[int], Sample], places: Iterable[int], speech: str, *, answer: bool) -> _Means:
+    """Mean words, supervised words and pictures of the samples at some places."""
     processor = Processor(MLLMConfig.parse(json.loads(speech)))
-    examples = [processor(sample, answer=answer) for sample in samples]
-    views = [sum(len(m.parts) - sum(isinstance(p, str) for p in m.parts) for m in s.messages) for s in samples]
+    examples, views = [], 0
+    for place in places:
+        try:
+            sample = read(place)
+            examples.append(processor(sample, answer=answer))
+        except DataError:  # counted and reported by whoever trains on it or asks it; here only lengths matter
+            continue
+        views += sum(not isinstance(part, str) for message in sample.messages for part in message.parts)
     n = max(1, len(examples))
-    return SampleTokens(
-        sum(len(e.ids) for e in examples) / n, sum(e.supervised for e in examples) / n, sum(views) / n, count
-    )
+    return sum(len(e.ids) for e in examples) / n, sum(e.supervised for e in examples) / n, views / n
 
 
 def sample_tokens(data: MixtureConfig, model: MLLMConfig) -> SampleTokens:
@@ -65,20 +73,15 @@ def _speech(model: MLLMConfig) -> str:
 @lru_cache(maxsize=256)
 def _mixture_tokens(fingerprint: str, data: str, speech: str) -> SampleTokens:
     mixture = MixtureConfig.parse(json.loads(data)).open()
-    samples = []
-    for position in range(_LOOK):
-        try:
-            samples.append(mixture.draw(position, seed=0))
-        except DataError:  # counted and reported when it is trained on; here only lengths matter
-            continue
-    return _look(samples, speech, mixture.size, answer=True)
+    means = _look(lambda place: mixture.draw(place, seed=0), range(_LOOK), speech, answer=True)
+    return SampleTokens(*means, mixture.size)
 
 
 @lru_cache(maxsize=256)
 def _benchmark_tokens(fingerprint: str, data: str, speech: str) -> SampleTokens:
     samples = BenchmarkConfig.parse(json.loads(data)).open().samples()
-    some = [samples[i] for i in range(0, len(samples), max(1, len(samples) // _LOOK))]
-    return _look(some, speech, len(samples), answer=False)
+    places = range(0, len(samples), max(1, len(samples) // _LOOK))
+    return SampleTokens(*_look(samples.__getitem__, places, speech, answer=False), len(samples))
 
 
 def trains(stage: Stage, part: str, *, below: str = "") -> bool:

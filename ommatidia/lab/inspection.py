@@ -72,17 +72,22 @@ def inspect_model(folder: Path, image: Path | None, question: str, out: Path) ->
     """A picture and a question as a saved model would receive them."""
     if image is None:
         raise ConfigError("--image: name a picture to look at with this model")
-    parts: tuple[Part, ...] = (ImagePart(0), "\n", question)
+    processor = Processor(read_config(folder))
+    parts: tuple[Part, ...] = (ImagePart(0), processor.chat.after_image, question)
     sample = Sample(image.name, (Message("user", parts),), (FilePicture(image),))
-    return _inspect(Processor(read_config(folder)), sample, out, answer=False)
+    return _inspect(processor, sample, out, answer=False)
 
 
 def _inspect(processor: Processor, sample: Sample, out: Path, *, answer: bool) -> Inspection:
     example = processor(sample, answer=answer)
     runs = token_runs(processor, example)
+    figure = _draw(processor, sample, example, runs)
+    formats = figure.canvas.get_supported_filetypes()
+    if (suffix := out.suffix.removeprefix(".")) not in formats:
+        raise ConfigError(f"{out}: {unknown('kind of picture', suffix, formats)}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _draw(processor, sample, example, runs).savefig(out, dpi=110)
+        figure.savefig(out, dpi=110)
     except OSError as error:
         raise RunError(f"{out}: cannot write the picture: {error.strerror or error}") from None
     rows = [[run.start, len(run.pieces), run.nature, run.words] for run in runs]

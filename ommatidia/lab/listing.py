@@ -23,12 +23,14 @@ from ommatidia.models.projector import ProjectorConfig
 from ommatidia.models.vision.catalog import CATALOG
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.neck import NeckConfig
+from ommatidia.models.vision.weights import WeightsConfig
 
 Table = tuple[str, Sequence[str], list[list[Any]]]
 
 FAMILIES: dict[str, type[Config]] = {
     "encoder-kinds": EncoderConfig,
     "necks": NeckConfig,
+    "weights": WeightsConfig,
     "resamples": ResampleConfig,
     "fusions": FusionConfig,
     "projectors": ProjectorConfig,
@@ -111,16 +113,13 @@ def listing(what: str | None) -> list[Table]:
 
 
 def markdown() -> str:
-    """All tables as one Markdown page."""
-    lines = [
-        "# The design space",
-        "",
-        "Generated from the registries: `python -m ommatidia.lab.listing > docs/design-space.md`.",
-        "",
-    ]
+    """All tables as one Markdown page: what the registries hold, not what somebody remembered to write down."""
+    lines = ["# The design space", "", "Made from the registries by `python -m ommatidia.lab.listing`; do not edit by hand.", ""]
     for title, columns, rows in listing(None):
-        lines += [f"## {title}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-        lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+        family = f" `{FAMILIES[title].__name__}`" if title in FAMILIES else ""
+        lines += [f"## {title}{family}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+        for name, *cells in rows:
+            lines.append(f"| `{name}` | " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
 
+from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.source import SourceConfig
 from ommatidia.eval.benchmark import BenchmarkConfig, SourceBenchmark
 from ommatidia.lab.cost import sample_tokens, trains
@@ -19,6 +20,7 @@ from ommatidia.lab.recipe import Mode, Recipe
 from ommatidia.lab.store import Store
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.vision.encoder import EncoderConfig
+from ommatidia.train.pattern import Pattern
 from ommatidia.train.stage import Stage
 
 
@@ -87,6 +89,7 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
     stored = storable(recipe)
 
     def train(stage: Stage, config: MLLMConfig, overlays: list[Overlay]) -> TrainingJob:
+        _check_patterns(stage, config)
         seed = stage.seed_or(recipe.seed)
         sources = [weighted.source for weighted in stage.data.sources.values()]
         weights = Weights(config, seed, tuple(overlays), feature_jobs(recipe, config, sources, stored))
@@ -126,6 +129,15 @@ def _whole_source(benchmark: BenchmarkConfig) -> list[SourceConfig]:
     if isinstance(benchmark, SourceBenchmark) and benchmark.limit is None:
         return [benchmark.source]
     return []
+
+
+def _check_patterns(stage: Stage, model: MLLMConfig) -> None:
+    """Raises ConfigError for a pattern that names no part of the model; what is inside one shows when it is built."""
+    parts = part_names(model) if model.encoders else ["language"]
+    for text in stage.train:
+        if not any(Pattern.parse(text).matches_part(part) for part in parts):
+            wrong = unknown("part", text.partition(":")[0], parts)
+            raise ConfigError(f"stage {stage.name!r}: train pattern {text!r}: {wrong}")
 
 
 def part_names(model: MLLMConfig) -> list[str]:
@@ -195,14 +207,18 @@ def pays(recipe: Recipe, encoder: EncoderConfig, reads: float) -> bool:
 
 
 def reads_per_picture(recipe: Recipe) -> float:
-    """How often the recipe's stages read each picture, on average."""
+    """How often the recipe's stages read each picture, on average.
+
+    Raises DataError for a record that cannot be used, where a stage tolerates none: before anything is trained.
+    """
     read = pictures = 0.0
     for stage in recipe.stages:
         if stage.scope == "language":
             continue
         records = 0 if stage.steps is not None else stage.data.open().size
         read += stage.total_steps(records) * stage.batch * sample_tokens(stage.data, recipe.model).views
-        pictures = max(pictures, sum(picture_count(w.source) for w in stage.data.sources.values()))
+        tolerant = stage.data.tolerance > 0
+        pictures = max(pictures, sum(picture_count(w.source, tolerant=tolerant) for w in stage.data.sources.values()))
     return read / pictures if pictures else 0.0
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 import ommatidia
 from ommatidia.core.console import console
-from ommatidia.core.errors import OmmatidiaError, RunError
+from ommatidia.core.errors import DiskError, OmmatidiaError
 from ommatidia.lab.jobs.job import Job
 from ommatidia.lab.plan import Plan
 from ommatidia.lab.store import Store
@@ -43,6 +44,7 @@ def execute(plan: Plan, store: Store) -> RunResult:
     for key, job in plan.jobs.items():
         if store.has(job.kind, key):
             result.reused.append(key)
+            store.tidy(key)
         else:
             missing.append(job)
     if not missing:
@@ -50,14 +52,16 @@ def execute(plan: Plan, store: Store) -> RunResult:
     with console().progress("plan", len(missing)) as bar:
         for job in missing:
             began = time.monotonic()
-            error = _blocked(job, result) or _attempt(job, store)
+            blocked = _blocked(job, result)
+            error = blocked or _attempt(job, store)
             result.seconds += time.monotonic() - began
             if error is None:
                 result.executed.append(job.key)
                 result.flops += job.price().flops
             else:
                 result.failed[job.key] = error
-                console().warn(f"{job.label}: {error}")
+                # One failure warns once; what it held up is news, not another failure.
+                (console().log if blocked else console().warn)(f"{job.label}: {error}")
             bar.advance(note=job.label)
     return result
 
@@ -81,11 +85,10 @@ def _attempt(job: Job, store: Store) -> str | None:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         notes = job.execute(store, scratch, out)
-    except OSError as error:
-        raise RunError(
-            f"{error.filename or store.root}: {error.strerror or error}; nothing finished was lost"
-        ) from None
-    except StoppedError:
+    except (OSError, SafetensorError) as error:
+        place, reason = getattr(error, "filename", None) or store.root, getattr(error, "strerror", None) or error
+        raise DiskError(f"{place}: {reason}; nothing finished was lost") from None
+    except (StoppedError, DiskError):
         raise
     except OmmatidiaError as error:
         store.fail(job.key, job.label, str(error), traceback.format_exc())

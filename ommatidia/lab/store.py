@@ -111,11 +111,16 @@ class Store:
                     _sync(path)
             target = self.folder(kind, key)
             target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)  # what a kill left of a damaged node that was being removed
             files.rename(target)
             _sync(target.parent)
-            shutil.rmtree(self.root / "work" / key, ignore_errors=True)
+            self.tidy(key)
             (self.root / "failures" / f"{key}.json").unlink(missing_ok=True)
         self._sound[key] = True
+
+    def tidy(self, key: str) -> None:
+        """Remove the working folder of a finished node; a kill may have come between finishing it and this."""
+        shutil.rmtree(self.root / "work" / key, ignore_errors=True)
 
     def fail(self, key: str, label: str, message: str, trace: str) -> None:
         """Keep why a node failed; its siblings go on."""

@@ -45,7 +45,8 @@ class Talk:
         """The model's answer; question and answer join the dialogue."""
         parts: tuple[Part, ...] = (question,)
         if not self.turns:
-            parts = (*(part for i in range(len(self.pictures)) for part in (ImagePart(i), "\n")), question)
+            gap = self.processor.chat.after_image
+            parts = (*(part for i in range(len(self.pictures)) for part in (ImagePart(i), gap)), question)
         self.turns.append(Message("user", parts))
         sample = Sample("chat", tuple(self.turns), self.pictures)
         answer = generate(self.model, self.processor, [sample], self.decoding)[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import cast
+from typing import Any, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -45,11 +45,19 @@ class MLLMConfig(Config):
                 raise ConfigError(
                     f"encoders: {name!r} must be lower-case letters, digits, '_' or '@', for example clip_l"
                 )
+            if hasattr(nn.ModuleDict(), name):
+                raise ConfigError(f"encoders: {name!r} is a word that torch's modules keep for themselves; add to it")
         tokens = self.tokens_per_view
         context = self.language.shape().context
         if tokens >= context:
             raise ConfigError(f"{tokens} visual tokens a view leave no room for text in a context of {context}")
         return self
+
+    def hashed(self) -> Any:
+        """Without encoders the visual parts are never built, so that blind models of any fusion are one model."""
+        data = super().hashed()
+        absent = () if self.encoders else ("fusion", "projector", "injection")
+        return {name: value for name, value in data.items() if name not in absent}
 
     def grids(self) -> dict[str, Grid]:
         """What each encoder hands to the fusion."""

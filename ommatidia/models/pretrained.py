@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import ommatidia
-from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.core.errors import ConfigError, DiskError, RunError, unknown
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
@@ -30,12 +30,14 @@ _CONFIG, _WEIGHTS, _LANGUAGE, _CARD = "config.json", "model.safetensors", "langu
 def save(model: MLLM, config: MLLMConfig, folder: str | Path, *, notes: Mapping[str, Any] | None = None) -> Path:
     """Write the folder atomically; an older one in its place is replaced only when the new one is complete.
 
-    Raises RunError when the disk is full or the place not writable.
+    Raises DiskError when the disk is full or the place not writable.
     """
     folder = Path(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        # Not mkdtemp: its folders are for their owner's eyes alone, and a saved model is there to be shared.
+        draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+        draft.mkdir()
         try:
             _write(model, config, draft, dict(notes or {}))
             if folder.exists():
@@ -44,7 +46,7 @@ def save(model: MLLM, config: MLLMConfig, folder: str | Path, *, notes: Mapping[
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{folder}: cannot save the model: {getattr(error, 'strerror', None) or error}") from None
+        raise DiskError(f"{folder}: cannot save the model: {getattr(error, 'strerror', None) or error}") from None
     return folder
 
 
@@ -122,12 +124,16 @@ def read_config(folder: str | Path) -> MLLMConfig:
         ) from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{folder / _CONFIG}: not valid JSON, line {error.lineno}") from None
-    if document.get("model_type") != "ommatidia":
-        raise ConfigError(f"{folder}: a checkpoint of type {document.get('model_type')!r}, not 'ommatidia'")
+    kind = document.get("model_type") if isinstance(document, dict) else None
+    if kind != "ommatidia":
+        raise ConfigError(f"{folder}: a checkpoint of type {kind!r}, not 'ommatidia'")
     if document.get("format") != FORMAT:
         raise ConfigError(f"{folder}: written in format {document.get('format')}; this version reads format {FORMAT}")
-    config = MLLMConfig.parse(document["model"] | {"language": HFLanguage(path=str(folder / _LANGUAGE)).to_dict()})
-    return config
+    language = HFLanguage(path=str(folder / _LANGUAGE)).to_dict()
+    try:
+        return MLLMConfig.parse(dict(document.get("model") or {}) | {"language": language})
+    except ConfigError as error:
+        raise ConfigError(f"{folder / _CONFIG}: {error}") from None
 
 
 def _card(model: MLLM, config: MLLMConfig, notes: Mapping[str, Any]) -> str:

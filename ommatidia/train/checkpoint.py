@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ommatidia.core.config import digest
 from ommatidia.core.console import console
-from ommatidia.core.errors import RunError
+from ommatidia.core.errors import DiskError, RunError
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -57,7 +57,7 @@ class Checkpoints:
     ) -> Path:
         """Write the checkpoint of ``step`` and drop all but the last ``keep``.
 
-        Raises RunError (path and reason) when it cannot be written; earlier checkpoints are then still there.
+        Raises DiskError (path and reason) when it cannot be written; earlier checkpoints are then still there.
         """
         place = self.folder / f"step-{step:08d}"
         draft = self.folder / f".{place.name}.{os.getpid()}.tmp"
@@ -79,7 +79,7 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(draft, ignore_errors=True)
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise RunError(f"{place}: cannot write the checkpoint: {reason}") from None
+            raise DiskError(f"{place}: cannot write the checkpoint: {reason}") from None
         return place
 
     def latest(self) -> Checkpoint | None:

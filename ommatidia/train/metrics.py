@@ -10,7 +10,7 @@ from typing import IO, Self
 
 import numpy as np
 
-from ommatidia.core.errors import RunError
+from ommatidia.core.errors import DiskError
 
 FILE = "metrics.jsonl"
 
@@ -47,7 +47,7 @@ class MetricsLog:
     """Appends step reports to a file, so that a resumed run leaves the same lines as an undisturbed one."""
 
     def __init__(self, path: Path, *, after: int) -> None:
-        """Keep the lines of steps up to ``after``, drop the rest. Raises RunError when the file cannot be written."""
+        """Keep the lines of steps up to ``after``, drop the rest. Raises DiskError when the file cannot be written."""
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ class MetricsLog:
             rewritten.replace(path)
             self._file: IO[str] = path.open("a", encoding="utf-8")
         except OSError as error:
-            raise RunError(f"{path}: cannot write metrics: {error.strerror or error}") from None
+            raise DiskError(f"{path}: cannot write metrics: {error.strerror or error}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -71,14 +71,14 @@ class MetricsLog:
             self._file.write(_line(report))
             self._file.flush()
         except OSError as error:
-            raise RunError(f"{self._path}: cannot write metrics: {error.strerror or error}") from None
+            raise DiskError(f"{self._path}: cannot write metrics: {error.strerror or error}") from None
 
     def sync(self) -> None:
         """Put everything on the disk: called before a checkpoint that stands for these steps."""
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise RunError(f"{self._path}: cannot write metrics: {error.strerror or error}") from None
+            raise DiskError(f"{self._path}: cannot write metrics: {error.strerror or error}") from None
 
 
 def read_metrics(path: str | Path) -> list[StepReport]:

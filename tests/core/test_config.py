@@ -196,6 +196,17 @@ def test_override_takes_new_names_into_a_mapping_and_switches_members() -> None:
     assert override(scene(), "first", Disc(radius=4)).first == Disc(radius=4)
 
 
+def test_another_kind_takes_over_the_fields_that_it_has_too() -> None:
+    before = Scene.parse({"first": {"kind": "disc", "radius": 4, "colour": "blue"}})
+    after = override(before, "first.kind", "rectangle")
+    assert after.first == Rectangle(colour="blue")
+    assert override(after, "first.kind", "disc").first == Disc(colour="blue")
+    with pytest.raises(ConfigError, match="first: unknown Shape kind 'rectangl'; did you mean 'rectangle'"):
+        override(before, "first.kind", "rectangl")
+    with pytest.raises(ConfigError, match="kind: unknown field 'kind'"):
+        override(before, "kind", "rectangle")
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

@@ -1,16 +1,12 @@
-"""A laboratory small enough for a test: pictures of 32 pixels, models of a few thousand weights, stages of a few steps.
-
-Run as a program it carries out a whole search, to be killed: ``python lab_toys.py STORE OUT``.
-"""
+"""A laboratory small enough for a test: pictures of 32 pixels, a few thousand weights, stages of a few steps."""
 
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 from typing import Any
 
-from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.search import Search
 
 COARSE: dict[str, Any] = {"kind": "patches", "patch": 16, "image_size": 32, "neck": {"kind": "linear", "dim": 16}}
@@ -22,6 +18,7 @@ VIT: dict[str, Any] = {
     "args": {"depth": 1, "embed_dim": 32, "num_heads": 2},
     "neck": {"kind": "linear", "dim": 16},
 }
+COMMAND = "omma search tiny"
 POOL = {"coarse": COARSE, "fine": FINE, "vit": VIT}
 CONCAT: dict[str, Any] = {"kind": "channel_concat", "grid": [2, 2], "resample": "unshuffle"}
 APPEND: dict[str, Any] = {"kind": "sequence_append", "grid": [2, 2], "resample": "unshuffle"}
@@ -90,7 +87,9 @@ def recipe_data(*experts: str, steps: int = 3) -> dict[str, Any]:
 
 
 def recipe(*experts: str, steps: int = 3, **changes: Any) -> Recipe:
-    """The tiny recipe that sees through these members of ``POOL``."""
+    """The tiny recipe that sees through these members of ``POOL``; through none it is the blind design."""
+    if not experts:
+        return with_encoders(recipe("coarse", steps=steps, **changes), {})
     return Recipe.parse(recipe_data(*experts, steps=steps) | changes)
 
 
@@ -106,14 +105,24 @@ def round_robin(name: str = "tiny", **changes: Any) -> Search:
     return Search.parse({"name": name, "strategy": strategy | changes})
 
 
-def main(store: str, out: str) -> None:
+def singles(name: str = "singles", **changes: Any) -> Search:
+    """One expert and the blind model, each trained once; every step is saved."""
+    data = recipe_data("coarse", steps=4)
+    for stage in data["stages"]:
+        stage["save_every"] = 1
+    return Search.parse(
+        {"name": name, "strategy": {"kind": "singles", "recipe": data, "pool": {"coarse": COARSE}} | changes}
+    )
+
+
+def carry_out_singles(store: str, out: str) -> None:
+    """A whole search in a process of its own, to be killed at any moment."""
+    import torch
+
     from ommatidia.core.console import Console, use
     from ommatidia.lab.drive import drive_search
     from ommatidia.lab.store import Store
 
+    torch.set_num_threads(1)
     with use(Console(quiet=True)):
-        drive_search(round_robin(), Store(Path(store)), out=Path(out), command="omma search tiny")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+        drive_search(singles(), Store(Path(store)), out=Path(out), command=COMMAND)

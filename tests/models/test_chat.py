@@ -85,7 +85,10 @@ def test_prompts_are_those_of_the_published_code(name: str) -> None:
 
 
 def test_every_format_is_frozen_here() -> None:
-    frozen = TWO_ROUNDS | {"llama3_two_bos": "<|begin_of_text|>" + TWO_ROUNDS["llama3"]}
+    frozen = TWO_ROUNDS | {
+        "llama3_two_bos": "<|begin_of_text|>" + TWO_ROUNDS["llama3"],
+        "smollm2_brief": TWO_ROUNDS["chatml"],
+    }
     assert set(frozen) == set(CHAT_FORMATS)
     for name, text in frozen.items():
         assert rendered(name, ["<image>\nHow many?", "Two.", "Colour?", "Blue."]) == text

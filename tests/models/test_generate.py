@@ -15,11 +15,6 @@ from ommatidia.models.processor import Processor
 TEN = Decoding(max_new_tokens=10)
 
 
-@pytest.fixture(scope="module")
-def built() -> tuple[MLLM, Processor]:
-    return parts_of(config("a", "b"), seed=4)
-
-
 def naive(model: MLLM, processor: Processor, one: Sample, *, steps: int) -> list[int]:
     """Greedy ids from the whole sequence at every step: no cache, no batch, no stopping."""
     example = processor(one, answer=False)
@@ -38,6 +33,18 @@ def until_end(ids: list[int], end: int | None) -> list[int]:
     return ids[: ids.index(end)] if end in ids else ids
 
 
+@pytest.fixture(scope="module")
+def built() -> tuple[MLLM, Processor]:
+    """The first start whose answers differ between samples and have two tokens: another one would prove nothing."""
+    for seed in range(20):
+        model, processor = parts_of(config("a", "b"), seed=seed)
+        said = [naive(model, processor, one, steps=10) for one in mixed_samples()]
+        texts = {processor.tokenizer.decode(until_end(ids, processor.end_id)).strip() for ids in said}
+        if len(texts) == len(said) and "" not in texts and all(len(set(ids)) > 1 for ids in said):
+            return model, processor
+    raise AssertionError("no start in twenty gives lively answers")
+
+
 def test_a_batch_with_a_cache_says_what_one_by_one_without_says(built: tuple[MLLM, Processor]) -> None:
     model, processor = built
     samples = mixed_samples()
@@ -45,8 +52,6 @@ def test_a_batch_with_a_cache_says_what_one_by_one_without_says(built: tuple[MLL
     for one in samples:
         ids = until_end(naive(model, processor, one, steps=10), processor.end_id)
         expected.append(processor.tokenizer.decode(ids).strip())
-    assert len(set(expected)) > 1, "a model that always says the same proves nothing"
-    assert all(expected)
     assert generate(model, processor, samples, TEN) == expected
     assert generate(model, processor, samples, TEN, batch=3) == expected
     assert [generate(model, processor, [one], TEN)[0] for one in samples] == expected
@@ -57,14 +62,10 @@ def test_it_stops_at_the_end_of_a_turn(built: tuple[MLLM, Processor]) -> None:
     model, processor = built
     for one in mixed_samples():
         said = naive(model, processor, one, steps=10)
-        at = next((i for i, token in enumerate(said) if token not in said[:i] and i > 0), None)
-        if at is None:
-            continue
+        at = next(i for i, token in enumerate(said) if token != said[0])
         stopping = Processor(processor.config)
         stopping.end_id = said[at]
         assert generate(model, stopping, [one], TEN) == [processor.tokenizer.decode(said[:at]).strip()]
-        return
-    pytest.fail("no sample whose answer has a second token")
 
 
 def test_it_says_no_more_than_allowed(built: tuple[MLLM, Processor]) -> None:

@@ -1,5 +1,6 @@
 """Drawn and described tasks with exact answers. Importing this package registers their kinds."""
 
+from ommatidia.data.synthetic.captions import DrawnCaptions
 from ommatidia.data.synthetic.described import DescribedScenes
 from ommatidia.data.synthetic.drawn import (
     DrawnAttributes,
@@ -13,6 +14,7 @@ from ommatidia.data.synthetic.drawn import (
 __all__ = [
     "DescribedScenes",
     "DrawnAttributes",
+    "DrawnCaptions",
     "DrawnCharts",
     "DrawnCounts",
     "DrawnNumbers",

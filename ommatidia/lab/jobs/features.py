@@ -7,6 +7,7 @@ the picture could not be read: whoever asks for it gets that DataError and count
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -58,27 +59,30 @@ class FeatureJob(Job):
         return Price(cost.flops * pictures, 2 * grid.values * pictures, 0, cost.parameters, pictures)
 
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
-        pictures = pictures_of(self.source)
+        pictures = pictures_of(self.source, tolerant=True)
         if not pictures:
             raise DataError("no pictures to see", source=self.source.describe())
         grid = self.encoder.trunk_grid()
         shape = (len(pictures), grid.height, grid.width, grid.dim)
         # Rows are finished in order, so a killed job goes on behind the last row it counted.
-        path, counter = scratch / "features.npy", scratch / "done"
-        done = int(counter.read_text()) if counter.is_file() and path.is_file() else 0
+        path, log = scratch / "features.npy", scratch / "done.json"
+        done, refused = _resumed(path, log)
         rows = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=np.float16, shape=shape)
-        log = scratch / "refused.json"
-        refused: dict[str, str] = json.loads(log.read_text()) if done and log.is_file() else {}
+        _claim(path)
         encoder = self.encoder.build().to(self.device).eval()
         with console().progress(self.label, len(pictures), done=done) as bar:
             for start, pixels_BCHW, bad in _prepared(self.encoder, pictures[done:], done):
                 x_BHWD = _trunk(encoder, pixels_BCHW.to(self.device), self.precision)
-                rows[start : start + len(x_BHWD)] = x_BHWD.half().cpu().numpy()
+                kept = x_BHWD.half().cpu()
+                if not kept.isfinite().all():
+                    largest = f"{x_BHWD.abs().max():.3g}"
+                    raise RunError(f"{self.label}: a value of {largest} does not fit 16 bits; set features: never")
+                rows[start : start + len(x_BHWD)] = kept.numpy()
                 rows.flush()
-                if bad:
-                    refused |= bad
-                    log.write_text(json.dumps(refused))
-                counter.write_text(str(start + len(x_BHWD)))
+                refused |= bad
+                draft = log.with_suffix(".new")
+                draft.write_text(json.dumps({"rows": start + len(x_BHWD), "refused": refused}))
+                draft.replace(log)
                 bar.advance(len(x_BHWD))
         del rows
         path.rename(out / "features.npy")
@@ -101,6 +105,21 @@ class FeatureJob(Job):
             return torch.from_numpy(np.array(rows[row]))
 
         return look
+
+
+def _resumed(path: Path, log: Path) -> tuple[int, dict[str, str]]:
+    """Rows that an interrupted job finished, and which pictures among them were unreadable."""
+    if not path.is_file() or not log.is_file():
+        return 0, {}
+    state = json.loads(log.read_text())
+    return state["rows"], state["refused"]
+
+
+def _claim(path: Path) -> None:
+    """Have the disk set aside the whole file now: a mapped page that finds no room later kills the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def joined(lookups: list[Callable[[str], Tensor]]) -> Callable[[str], Tensor]:
@@ -151,17 +170,21 @@ def _prepared(encoder: EncoderConfig, pictures: list[Picture], first: int) -> It
             yield batch
 
 
-def pictures_of(source: SourceConfig) -> list[Picture]:
-    """The distinct pictures of a source, in the order they first occur."""
-    mixture = MixtureConfig(sources={"all": Weighted(source=source)}).open()
+def pictures_of(source: SourceConfig, *, tolerant: bool) -> list[Picture]:
+    """The distinct pictures of a source, in the order they first occur.
+
+    A tolerant look passes over records that cannot be used: whoever draws one counts it against its own tolerance.
+    Raises DataError for the first of them otherwise.
+    """
+    mixture = MixtureConfig(sources={"all": Weighted(source=source)}, tolerance=0.5 if tolerant else 0.0).open()
     return [picture for _, picture in mixture.pictures()]
 
 
-def picture_count(source: SourceConfig) -> int:
-    """How many distinct pictures a source has."""
-    return _picture_count(source.fingerprint(), source.to_json())
+def picture_count(source: SourceConfig, *, tolerant: bool = True) -> int:
+    """How many distinct pictures a source has. Raises DataError as ``pictures_of`` does."""
+    return _picture_count(source.fingerprint(), source.to_json(), tolerant)
 
 
 @lru_cache(maxsize=256)
-def _picture_count(fingerprint: str, text: str) -> int:
-    return len(pictures_of(SourceConfig.parse(json.loads(text))))
+def _picture_count(fingerprint: str, text: str, tolerant: bool) -> int:
+    return len(pictures_of(SourceConfig.parse(json.loads(text)), tolerant=tolerant))

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from safetensors.torch import load_file, save_file
 
+from ommatidia.core.console import console
 from ommatidia.core.types import Example, Sample
 from ommatidia.data.loader import Loader
 from ommatidia.lab.cost import sample_tokens, training_price
@@ -131,5 +132,7 @@ class TrainingJob(Job):
         report = trainer.fit()
         save_file(trainer.result(), out / "trained.safetensors")
         shutil.copyfile(report.metrics, out / "metrics.jsonl")
-        refused = [line for loader in loaders for line in loader.refused]
+        refused = list(dict.fromkeys(line for loader in loaders for line in loader.refused))
+        if refused:
+            console().warn(f"{self.label}: {len(refused)} unusable records, replaced by others; {refused[0]}")
         return {"steps": self.steps, "final_loss": report.loss, "tokens": report.tokens, "refused": refused}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean, stdev
 
-from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.report.model import Contribution, Interval
 from ommatidia.lab.trial import Trial, compare_trials
 
@@ -26,11 +26,11 @@ def contributions(trials: Sequence[Trial]) -> tuple[Contribution, ...]:
 
 
 def _adds(more: Recipe, less: Recipe, expert: str) -> bool:
-    """Whether ``more`` is ``less`` with this expert added; a first expert needs no fusion, so none is compared there."""
+    """Whether ``more`` is ``less`` with this expert added and nothing else changed; one alone needs no fusion."""
     a, b = more.model.encoders, less.model.encoders
-    same_set = expert in a and {n: e for n, e in a.items() if n != expert} == dict(b)
-    same_fusion = len(b) < 2 or more.model.fusion == less.model.fusion
-    return same_set and same_fusion and more.seed == less.seed and more.benchmarks == less.benchmarks
+    if expert not in a or {name: encoder for name, encoder in a.items() if name != expert} != dict(b):
+        return False
+    return with_encoders(more, b).digest() == with_encoders(less, b).digest()
 
 
 def _gain(pairs: Sequence[tuple[Trial, Trial]]) -> Interval:

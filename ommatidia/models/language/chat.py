@@ -43,6 +43,8 @@ class ChatFormat(Config):
     """Ends an assistant turn; one control token, at which generation stops."""
     after_end: str = ""
     """Text between an assistant turn and the next one; not supervised."""
+    after_image: str = "\n"
+    """What stands between a picture and the question about it, where somebody writes one (``omma chat``)."""
     drop_user_text: bool = False
     """LLaVA's stage-1 form: the picture, then the caption; what the user said is left out."""
 
@@ -136,7 +138,7 @@ def _chatml(system: str, newline: str) -> dict[str, Any]:
 
 _FIELDS: dict[str, dict[str, Any]] = {
     # One control token a role: what the small models from scratch are trained with.
-    "compact": {"user_prefix": "<|user|>", "assistant_prefix": "<|assistant|>", "end": "<|end|>"},
+    "compact": {"after_image": "", "user_prefix": "<|user|>", "assistant_prefix": "<|assistant|>", "end": "<|end|>"},
     # LLaVA stage 1: picture, caption, newline.
     "plain": {"start": "<s>", "end": "\n", "drop_user_text": True},
     "vicuna_v1": {
@@ -155,6 +157,8 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "yi_34b_chatml_direct": _chatml("Answer the questions.", ""),
     "chatml": _chatml("", "\n"),
     "smollm2": _chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face", "\n"),
+    # Without a system message: shorter, and the model answers as well.
+    "smollm2_brief": {**_chatml("", "\n"), "after_image": ""},
 }
 
 CHAT_FORMATS: Mapping[str, Mapping[str, Any]] = {name: {"name": name, **fields} for name, fields in _FIELDS.items()}

@@ -38,8 +38,9 @@ class HFLanguage(LanguageConfig):
         """The model's own config, read without weights."""
         from transformers import AutoConfig
 
+        location = self._location()
         try:
-            return AutoConfig.from_pretrained(self.path, **self._location())
+            return AutoConfig.from_pretrained(self.path, **location)
         except (OSError, ValueError) as error:
             raise ConfigError(f"language.path {self.path!r}: {_first_line(error)}") from None
 

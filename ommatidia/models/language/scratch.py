@@ -68,6 +68,8 @@ class ScratchLanguage(LanguageConfig):
             "num_key_value_heads": shape.kv_heads,
             "max_position_embeddings": shape.context,
             "tie_word_embeddings": True,
+            # 0.02 is made for widths of thousands: at 128 attention starts flat and copying is learned late.
+            "initializer_range": shape.width**-0.5,
             "attention_dropout": self.dropout,
             "pad_token_id": tokenizer.pad_id,
             "bos_token_id": None,

@@ -1,0 +1,98 @@
+"""A search killed without warning at any moment, started again, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_toys import carry_out_singles, singles
+from safetensors.torch import load_file
+
+from ommatidia.lab.search.search import recall
+from ommatidia.lab.store import Store
+
+PATIENCE = 60.0  # seconds
+
+
+def start(folder: Path) -> ForkServerProcess:
+    """A search in a process that a server forks which has everything imported: starting one takes no time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ommatidia.lab.drive", "transformers.models.llama.modeling_llama"])
+    process = context.Process(target=carry_out_singles, args=(str(folder / "store"), str(folder / "out")))
+    process.start()
+    return process
+
+
+def progress(folder: Path) -> int:
+    """How far a search is: finished nodes, and steps or rows of one that has begun."""
+    store = folder / "store"
+    begun = [p for p in store.glob("work/*/*") if p.name != "out"] + list(store.glob("work/*/checkpoints/*"))
+    return 10 * sum(1 for _ in store.glob("nodes/*/*/node.json")) + len(begun)
+
+
+def kill_at(folder: Path, wanted: int) -> bool:
+    """Start a search and kill it when it is so far; whether it was still running then."""
+    process = start(folder)
+    limit = time.monotonic() + PATIENCE
+    while progress(folder) < wanted and process.is_alive():
+        assert time.monotonic() < limit
+        time.sleep(0.001)
+    running = process.is_alive()
+    process.kill()
+    process.join()
+    return running
+
+
+def finish(folder: Path) -> None:
+    process = start(folder)
+    process.join(PATIENCE)
+    assert process.exitcode == 0
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Everything a store holds but the times it took."""
+    found: dict[str, Any] = {}
+    for node in sorted((folder / "store" / "nodes").glob("*/*")):
+        for path in sorted(p for p in node.rglob("*") if p.is_file() and p.name not in ("node.json", "metrics.jsonl")):
+            name = str(path.relative_to(folder / "store"))
+            if path.suffix == ".jsonl":
+                lines = sorted(path.read_text().splitlines())
+                found[name] = [{**json.loads(line), "seconds": 0} for line in lines]
+            elif path.name == "scores.json":
+                scored = json.loads(path.read_text())
+                found[name] = scored | {"scored": scored["scored"] | {"seconds": 0}}
+            elif path.name == "trained.safetensors":
+                found[name] = {key: tensor.tolist() for key, tensor in load_file(path).items()}
+            else:
+                found[name] = path.read_bytes()
+    return found
+
+
+def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    finish(undisturbed)
+    whole = len(list((undisturbed / "store" / "nodes").glob("*/*")))
+    # In the first training, between nodes, in the second training, and while answering.
+    stops = [kill_at(disturbed, wanted) for wanted in (2, 31, 64, 95)]
+    assert all(stops), "the search was over before it was killed; it proves nothing"
+    finish(disturbed)
+    ours, theirs = results(undisturbed), results(disturbed)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+    assert whole == len({Path(name).parts[2] for name in ours})
+    (_, left), (_, right) = (recall(Store(f / "store"), singles().name) for f in (undisturbed, disturbed))
+    assert [(t.recipe.digest(), t.average) for t in left] == [(t.recipe.digest(), t.average) for t in right]
+    assert not any((disturbed / "store" / "work").iterdir())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_server_left_behind() -> Any:
+    yield
+    from multiprocessing import forkserver
+
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]

@@ -1,0 +1,127 @@
+"""What ``ls``, ``show`` and ``plan`` print: read off the registries, and sums that add up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from lab_toys import recipe, round_robin
+
+from ommatidia.core.errors import ConfigError
+from ommatidia.core.grid import Grid
+from ommatidia.lab import listing
+from ommatidia.lab.describe import describe, describe_plan
+from ommatidia.lab.recipe import Recipe, find, read
+from ommatidia.lab.search import Search
+
+if TYPE_CHECKING:
+    from conftest import Searched
+
+
+@pytest.mark.parametrize("name", listing.FAMILIES)
+def test_a_family_lists_every_kind_with_a_word_about_it(name: str) -> None:
+    ((title, columns, rows),) = listing.listing(name)
+    assert (title, tuple(columns)) == (name, ("kind", "what", "fields"))
+    kinds = set(listing.FAMILIES[name].kinds())
+    assert {row[0] for row in rows} == kinds
+    ours = [row for row in rows if listing.FAMILIES[name].kinds()[row[0]].__module__.startswith("ommatidia.")]
+    assert all(row[1] for row in ours)
+
+
+def test_every_table_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {name: card for name, card in listing.CATALOG.items() if name in ("patches", "vit_tiny_untrained")}
+    assert len(few) == 2
+    monkeypatch.setattr(listing, "CATALOG", few)
+    tables = {title: (columns, rows) for title, columns, rows in listing.listing(None)}
+    assert {"encoders", "chats", "recipes", "benchmarks", *listing.FAMILIES} == set(tables)
+    for columns, rows in tables.values():
+        assert rows
+        assert all(len(row) == len(columns) for row in rows)
+    assert [row[0] for row in tables["encoders"][1]] == list(few)
+    assert "ommatidia.recipes.quickstart:search" in [row[0] for row in tables["recipes"][1]]
+    page = listing.markdown()
+    assert all(f"## {title}" in page for title in tables)
+
+
+def test_an_unknown_family_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"unknown family 'encoder'; did you mean 'encoders'\?"):
+        listing.listing("encoder")
+
+
+def test_a_recipe_is_shown_part_by_part() -> None:
+    (_, columns, parts), (_, _, stages) = describe(recipe("coarse", "fine"))
+    assert columns[0] == "part"
+    table = {row[0]: row[1:] for row in parts}
+    assert list(table) == [
+        "encoders.coarse", "encoders.fine", "fusion", "projector", "injection", "language", "total"
+    ]  # fmt: skip
+    assert table["encoders.coarse"][0] == str(Grid(2, 2, 16))
+    assert table["encoders.fine"][0] == str(Grid(4, 4, 8))
+    assert table["fusion"][0] == str(Grid(2, 2, 16 + 4 * 8))
+    assert table["projector"][0] == str(Grid(2, 2, 32))
+    assert "(4 visual)" in table["language"][0]
+    counts = [int(row[2].replace(",", "")) for row in parts]
+    assert sum(counts[:-1]) == counts[-1]
+    assert [(row[0], row[1], row[4]) for row in stages] == [
+        ("language", "language", 3), ("pre-align", "expert", 3), ("tune", "mixture", 3)
+    ]  # fmt: skip
+
+
+def test_a_search_is_shown_by_the_designs_it_starts_with() -> None:
+    (title, _, designs), _ = describe(round_robin())
+    assert title == "designs"
+    assert [row[0] for row in designs] == ["blind", "coarse", "fine"]
+    assert [row[1] for row in designs] == [0, 4, 4]
+    with pytest.raises(ConfigError, match="cannot be shown"):
+        describe(recipe("coarse").model)
+
+
+def test_a_plan_says_what_is_done_and_what_it_costs(searched: Searched) -> None:
+    tables, summary, refused = describe_plan(searched.search, searched.store)
+    _, columns, rows = tables[0]
+    states = {row[columns.index("what")]: row[-1] for row in rows}
+    assert states["language: language model (seed 0)"] == "done"
+    assert summary["nodes"] == len(rows)
+    assert refused == []
+    seen = next(r for r in searched.search.strategy.first() if r.label() == "coarse")
+    _, one, _ = describe_plan(seen, searched.store)
+    assert one["estimated seconds to do"] == 0
+    assert (one["designs"], one["trials"]) == (1, 1)
+    with pytest.raises(ConfigError, match="cannot be planned"):
+        describe_plan(recipe("coarse").model, searched.store)
+
+
+def test_an_impossible_design_is_refused_by_name_in_the_plan(searched: Searched) -> None:
+    space: dict[str, Any] = {
+        "recipe": recipe("coarse", "fine").to_dict(),
+        "axes": {"model.fusion.grid": [[2, 2], [3, 3]]},
+    }
+    search = Search.parse({"name": "grid", "strategy": {"kind": "grid", "space": space}})
+    _, summary, refused = describe_plan(search, searched.store)
+    assert summary["designs"] == 1
+    assert [line.partition(":")[0] for line in refused] == ["grid=[3, 3]"]
+
+
+def test_recipes_are_found_by_name() -> None:
+    assert isinstance(read("ommatidia.recipes.quickstart:design", Recipe, {"seed": 3}), Recipe)
+    assert read("ommatidia.recipes.quickstart:design", Recipe, {"seed": 3}).seed == 3
+    for reference, message in (
+        ("quickstart", "expected a YAML file or package.module:function"),
+        ("ommatidia.recipes.quikstart:search", "did you mean 'ommatidia.recipes.quickstart'"),
+        ("ommatidia.recipes.quickstart:serch", "did you mean 'search'"),
+        ("no.such.module:search", "unknown recipe module 'no.such.module'"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            find(reference)
+        assert message in str(error.value)
+
+
+def test_arguments_of_a_recipe_are_checked(tmp_path: Any) -> None:
+    with pytest.raises(ConfigError, match=r"unknown argument 'sed'; did you mean 'seed'\?"):
+        read("ommatidia.recipes.quickstart:design", Recipe, {"sed": 3})
+    with pytest.raises(ConfigError, match="gives a Search; expected a Recipe"):
+        read("ommatidia.recipes.quickstart:search", Recipe)
+    (tmp_path / "tiny.yaml").write_text(recipe("coarse").to_yaml())
+    assert read(str(tmp_path / "tiny.yaml"), Recipe) == recipe("coarse")
+    with pytest.raises(ConfigError, match="a file takes no arguments"):
+        read(str(tmp_path / "tiny.yaml"), Recipe, {"seed": 1})
