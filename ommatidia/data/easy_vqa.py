@@ -36,6 +36,8 @@ class EasyVQA(SourceConfig):
     """Only so many pictures; None: all (4,000 in train, 1,000 in test)."""
     per_picture: Annotated[int, Field(ge=1)] | None = None
     """At most so many questions a picture, spread over its list; None: all, about ten."""
+    asks: tuple[Literal["colour", "form", "present"], ...] | None = None
+    """Kinds of question to ask; None: all. Three in four are of kind present: yes or no, and easily guessed blind."""
 
     def open(self) -> EasyVQASource:
         """Raises ConfigError when the package is not installed, DataError when its files are broken."""
@@ -68,7 +70,7 @@ class EasyVQASource:
 
     def __init__(self, config: EasyVQA, folder: Path) -> None:
         self._split, self._folder = config.split, folder
-        self._entries = _chosen(_by_picture(folder / "questions.json"), config.pictures, config.per_picture)
+        self._entries = _chosen(_by_picture(folder / "questions.json"), config)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -122,11 +124,12 @@ def _by_picture(path: Path) -> dict[int, tuple[Entry, ...]]:
     return {number: tuple(of_picture) for number, of_picture in grouped.items()}
 
 
-def _chosen(grouped: dict[int, tuple[Entry, ...]], pictures: int | None, per_picture: int | None) -> list[Entry]:
+def _chosen(grouped: dict[int, tuple[Entry, ...]], config: EasyVQA) -> list[Entry]:
+    """The entries a config asks for. A picture without a question of the wanted kinds is asked nothing."""
     chosen: list[Entry] = []
-    for number in list(grouped)[:pictures]:
-        entries = grouped[number]
-        count = len(entries) if per_picture is None else min(per_picture, len(entries))
+    for number in list(grouped)[: config.pictures]:
+        entries = [entry for entry in grouped[number] if config.asks is None or _variant(entry[1]) in config.asks]
+        count = len(entries) if config.per_picture is None else min(config.per_picture, len(entries))
         # Evenly spaced, and shifted from picture to picture: the package lists the kinds of question in a fixed order.
         chosen += [entries[(number + k * len(entries) // count) % len(entries)] for k in range(count)]
     return chosen

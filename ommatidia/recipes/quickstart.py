@@ -1,7 +1,7 @@
 """The quickstart: Eagle's method at laptop size, on real pre-trained experts, from nothing to a report in minutes.
 
-A small language model is first trained on text alone. Each expert is then pre-aligned with it frozen (its trunk frozen too,
-so that features are stored; what learns is its neck and its own projector). A mixture aligns a new projector, then
+A small language model is trained on text alone. Each expert is then pre-aligned with it frozen (the trunk stays frozen
+too, so its features are stored; what learns is its neck and its own projector). A mixture aligns a new projector, then
 necks, projector and language model are tuned together. A round robin adds experts while that helps by more than noise.
 """
 
@@ -9,105 +9,82 @@ from __future__ import annotations
 
 from typing import Any
 
+from ommatidia.core.cpu import has_bfloat16
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
+from ommatidia.models.vision.catalog import lookup
 
-EXPERTS: dict[str, dict[str, Any]] = {
-    "lite0": {"name": "efficientnet_lite0", "size": 128},
-}
+TASKS = ("shapes", "digits", "lengths", "places")
+"""Questions of three groups; each has a benchmark of the same name, with held-out fonts, colours and layouts."""
 
 
-def _encoder(name: str, size: int, *, dim: int) -> dict[str, Any]:
-    from ommatidia.models.vision.catalog import lookup
-
-    return {**lookup(f"{name}@{size}"), "neck": {"kind": "linear", "dim": dim}}
+def expert(name: str, *, dim: int) -> dict[str, Any]:
+    """A catalog encoder with a linear neck to ``dim`` channels for each place of its grid."""
+    return {**lookup(name), "neck": {"kind": "linear", "dim": dim}}
 
 
 def pool() -> dict[str, dict[str, Any]]:
-    """The experts to choose from, two of them at two resolutions."""
+    """The experts to choose from: two image classifiers, one of them at two resolutions, a text detector, two controls."""
     return {
-        "lite0": _encoder("efficientnet_lite0", 128, dim=64),
-        "lite2": _encoder("efficientnet_lite2", 128, dim=64),
-        "craft": _encoder("craft", 128, dim=32),
-        "craft_64": _encoder("craft", 64, dim=64),
-        "lite0_64": _encoder("efficientnet_lite0", 64, dim=128),
-        "vit": _encoder("vit_tiny_untrained", 128, dim=64),
-        "patches": _encoder("patches", 128, dim=64),
+        "lite0": expert("efficientnet_lite0@128", dim=128),
+        "lite0_64": expert("efficientnet_lite0@64", dim=128),
+        "lite2": expert("efficientnet_lite2@128", dim=128),
+        "craft": expert("craft@96", dim=32),
+        "vit": expert("vit_tiny_untrained@128", dim=128),
+        "patches": expert("patches@128", dim=128),
     }
 
 
-def _mixture(tasks: dict[str, int], *, split: str = "train") -> dict[str, Any]:
-    sources: dict[str, Any] = {}
-    for task, pictures in tasks.items():
-        kind = task if task == "easy_vqa" else f"drawn_{task}"
-        sources[task] = {"source": {"kind": kind, "split": split, "pictures": pictures, "per_picture": 4}}
+def training_data(pictures: int) -> dict[str, Any]:
+    """The train splits of the quickstart's tasks, every record once an epoch."""
+    sources = {}
+    for task in TASKS:
+        source = {**BENCHMARKS[task]["source"], "split": "train", "pictures": pictures}
+        sources[task] = {"source": source}
     return {"sources": sources}
 
 
-TASKS = {
-    "words": 400,
-    "numbers": 400,
-    "charts": 400,
-    "counts": 400,
-    "relations": 400,
-    "attributes": 400,
-    "easy_vqa": 400,
-}
+def joined(kind: str) -> dict[str, Any]:
+    """A fusion on a common grid of 2 x 2 places; finer grids are folded into channels, so nothing is thrown away."""
+    return {"kind": kind, "grid": [2, 2], "resample": "unshuffle"}
 
 
 def design(seed: int = 0) -> Recipe:
-    """One design of the space: EfficientNet-Lite0 and CRAFT joined by channel concatenation."""
+    """One design of the quickstart's space: EfficientNet-Lite0 and CRAFT, joined by channel concatenation."""
     experts = pool()
-    data = _mixture(TASKS)
-    text = {"sources": {"scenes": {"source": {"kind": "described_scenes", "pictures": 20000, "per_picture": 4}}}}
-    common = {"batch": 128, "micro_batch": 64, "precision": "fp32", "warmup": 0.1}
+    scenes = {"kind": "described_scenes", "pictures": 6000, "tasks": ["words", "numbers", "relations", "easy_vqa"]}
+    text = {"sources": {"scenes": {"source": scenes}}}
+    seen = training_data(320)
+    visual = {"encoders.*:neck": 3e-3, "projector": 3e-3, "fusion": 3e-3}
+    steps = {"batch": 64, "micro_batch": 32, "warmup": 0.1}
     return Recipe.parse(
         {
             "name": "quickstart",
             "model": {
-                "encoders": {"lite0": experts["lite0"], "craft": experts["craft"]},
-                "fusion": {"kind": "channel_concat", "grid": [4, 4], "resample": "unshuffle"},
-                "projector": {"kind": "mlp"},
+                "encoders": {name: experts[name] for name in ("lite0", "craft")},
+                "fusion": joined("channel_concat"),
+                "projector": "linear",
                 "language": {"kind": "scratch", "width": 128, "layers": 3, "heads": 4},
                 "chat": "compact",
             },
             "stages": [
-                {
-                    "name": "language",
-                    "scope": "language",
-                    "train": {"language": 2e-3},
-                    "data": text,
-                    "steps": 250,
-                    "seed": 0,
-                    **common,
-                },
-                {
-                    "name": "pre-align",
-                    "scope": "expert",
-                    "train": {"encoders.*:neck": 2e-3, "projector": 2e-3},
-                    "data": data,
-                    "steps": 30,
-                    "seed": 0,
-                    **common,
-                },
-                {"name": "align", "train": {"projector": 2e-3}, "data": data, "steps": 10, **common},
-                {
-                    "name": "tune",
-                    "train": {"encoders.*:neck": 1e-3, "projector": 1e-3, "language": 1e-3},
-                    "data": data,
-                    "steps": 40,
-                    **common,
-                },
+                {"name": "language", "scope": "language", "train": {"language": 3e-3}, "data": text, "steps": 700}
+                | {"batch": 32, "warmup": 0.1, "seed": 0},
+                {"name": "pre-align", "scope": "expert", "train": visual, "data": seen, "steps": 100, "seed": 0} | steps,
+                {"name": "align", "train": {"projector": 3e-3, "fusion": 3e-3}, "data": seen, "steps": 15} | steps,
+                {"name": "tune", "train": visual | {"language": 1.5e-3}, "data": seen, "steps": 110} | steps,
             ],
             "benchmarks": [BENCHMARKS[name] for name in TASKS],
             "seed": seed,
+            "feature_precision": "bf16" if has_bfloat16() else "fp32",
+            "eval_batch": 240,
         }
     )
 
 
 def search() -> Search:
-    """The search that `make quickstart` runs."""
+    """The search that ``make quickstart`` runs: round robin over the pool, both fusions, two seeds for the finalists."""
     return Search.parse(
         {
             "name": "quickstart",
@@ -115,12 +92,10 @@ def search() -> Search:
                 "kind": "round_robin",
                 "recipe": design().to_dict(),
                 "pool": pool(),
+                "variants": {"sequence append": {"model.fusion": joined("sequence_append")}},
+                "max_experts": 3,
+                "finalists": 2,
                 "seeds": [0, 1],
-                "variants": {
-                    "sequence append": {
-                        "model.fusion": {"kind": "sequence_append", "grid": [4, 4], "resample": "unshuffle"}
-                    }
-                },
             },
         }
     )
