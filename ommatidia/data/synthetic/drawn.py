@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, unknown
-from ommatidia.core.source import SourceConfig
+from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
 from ommatidia.data.picture import DrawnPicture
 from ommatidia.data.synthetic.attributes import Attributes
@@ -89,7 +89,7 @@ class DrawnConfig(SourceConfig):
         check_variants(self.task(), self.variants, self.per_picture)
         return self
 
-    def open(self) -> DrawnSource:
+    def open(self) -> Source:
         """Raises ConfigError when a package that fonts or tables come from is missing."""
         return DrawnSource(self)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import mean, stdev
+from dataclasses import replace
+from statistics import mean
 
 from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.report.model import Contribution, Interval
@@ -20,7 +21,7 @@ def contributions(trials: Sequence[Trial]) -> tuple[Contribution, ...]:
         if not pairs:
             continue
         groups = dict.fromkeys(s.group for a, _ in pairs for s in a.full)
-        by_group = {g: _mean([_group_mean(a, g) - _group_mean(b, g) for a, b in pairs]) for g in groups}
+        by_group = {g: _gain(pairs, g) for g in groups}
         found.append(Contribution(expert, _gain(pairs), by_group, len(pairs)))
     return tuple(sorted(found, key=lambda c: -c.gain.mean))
 
@@ -33,24 +34,18 @@ def _adds(more: Recipe, less: Recipe, expert: str) -> bool:
     return with_encoders(more, b).digest() == with_encoders(less, b).digest()
 
 
-def _gain(pairs: Sequence[tuple[Trial, Trial]]) -> Interval:
-    """With one pair the paired interval of its questions; with several, the spread between pairs as well."""
-    single = [compare_trials([a], [b]) for a, b in pairs]
-    if len(single) == 1:
-        gap = single[0].interval
-        return Interval(gap.mean, gap.low, gap.high)
-    return _mean([c.difference for c in single])
+def _gain(pairs: Sequence[tuple[Trial, Trial]], group: str | None = None) -> Interval:
+    """The mean gain over the pairs, with the interval that the questions alone would give.
+
+    Pairs share questions and often a design, so they are not taken as independent: the interval is as wide as the
+    average pair's own. It says nothing of how the gain differs from pair to pair.
+    """
+    found = [compare_trials([_only(a, group)], [_only(b, group)]).interval for a, b in pairs]
+    return Interval(mean(f.mean for f in found), mean(f.low for f in found), mean(f.high for f in found))
 
 
-def _group_mean(trial: Trial, group: str) -> float:
-    return mean(s.mean for s in trial.full if s.group == group)
-
-
-def _mean(values: Sequence[float]) -> Interval:
-    """Mean and Student's t interval over pairs; no interval for one pair."""
-    if len(values) < 2:
-        return Interval(values[0])
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-    return Interval(mean(values), mean(values) - half, mean(values) + half)
+def _only(trial: Trial, group: str | None) -> Trial:
+    """The trial as if it had been asked the benchmarks of one group alone."""
+    if group is None:
+        return trial
+    return replace(trial, scored={key: s for key, s in trial.scored.items() if s.group == group})
