@@ -26,7 +26,7 @@ def expert(name: str, *, dim: int) -> dict[str, Any]:
 
 
 def pool() -> dict[str, dict[str, Any]]:
-    """The experts to choose from: two image classifiers, one of them at two resolutions, a text detector, two controls."""
+    """The experts to choose from: two classifiers, one of them at two resolutions, a text detector, two controls."""
     return {
         "lite0": expert("efficientnet_lite0@128", dim=128),
         "lite0_64": expert("efficientnet_lite0@64", dim=128),
@@ -85,7 +85,7 @@ def design(seed: int = 0) -> Recipe:
 
 
 def search() -> Search:
-    """The search that ``make quickstart`` runs: round robin over the pool, both fusions, two seeds for the finalists."""
+    """What ``make quickstart`` runs: a round robin over the pool, both fusions, two seeds for the finalists."""
     return Search.parse(
         {
             "name": "quickstart",
@@ -113,7 +113,7 @@ SMOLLM2: dict[str, Any] = {
 
 
 def smollm2(experts: str = "lite0_64,lite0", seed: int = 0) -> Recipe:
-    """A mixture of the quickstart's experts in front of SmolLM2-135M-Instruct: pre-align, align, tune; then it talks."""
+    """A mixture of the quickstart's experts in front of SmolLM2-135M-Instruct: pre-align, align, tune; then chat."""
     chosen = pool()
     seen = training_data(256)
     for scenes in ("attributes", "counts"):
@@ -138,9 +138,9 @@ def smollm2(experts: str = "lite0_64,lite0", seed: int = 0) -> Recipe:
                 "chat": "smollm2_brief",
             },
             "stages": [
-                {"name": "pre-align", "scope": "expert", "train": visual, "steps": 60, "seed": 0} | common,
-                {"name": "align", "train": {"projector": 1e-3}, "steps": 20} | common,
-                {"name": "tune", "train": visual | {"language": 5e-5}, "steps": 160} | common,
+                {"name": "pre-align", "scope": "expert", "train": visual, "steps": 30, "seed": 0} | common,
+                {"name": "align", "train": {"projector": 1e-3}, "steps": 10} | common,
+                {"name": "tune", "train": visual | {"language": 5e-5}, "steps": 100} | common,
             ],
             "benchmarks": [BENCHMARKS[name] for name in (*TASKS, "plain_questions")],
             "seed": seed,

@@ -130,9 +130,16 @@ class TrainingJob(Job):
             key=self.key,
         )
         report = trainer.fit()
-        save_file(trainer.result(), out / "trained.safetensors")
+        trained = trainer.result()
+        save_file(trained, out / "trained.safetensors")
         shutil.copyfile(report.metrics, out / "metrics.jsonl")
         refused = list(dict.fromkeys(line for loader in loaders for line in loader.refused))
         if refused:
             console().warn(f"{self.label}: {len(refused)} unusable records, replaced by others; {refused[0]}")
-        return {"steps": self.steps, "final_loss": report.loss, "tokens": report.tokens, "refused": refused}
+        return {
+            "steps": self.steps,
+            "final_loss": report.loss,
+            "tokens": report.tokens,
+            "trained_parameters": sum(tensor.numel() for tensor in trained.values()),
+            "refused": refused,
+        }

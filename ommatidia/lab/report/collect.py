@@ -86,16 +86,26 @@ def estimate(interval: Estimate) -> Interval:
 
 
 def _verdicts(best: Sequence[Trial], working: Sequence[Sequence[Trial]]) -> dict[str, tuple[Comparison, float, str]]:
-    """Every design against the best, paired, with Holm's correction over all of them."""
+    """Every design against the best, paired, with Holm's correction over all of them.
+
+    A design explored with fewer seeds is compared with the best one's runs of those seeds: that says how they differ on
+    these questions, and the row is marked as having one seed.
+    """
     if not best:
         return {}
     others = [group for group in working if group[0].design != best[0].design]
-    found = [compare_trials(group, best) for group in others]
+    found = [compare_trials(group, _of_seeds(best, group)) for group in others]
     judged = judge(found) if found else []
     return {
         group[0].design: (comparison, p, verdict)
         for group, comparison, (p, verdict) in zip(others, found, judged, strict=True)
     }
+
+
+def _of_seeds(best: Sequence[Trial], group: Sequence[Trial]) -> list[Trial]:
+    """The best design's runs with the seeds that the other design has, where there are any."""
+    seeds = {trial.recipe.seed for trial in group}
+    return [trial for trial in best if trial.recipe.seed in seeds] or list(best)
 
 
 _OUTCOMES: dict[str, Outcome] = {"better": "ahead", "worse": "behind", "cannot tell apart": "tie"}
@@ -140,6 +150,7 @@ def _row(
         curves={t.recipe.seed: _curves(plan_trial(t.recipe), store) for t in group},
         versus_best=verdict,
         parameters=sum(c.parameters for c in costs.values()),
+        trained_parameters=_trained(plan_trial(first.recipe), store),
         train_flops=mean(t.price.flops for t in group),
         flops_per_sample=sum(c.flops for c in costs.values()),
         train_seconds=mean(t.seconds for t in group),
@@ -170,6 +181,14 @@ def _curve(job: TrainingJob, store: Store) -> Curve:
     return Curve(stage, tuple(r.step for r in reports), tuple(r.loss for r in reports))
 
 
+def _trained(plan: TrialPlan, store: Store) -> int | None:
+    """Parameters that the last stage trained; None for a design without stages."""
+    if not plan.training:
+        return None
+    notes = store.record("training", plan.training[-1].key)["notes"]
+    return int(notes["trained_parameters"])
+
+
 def _benchmarks(best: Sequence[Trial]) -> tuple[BenchmarkInfo, ...]:
     if not best:
         return ()
@@ -185,10 +204,12 @@ def _headline(best: Sequence[Trial], finals: Sequence[Sequence[Trial]], names: d
         f"{names[best[0].design]} is best: {100 * whole.mean:.1f} % "
         f"(95 % interval {100 * whole.low:.1f} to {100 * whole.high:.1f}, {_seeds(best)})."
     ]
-    singles = [g for g in finals if len(g[0].recipe.model.encoders) == 1 and g[0].design != best[0].design]
-    if singles and len(best[0].recipe.model.encoders) > 1:
-        single = max(singles, key=lambda group: mean(t.average for t in group))
-        lines.append(_versus(best, single, f"the best single expert, {names[single[0].design]}"))
+    mixed = len(best[0].recipe.model.encoders) > 1
+    rivals = [g for g in finals if g[0].recipe.model.encoders and (len(g[0].recipe.model.encoders) > 1) != mixed]
+    if rivals:
+        rival = max(rivals, key=lambda group: mean(t.average for t in group))
+        whom = "the best single expert" if mixed else "the best mixture"
+        lines.append(_versus(best, rival, f"{whom}, {names[rival[0].design]}"))
     blind = [g for g in finals if not g[0].recipe.model.encoders]
     if blind and blind[0][0].design != best[0].design:
         lines.append(_versus(best, blind[0], "the blind model"))

@@ -1,8 +1,8 @@
 """Eagle's round robin (section 3.6): start from a base set, each round try every remaining expert, keep the best.
 
 It stops when the best addition gains no more than noise (the paired interval over the same questions reaches down to
-zero), when no expert is left, or when the budget ends. Then the winner is tried with each of ``variants`` (another
-fusion, say), and the designs that matter are repeated with the other seeds.
+zero), when no expert is left, or when the budget ends. Then the best mixture is tried with each of ``variants``
+(another fusion, say), and the designs that matter are repeated with the other seeds.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RoundRobin(Strategy):
     start: tuple[str, ...] = ()
     """The base set; empty makes the first round a comparison of all single experts."""
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Overrides by dotted path, tried on the winner at the end."""
+    """Overrides by dotted path, tried at the end on the kept mixture, or on the best one tried if none was kept."""
     max_experts: int = Field(5, ge=1)
     confidence: float = Field(0.9, gt=0, lt=1)
     """Of the paired interval whose lower end must lie above zero for an addition to count as more than noise."""
@@ -157,10 +157,9 @@ class RoundRobin(Strategy):
     def final_designs(self, trials: Sequence[Trial]) -> list[Recipe]:
         """What the final table holds: blind, the kept sets, the variants and the best others, without their seeds."""
         path, _ = self.rounds(trials)
-        kept = [r.base + ((r.kept,) if r.kept else ()) for r in path]
-        sets = list(dict.fromkeys(experts for experts in kept if experts))
+        sets = list(dict.fromkeys(experts for experts in map(_kept, path) if experts))
         designs = ([self.design(())] if self.blind else []) + [self.design(experts) for experts in sets]
-        designs += self._variants(sets[-1]) if sets else []
+        designs += self._variants(_best_mixture(path))
         first = [t for t in trials if not t.error and t.recipe.seed == self.seeds[0] and t.recipe.model.encoders]
         best = sorted(first, key=lambda t: -t.average)[: self.finalists]
         designs += [trial.recipe for trial in best]
@@ -170,8 +169,21 @@ class RoundRobin(Strategy):
         path, waiting = self.rounds(trials)
         if waiting:
             return waiting
-        winner = next((r.base + ((r.kept,) if r.kept else ()) for r in reversed(path)), ())
-        if waiting := missing(self._variants(winner), trials):
+        if waiting := missing(self._variants(_best_mixture(path)), trials):
             return waiting
         finals = self.final_designs(trials)
         return missing([recipe.seeded(seed) for seed in self.seeds for recipe in finals], trials)
+
+
+def _kept(one: Round) -> tuple[str, ...]:
+    """The set a round ends with."""
+    return one.base + ((one.kept,) if one.kept else ())
+
+
+def _best_mixture(path: Sequence[Round]) -> tuple[str, ...]:
+    """The largest kept set if it is a mixture, else the best mixture that was tried; one expert has nothing to vary."""
+    final = _kept(path[-1]) if path else ()
+    if len(final) > 1:
+        return final
+    tried = {(*one.base, c.expert): c.trial.average for one in path for c in one.tried if one.base}
+    return max(tried, key=lambda experts: tried[experts], default=final)
