@@ -67,11 +67,12 @@ class Preprocess(Config):
             box = (cut_x, cut_y, cut_x + columns * scale, cut_y + rows * scale)
         if box is not None or image.size != (width, height):
             image = image.resize((width, height), _FILTERS[self.interpolation], box=box)
-        pixels_CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(torch.float32)
-        mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
-        pixels_CHW = pixels_CHW.div_(255.0).sub_(mean).div_(std)
+        # Bytes are reordered before they grow to floats, and one pass scales them: (x / 255 - mean) / std.
+        pixels_CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32)
+        for channel_HW, mean, std in zip(pixels_CHW, self.mean, self.std, strict=True):
+            channel_HW.sub_(255.0 * mean).div_(255.0 * std)
         if (height, width) == (rows, columns):
-            return pixels_CHW.contiguous()
+            return pixels_CHW
         canvas_CHW = torch.zeros(3, rows, columns)
         canvas_CHW[:, top : top + height, left : left + width] = pixels_CHW
         return canvas_CHW
