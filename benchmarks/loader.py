@@ -5,9 +5,10 @@ python benchmarks/loader.py [--files 200] [--rounds 6] [--workers 2] [--size 224
 All sides read the same generated JPEG files, of the mean size of COCO's photos (about 150 KB at 640 x 480). ``ours``:
 llava_json, mixture, Loader threads, ``Preprocess``. ``plain``: ``Image.open(path).convert("RGB")`` and torchvision's
 Resize, ToTensor, Normalize in a torch DataLoader's processes. ``ratio`` is ours to plain and only counts where
-``largest_difference`` is rounding (below 1e-5): equal pixels. ``ours_reduced`` is ours with ``at_least=size``; it decodes JPEGs at a reduced scale, so its pixels are not the
-same ones (``reduced_mean_difference``, in standard deviations), and its ratio is no answer to the question above.
-Rounds are interleaved in one process; a ratio is the median of each round's own. Starting the workers is not timed.
+``largest_difference`` is rounding (below 1e-5): equal pixels. ``ours_reduced`` is ours with ``at_least=size``; it
+decodes JPEGs at a reduced scale, so its pixels are not the same ones (``reduced_mean_difference``, in standard
+deviations), and its ratio is no answer to the question above. Rounds are interleaved in one process; a ratio is the
+median of each round's own. Starting the workers is not timed.
 """
 
 from __future__ import annotations
@@ -118,7 +119,11 @@ def makers(folder: Path, paths: list[Path], given: argparse.Namespace) -> dict[s
     def plain() -> Any:
         generator = torch.Generator().manual_seed(0)
         return DataLoader(
-            Plain(paths, plain_transform(given.size)), batch_size=given.batch, shuffle=True, generator=generator, num_workers=given.workers
+            Plain(paths, plain_transform(given.size)),
+            batch_size=given.batch,
+            shuffle=True,
+            generator=generator,
+            num_workers=given.workers,
         )
 
     return {"ours": lambda: ours(None), "plain": plain, "ours_reduced": lambda: ours(given.size)}

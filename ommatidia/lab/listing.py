@@ -22,6 +22,7 @@ from ommatidia.models.language import CHAT_FORMATS, LanguageConfig
 from ommatidia.models.projector import ProjectorConfig
 from ommatidia.models.vision.catalog import CATALOG
 from ommatidia.models.vision.encoder import EncoderConfig
+from ommatidia.models.vision.measured import known
 from ommatidia.models.vision.neck import NeckConfig
 from ommatidia.models.vision.weights import WeightsConfig
 
@@ -58,18 +59,15 @@ def _first_line(thing: Any) -> str:
 def _encoders() -> Table:
     rows = []
     for name, card in CATALOG.items():
-        config = EncoderConfig.parse(card.encoder)
-        grid, cost = config.trunk_grid(), config.cost()
-        size = "x".join(map(str, config.preprocess().size))
-        kind = str(card.encoder["kind"])
+        measure = known(name, card)
         rows.append(
             [
                 name,
-                kind,
-                size,
-                str(grid),
-                f"{cost.parameters / 1e6:.1f}",
-                f"{cost.flops / 1e9:.2f}",
+                str(card.encoder["kind"]),
+                "x".join(map(str, measure.pixels)),
+                str(measure.grid),
+                f"{measure.cost.parameters / 1e6:.1f}",
+                f"{measure.cost.flops / 1e9:.2f}",
                 card.pretraining,
                 card.licence,
             ]

@@ -56,7 +56,9 @@ class HFLanguage(LanguageConfig):
 
     def build(self, *, pretrained: bool = True) -> LanguageModel:
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # ours is the console; theirs would speak in quiet and JSON mode
         dtype = getattr(torch, self.dtype)
         if self.random or not pretrained:
             model = AutoModelForCausalLM.from_config(self.transformers_config(), dtype=dtype)

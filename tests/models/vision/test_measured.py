@@ -1,0 +1,47 @@
+"""The stored measures of the catalog are those of the catalog as it is now."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ommatidia.models.vision import CATALOG, measured
+from ommatidia.models.vision.catalog import Card
+
+
+def untouchable(card: Card) -> measured.Measure:
+    raise AssertionError(f"measured live: {card.source}")
+
+
+def test_the_file_covers_the_whole_catalog_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "take", untouchable)
+    for name, card in CATALOG.items():
+        found = measured.known(name, card)
+        assert found.grid.values > 0, name
+        assert found.cost.flops > 0, name
+    stored = json.loads(measured.PATH.read_text(encoding="utf-8"))
+    assert list(stored) == list(CATALOG), "run python -m ommatidia.models.vision.measured"
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "craft", "patches"])
+def test_what_is_stored_is_what_is_measured(name: str) -> None:
+    assert measured.known(name, CATALOG[name]) == measured.take(CATALOG[name])
+
+
+def test_a_changed_or_new_entry_is_measured_now() -> None:
+    card = CATALOG["patches"]
+    changed = dataclasses.replace(card, encoder={**card.encoder, "image_size": 64})
+    assert measured.known("patches", changed).pixels == (64, 64)
+    assert str(measured.known("patches", changed).grid) == "4x4x768"
+    assert measured.known("a name nobody stored", card) == measured.known("patches", card)
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {name: CATALOG[name] for name in ("patches", "efficientnet_lite0")}
+    monkeypatch.setattr(measured, "CATALOG", few)
+    measured.write(tmp_path / "few.json")
+    stored = json.loads(measured.PATH.read_text(encoding="utf-8"))
+    assert json.loads((tmp_path / "few.json").read_text(encoding="utf-8")) == {name: stored[name] for name in few}
