@@ -70,11 +70,11 @@ def design(seed: int = 0) -> Recipe:
                 "chat": "compact",
             },
             "stages": [
-                {"name": "language", "scope": "language", "train": {"language": 3e-3}, "data": text, "steps": 600}
+                {"name": "language", "scope": "language", "train": {"language": 3e-3}, "data": text, "steps": 500}
                 | {"batch": 32, "warmup": 0.1, "seed": 0},
                 {"name": "pre-align", "scope": "expert", "train": visual, "data": seen, "steps": 80, "seed": 0} | steps,
                 {"name": "align", "train": {"projector": 3e-3, "fusion": 3e-3}, "data": seen, "steps": 10} | steps,
-                {"name": "tune", "train": visual | {"language": 1.5e-3}, "data": seen, "steps": 100} | steps,
+                {"name": "tune", "train": visual | {"language": 1.5e-3}, "data": seen, "steps": 85} | steps,
             ],
             "benchmarks": [BENCHMARKS[name] for name in TASKS],
             "seed": seed,
