@@ -12,8 +12,8 @@ from ommatidia.lab.search import Search
 from ommatidia.recipes.quickstart import design, pool
 
 STEPS, PICTURES = 3, 12
-TASKS = ("words", "counts")
-EXPERTS = ("craft_64", "lite0_64")
+TASKS = ("digits", "places")
+EXPERTS = ("lite0", "lite0_64")
 
 
 def tiny() -> Search:
@@ -25,12 +25,12 @@ def tiny() -> Search:
         stage["data"]["sources"] = {name: s for name, s in sources.items() if name in (*TASKS, "scenes")}
         for weighted in stage["data"]["sources"].values():
             weighted["source"]["pictures"] = PICTURES
-    recipe["benchmarks"] = [b for b in recipe["benchmarks"] if b["name"].removeprefix("drawn_") in TASKS]
+    recipe["benchmarks"] = [b for b in recipe["benchmarks"] if b["name"] in TASKS]
     for benchmark in recipe["benchmarks"]:
         benchmark["source"]["pictures"] = PICTURES
     experts = {name: pool()[name] for name in EXPERTS}
     recipe["model"]["encoders"] = {}
-    recipe["model"]["fusion"] = {"kind": "channel_concat", "grid": [4, 4], "resample": "unshuffle"}
+    recipe["model"]["fusion"] = {"kind": "channel_concat", "grid": [2, 2], "resample": "unshuffle"}
     strategy = {"kind": "round_robin", "recipe": recipe, "pool": experts, "seeds": [0]}
     return Search.parse({"name": "tiny", "strategy": strategy})
 
