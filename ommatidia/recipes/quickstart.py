@@ -117,7 +117,7 @@ def smollm2(experts: str = "lite0_64,lite0", seed: int = 0) -> Recipe:
     chosen = pool()
     seen = training_data(256)
     for scenes in ("attributes", "counts"):
-        source = {"kind": "drawn_captions", "scenes": scenes, "pictures": 400}
+        source = {"kind": "scene_captions", "scenes": scenes, "pictures": 400}
         seen["sources"][f"captions_{scenes}"] = {"source": source}
     precision = "bf16" if has_bfloat16() else "fp32"
     common = {"data": seen, "batch": 32, "warmup": 0.1, "precision": precision}

@@ -22,7 +22,7 @@ _NOT_DRAWN = ("easy_vqa",)
 class DrawnCaptions(DrawnConfig):
     """Pictures of one drawn task, each with its scene in words."""
 
-    kind: Literal["drawn_captions"] = "drawn_captions"
+    kind: Literal["scene_captions"] = "scene_captions"
     scenes: str = "attributes"
     """Whose scenes: words, numbers, charts, counts, relations, attributes."""
     per_picture: Literal[1] = 1
