@@ -151,7 +151,9 @@ class RoundRobin(Strategy):
                 continue  # one expert has nothing to fuse
             for path, value in changes.items():
                 recipe = override(recipe, path, value)
-            out.append(recipe.model_copy(update={"name": f"{recipe.label()} ({name})"}))
+            label = recipe.label()
+            same = label == self.design(experts).label()
+            out.append(recipe.model_copy(update={"name": f"{label} ({name})" if same else label}))
         return out
 
     def final_designs(self, trials: Sequence[Trial]) -> list[Recipe]:
