@@ -116,8 +116,8 @@ def test_efficientnet_lite_knows_a_photo_and_its_encoder_is_its_first_half(numbe
         assert whole(pixels_BCHW).argmax() in (652, 834)  # "military uniform" and "suit" of ImageNet's 1000 classes
         map_BDHW = whole.forward_intermediates(pixels_BCHW, indices=[3], intermediates_only=True)[0]
         # Another memory layout adds up in another order: float32 rounding over some thirty layers.
-            ours_BHWD = config.build()(pixels_BCHW)
-            torch.testing.assert_close(ours_BHWD, map_BDHW.permute(0, 2, 3, 1), atol=2e-4, rtol=1e-3)
+        ours_BHWD = config.build()(pixels_BCHW)
+        torch.testing.assert_close(ours_BHWD, map_BDHW.permute(0, 2, 3, 1), atol=2e-4, rtol=1e-3)
 
 
 def test_craft_is_hot_on_text_and_cold_elsewhere() -> None:
