@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+from glob import glob
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ def start(folder: Path) -> ForkServerProcess:
 def progress(folder: Path) -> int:
     """How far a search is: finished nodes, and steps or rows of one that has begun."""
     store = folder / "store"
-    begun = [p for p in store.glob("work/*/*") if p.name != "out"] + list(store.glob("work/*/checkpoints/*"))
+    # The module's glob passes over folders that the child removes meanwhile; the one of pathlib raises.
+    begun = [p for p in glob(f"{store}/work/*/*") if not p.endswith("/out")] + glob(f"{store}/work/*/checkpoints/*")
     return 10 * sum(1 for _ in store.glob("nodes/*/*/node.json")) + len(begun)
 
 
