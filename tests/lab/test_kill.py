@@ -33,7 +33,9 @@ def progress(folder: Path) -> int:
     """How far a search is: finished nodes, and steps or rows of one that has begun."""
     store = folder / "store"
     # The module's glob passes over folders that the child removes meanwhile; the one of pathlib raises.
-    begun = [p for p in glob(f"{store}/work/*/*") if not p.endswith("/out")] + glob(f"{store}/work/*/checkpoints/*")
+    begun = [p for p in glob("work/*/*", root_dir=store) if not p.endswith("/out")] + glob(
+        "work/*/checkpoints/*", root_dir=store
+    )
     return 10 * sum(1 for _ in store.glob("nodes/*/*/node.json")) + len(begun)
 
 

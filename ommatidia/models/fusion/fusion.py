@@ -5,7 +5,7 @@ Shapes: B batch, H rows, W columns, D channels.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Self
 
@@ -50,11 +50,11 @@ class FusionConfig(Config, family=True):
         return {"left": Grid(4, 4, 6), "right": Grid(4, 4, 10)}
 
 
-class Fusion(nn.Module):
+class Fusion(nn.Module, ABC):
     """Base of fusion modules: ``forward({encoder: x_BHWD}) -> y_BHWD``, whatever order the mapping comes in."""
 
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor: ...
 
 
 class GridFusionConfig(FusionConfig):
