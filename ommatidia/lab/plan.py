@@ -166,14 +166,15 @@ _SPEEDS = {"cpu": _Speed(1e11, 1e9, 2e-3), "cuda": _Speed(3e14, 3e9, 1e-4)}
 
 
 def storable(recipe: Recipe) -> frozenset[str]:
-    """Encoders whose trunks stay frozen in every stage and are cheaper to load than to run."""
+    """Encoders whose trunks stay frozen in every stage, see the picture alone, and are cheaper to load than to run."""
     if recipe.features == "never":
         return frozenset()
     reads = reads_per_picture(recipe)
+    steered = recipe.model.fusion.steered(tuple(recipe.model.encoders))
     return frozenset(
         name
         for name, encoder in recipe.model.encoders.items()
-        if stays_frozen(recipe, name) and pays(recipe, encoder, reads)
+        if name not in steered and stays_frozen(recipe, name) and pays(recipe, encoder, reads)
     )
 
 

@@ -22,6 +22,8 @@ class Segment:
     text: str
     template: bool = False
     supervised: bool = False
+    asked: bool = False
+    """The user's own words."""
 
 
 class ChatFormat(Config):
@@ -84,7 +86,9 @@ class ChatFormat(Config):
     def _user(self, turn: Message) -> list[Segment | ImagePart]:
         if self.drop_user_text:
             return [part for part in turn.parts if isinstance(part, ImagePart)]
-        parts: list[Segment | ImagePart] = [p if isinstance(p, ImagePart) else Segment(p) for p in turn.parts]
+        parts: list[Segment | ImagePart] = [
+            p if isinstance(p, ImagePart) else Segment(p, asked=True) for p in turn.parts
+        ]
         return [Segment(self.user_prefix, template=True), *parts, Segment(self.user_suffix, template=True)]
 
     def _assistant(self, turn: Message) -> list[Segment | ImagePart]:
