@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ommatidia.core.config import Config
+from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost
 
 if TYPE_CHECKING:
@@ -88,6 +89,18 @@ class LanguageModel(nn.Module):
     @property
     def width(self) -> int:
         return int(self.decoder.get_input_embeddings().weight.shape[1])
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder's blocks in order, found by their number: layers of an injection hook in before or behind them.
+
+        Raises ConfigError for a decoder that keeps them otherwise.
+        """
+        count = self.decoder.config.get_text_config().num_hidden_layers
+        for module in self.decoder.base_model.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == count:
+                return module
+        raise ConfigError(f"language: {type(self.decoder).__name__} keeps its {count} blocks in no list")
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         """Token embeddings x_BTE; negative ids (visual placeholders) get the embedding of id 0, to be overwritten."""
