@@ -6,6 +6,7 @@ Shapes: B batch, T tokens, E width, V vocabulary, S selected positions.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost
+from ommatidia.models.language.known import LANGUAGES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,6 +39,8 @@ class LanguageShape:
     context: int
     gated: bool = True
     tied: bool = False
+    extra: int = 0
+    """Parameters beside those that ``parameters`` knows by itself: biases, position tables, other norms."""
 
     @property
     def linear_per_layer(self) -> int:
@@ -46,9 +50,9 @@ class LanguageShape:
 
     @property
     def parameters(self) -> int:
-        """Matrices, the two norms of a block, the final norm, and the embeddings (once when tied); biases left out."""
+        """Matrices, the two norms of a block, the final norm, the embeddings (once when tied), and ``extra``."""
         blocks = self.layers * (self.linear_per_layer + 2 * self.width)
-        return blocks + self.width + (1 if self.tied else 2) * self.vocab * self.width
+        return blocks + self.width + (1 if self.tied else 2) * self.vocab * self.width + self.extra
 
     def cost(self, *, tokens: int, head_tokens: int) -> Cost:
         """One causal forward pass over ``tokens`` positions with logits at ``head_tokens`` of them."""
@@ -59,7 +63,11 @@ class LanguageShape:
 
 
 class LanguageConfig(Config, family=True):
-    """Names a causal language model."""
+    """Names a causal language model. A bare name is one of ``known.LANGUAGES``, or else a kind."""
+
+    @classmethod
+    def named(cls, name: str) -> Mapping[str, Any]:
+        return LANGUAGES.get(name, {"kind": name})
 
     @abstractmethod
     def shape(self) -> LanguageShape:
