@@ -20,6 +20,7 @@ from ommatidia.lab.recipe import Mode, Recipe
 from ommatidia.lab.store import Store
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.vision.encoder import EncoderConfig
+from ommatidia.train.distill import PART
 from ommatidia.train.pattern import Pattern
 from ommatidia.train.stage import Stage
 
@@ -92,7 +93,8 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
         _check_patterns(stage, config)
         seed = stage.seed_or(recipe.seed)
         sources = [weighted.source for weighted in stage.data.sources.values()]
-        weights = Weights(config, seed, tuple(overlays), feature_jobs(recipe, config, sources, stored))
+        features = () if stage.distill else feature_jobs(recipe, config, sources, stored)
+        weights = Weights(config, seed, tuple(overlays), features)
         job = TrainingJob(weights, stage, seed, recipe.device)
         jobs.append(job)
         return job
@@ -134,6 +136,9 @@ def _whole_source(benchmark: BenchmarkConfig) -> list[SourceConfig]:
 def _check_patterns(stage: Stage, model: MLLMConfig) -> None:
     """Raises ConfigError for a pattern that names no part of the model; what is inside one shows when it is built."""
     parts = part_names(model) if model.encoders else ["language"]
+    if stage.distill is not None:
+        stage.distill.seeing(model)
+        parts = [f"encoders.{stage.distill.student}", PART]
     for text in stage.train:
         if not any(Pattern.parse(text).matches_part(part) for part in parts):
             wrong = unknown("part", text.partition(":")[0], parts)

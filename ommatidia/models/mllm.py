@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ommatidia.core.config import Config
 from ommatidia.core.errors import AlignmentError, ConfigError
 from ommatidia.core.grid import Cost, Grid
-from ommatidia.core.types import IGNORE_LABEL, Batch
+from ommatidia.core.types import IGNORE_LABEL, Batch, Example
 from ommatidia.models.fusion.fusion import Between, Fusion, FusionConfig
 from ommatidia.models.injection import Injection, InjectionConfig, Inline, Seen
 from ommatidia.models.language import ChatFormat, LanguageConfig, LanguageModel
@@ -215,6 +215,11 @@ class MLLM(nn.Module):
         """Hidden states h_BTE. Raises AlignmentError when placeholders and visual tokens differ in number."""
         x_BTE, seen = self.embed(batch)
         return self.read(x_BTE, batch.mask_BT, seen)
+
+    @staticmethod
+    def targets(example: Example) -> int:
+        """Positions that the model is scored on: the first one has nothing before it to be predicted from."""
+        return int((example.labels[1:] != IGNORE_LABEL).sum())
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Sum of the next-token losses and how many tokens they are; logits are made for those positions alone."""
