@@ -3,10 +3,13 @@
 Importing this package registers every kind.
 """
 
-from ommatidia.models.vision.catalog import CATALOG, Card
+from ommatidia.models.vision.card import Card
+from ommatidia.models.vision.catalog import CATALOG
 from ommatidia.models.vision.craft import CraftEncoder
+from ommatidia.models.vision.diffusion import DiffusionEncoder
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
 from ommatidia.models.vision.hf import HFEncoder
+from ommatidia.models.vision.internvit import InternVitEncoder
 from ommatidia.models.vision.neck import ConvNeck, LinearNeck, NeckConfig, NoNeck
 from ommatidia.models.vision.patches import PatchesEncoder
 from ommatidia.models.vision.preprocess import Preprocess
@@ -25,11 +28,13 @@ __all__ = [
     "Card",
     "ConvNeck",
     "CraftEncoder",
+    "DiffusionEncoder",
     "EncoderConfig",
     "FileWeights",
     "FolderWeights",
     "HFEncoder",
     "HubWeights",
+    "InternVitEncoder",
     "LinearNeck",
     "NeckConfig",
     "NoNeck",

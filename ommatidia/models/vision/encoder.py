@@ -58,7 +58,7 @@ class EncoderConfig(Config, family=True):
 
     def trunk_grid(self) -> Grid:
         """What the trunk gives. Raises ConfigError when the image size does not suit the trunk."""
-        return _measured(self).grid
+        return measured_once(self).grid
 
     def grid(self) -> Grid:
         """What the encoder gives: the trunk's grid through the neck."""
@@ -66,11 +66,11 @@ class EncoderConfig(Config, family=True):
 
     def cost(self) -> Cost:
         """Parameters of trunk and neck, and operations of one view."""
-        return _measured(self).cost + self.neck.cost(self.trunk_grid())
+        return measured_once(self).cost + self.neck.cost(self.trunk_grid())
 
     def trunk_cost(self) -> Cost:
         """Parameters of the trunk, and its operations for one view."""
-        return _measured(self).cost
+        return measured_once(self).cost
 
     def describe(self) -> str:
         """A few words for tables and cards."""
@@ -91,7 +91,7 @@ class EncoderConfig(Config, family=True):
         The trunk depends on this config alone and never touches the ambient generator; the neck is drawn from it.
         Raises ConfigError when weights are missing or do not fit.
         """
-        measured = _measured(self)
+        measured = measured_once(self)
         with seeded(self.weights.seed):
             trunk = self.trunk(pretrained=pretrained)
         drop(trunk, measured.unused)
@@ -162,9 +162,11 @@ class Measured:
 def measure(make_trunk: Callable[[], nn.Module], size: tuple[int, int], *, what: str = "") -> Measured:
     """Run a trunk of one view on the meta device. Raises ConfigError, about ``what``, when it cannot take this size."""
     what = f"{what}image_size {size[0]}x{size[1]}"
-    with seeded(0), torch.device("meta"):
-        trunk = make_trunk().eval()
-        pixels_BCHW = torch.empty(1, 3, *size)
+    with seeded(0):
+        # Only the making happens on meta by default: tables that a library keeps for later calls stay real ones.
+        with torch.device("meta"):
+            trunk = make_trunk().eval()
+            pixels_BCHW = torch.empty(1, 3, *size)
         try:
             with torch.enable_grad():
                 total = trunk(pixels_BCHW).sum()
@@ -185,7 +187,8 @@ def measure(make_trunk: Callable[[], nn.Module], size: tuple[int, int], *, what:
     return Measured(Grid(*shape[1:]), Cost(parameters, float(counter.get_total_flops())), unused)
 
 
-def _measured(config: EncoderConfig) -> Measured:
+def measured_once(config: EncoderConfig) -> Measured:
+    """What the config's trunk measures, taken once a process. Raises ConfigError as ``measure`` does."""
     data = {name: value for name, value in config.to_dict().items() if name not in ("neck", "weights")}
     return _measured_json(json.dumps(data))
 
