@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from ommatidia.core.errors import ConfigError
@@ -103,7 +107,7 @@ def test_a_name_is_taken_once() -> None:
 # Features are the right ones
 
 
-def small(name: str, **fields: object) -> EncoderConfig:
+def small(name: str, **fields: Any) -> Any:
     return EncoderConfig.parse({**CATALOG[name].twin(), **fields})
 
 
@@ -135,7 +139,7 @@ def test_siglip_ends_with_its_norm_and_clip_two_blocks_before_it() -> None:
     assert len(clip.encoder.layers) == 2  # of three
 
 
-def test_a_part_of_a_larger_file_is_taken_by_its_prefix(tmp_path) -> None:
+def test_a_part_of_a_larger_file_is_taken_by_its_prefix(tmp_path: Path) -> None:
     from transformers import BeitConfig, DPTConfig, DPTForDepthEstimation
 
     card = CATALOG["dpt_beit_large_512"]
@@ -156,3 +160,50 @@ def test_a_part_of_a_larger_file_is_taken_by_its_prefix(tmp_path) -> None:
         torch.testing.assert_close(encoder(pixels_BCHW).flatten(1, 2), wanted)
     with pytest.raises(ConfigError, match="tensors are missing"):
         small("dpt_beit_large_512", weights={**weights, "prefix": "neck."}).build()
+
+
+def whole_models() -> dict[str, Any]:
+    """The larger model that the published file holds, beside the part of it that is the encoder."""
+    import transformers as t
+
+    siglip, dinov2, ijepa, dpt = (
+        dict(CATALOG[name].twin()["config"]) for name in ("siglip_so400m_384", "dinov2_g", "ijepa_h", "dpt_large_384")
+    )
+    text = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": 8,
+    }
+    neck = {"neck_hidden_sizes": [8, 8, 8], "reassemble_factors": [2, 1, 0.5], "fusion_hidden_size": 8}
+    two_halves = t.SiglipModel(t.SiglipConfig(vision_config=siglip, text_config=text))
+    plain, unpooled = t.Dinov2Model(t.Dinov2Config(**dinov2)), t.IJepaModel(t.IJepaConfig(**ijepa), False)
+    depth = t.DPTForDepthEstimation(t.DPTConfig(**dpt, **neck, backbone_out_indices=[0, 1, 2]))
+    return {
+        "siglip_so400m_384": (two_halves, two_halves.vision_model), "dinov2_g": (plain, plain),
+        "ijepa_h": (unpooled, unpooled), "dpt_large_384": (depth, depth.dpt),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["siglip_so400m_384", "dinov2_g", "ijepa_h", "dpt_large_384"])
+def test_the_published_file_gives_the_last_hidden_state(name: str, tmp_path: Path) -> None:
+    whole, body = whole_models()[name]
+    whole.eval().save_pretrained(tmp_path)
+    config = small(name, weights={"kind": "folder", "path": str(tmp_path)})
+    pixels_BCHW = torch.randn(1, 3, *config.preprocess().size)
+    with torch.no_grad():
+        ours = config.build()(pixels_BCHW).flatten(1, 2)
+        torch.testing.assert_close(ours, body(pixels_BCHW).last_hidden_state[:, -ours.shape[1] :])
+
+
+def test_moco_leaves_the_linear_probe_of_its_file_aside(tmp_path: Path) -> None:
+    import timm
+
+    config = small("moco_v3_b")
+    probe = timm.create_model("vit_base_patch16_224", **{**config.args, "num_classes": 1000, "img_size": 64}).eval()
+    save_file(probe.state_dict(), tmp_path / "model.safetensors")
+    loaded = small("moco_v3_b", weights={"kind": "file", "path": str(tmp_path / "model.safetensors")}).build()
+    pixels_BCHW = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(pixels_BCHW).flatten(1, 2), probe.forward_features(pixels_BCHW)[:, 1:])
