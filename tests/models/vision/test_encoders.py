@@ -54,6 +54,11 @@ def test_every_catalog_entry_states_its_provenance() -> None:
         ({"kind": "timm", "model": "resnet18.no_such_tag"}, "weights tag of resnet18"),
         ({"kind": "hf", "architecture": "CLIPVisonModel"}, "did you mean 'CLIPVisionModel'"),
         ({"kind": "hf", "architecture": "CLIPVisionModel", "weights": {"kind": "hub", "id": "x/y"}}, "mean and std"),
+        ({"kind": "timm", "model": "resnet18", "weights": {"kind": "hub", "prefix": "a."}}, "timm loads whole"),
+        (
+            {"kind": "hf", "architecture": "BeitModel", "weights": {"kind": "folder", "path": "/x", "prefix": "a."}},
+            "config: state it",
+        ),
         ({"kind": "patches", "patch": 16, "image_size": [64, 60]}, "64x60 is not divisible by patch 16"),
         ({"kind": "craft", "image_size": 0}, "image_size"),
         ({"kind": "craft", "weights": "hub"}, "craft reads random, file or package"),
