@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Grid
 from ommatidia.models.vision import CATALOG, EncoderConfig, NeckConfig, VisionEncoder
-from ommatidia.models.vision.measured import known
+from ommatidia.models.vision.measured import take
 
 KINDS = sorted(EncoderConfig.kinds())
 NECKS = sorted(NeckConfig.kinds())
@@ -170,7 +171,7 @@ def test_several_layers_are_joined_along_the_channels(config: EncoderConfig) -> 
 def test_another_size_is_taken_as_the_card_says(name: str) -> None:
     card = CATALOG[name]
     twin = {**card.twin(), "weights": {"kind": "random"}}
-    stride = round(known(name, card).stride)
+    stride = round(take(replace(card, encoder=twin)).stride)
     if card.resizing == "fixed":
         with pytest.raises(ConfigError):
             EncoderConfig.parse({**twin, "image_size": [4 * stride, 6 * stride]}).grid()
@@ -181,7 +182,7 @@ def test_another_size_is_taken_as_the_card_says(name: str) -> None:
         assert config.build()(pixels(config, 1)).shape == shape(config.grid(), 1)
     if card.resizing != "any":
         assert (config.grid().height, config.grid().width) == (4, 6)
-        with pytest.raises(ConfigError, match=rf"not divisible.*{stride}"):
+        with pytest.raises(ConfigError, match="not divisible"):
             EncoderConfig.parse({**twin, "image_size": [4 * stride, 6 * stride + 1]}).grid()
 
 

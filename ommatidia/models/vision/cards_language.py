@@ -38,7 +38,7 @@ def _siglip_so400m_14(repository: str, pretraining: str) -> Card:
         "patch_size": 14, "image_size": 384,
     }  # fmt: skip
     return _siglip(
-        repository, pretraining, config=config, tiny={"image_size": 62}, notes="; the last 6 pixels are not seen"
+        repository, pretraining, config=config, tiny={"image_size": 118}, notes="; the last 6 pixels are not seen"
     )
 
 
