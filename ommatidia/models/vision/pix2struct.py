@@ -78,30 +78,35 @@ class Pix2Struct(nn.Module):
         self.patch, self.budget = config.patch, config.max_patches
         preprocess = config.preprocess()
         self.mean, self.std = preprocess.mean, preprocess.std
-        self.embeddings = nn.ModuleDict({
-            "patch_projection": nn.Linear(3 * config.patch**2, config.width),
-            "row_embedder": nn.Embedding(config.positions, config.width),
-            "column_embedder": nn.Embedding(config.positions, config.width),
-        })  # fmt: skip
+        self.embeddings = _Embeddings(3 * config.patch**2, config.width, config.positions)
         layers = nn.ModuleList(_Layer(config.width, config.heads, config.hidden) for _ in range(config.depth))
         self.encoder = nn.ModuleDict({"layer": layers})
         self.layernorm = nn.RMSNorm(config.width, eps=1e-6)
         draw(self)
-        for layer in layers:
+        for name, weight in self.named_parameters():
             # Scores are not scaled by the width of a head, so queries are drawn that much smaller, as T5 does.
-            nn.init.normal_(layer.attention["query"].weight, std=0.02 * (config.width // config.heads) ** -0.5)
+            if name.endswith("query.weight"):
+                nn.init.normal_(weight, std=0.02 * (config.width // config.heads) ** -0.5)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        projection, rows, columns = (
-            self.embeddings[name] for name in ("patch_projection", "row_embedder", "column_embedder")
-        )
         found_BHWD = flat_patches(pixels_BCHW, mean=self.mean, std=self.std, patch=self.patch, budget=self.budget)
-        height, width = found_BHWD.shape[1:3]
-        x_BHWD = projection(found_BHWD.to(projection.weight.dtype))
-        # Position 0 stands for padding, of which there is none here.
-        x_BHWD = x_BHWD + columns.weight[1 : width + 1] + rows.weight[1 : height + 1, None]
+        x_BHWD = self.embeddings(found_BHWD)
         x_BHWD = run_blocks(x_BHWD, self.encoder["layer"], self.wanted)  # type: ignore[arg-type]
         return x_BHWD if self.wanted else self.layernorm(x_BHWD)
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, values: int, width: int, positions: int) -> None:
+        super().__init__()
+        self.patch_projection = nn.Linear(values, width)
+        self.row_embedder = nn.Embedding(positions, width)
+        self.column_embedder = nn.Embedding(positions, width)
+
+    def forward(self, patches_BHWD: Tensor) -> Tensor:
+        height, width = patches_BHWD.shape[1:3]
+        x_BHWD = self.patch_projection(patches_BHWD.to(self.patch_projection.weight.dtype))
+        # Position 0 stands for padding, of which there is none here.
+        return x_BHWD + self.column_embedder.weight[1 : width + 1] + self.row_embedder.weight[1 : height + 1, None]
 
 
 class _Layer(nn.Module):
@@ -129,7 +134,7 @@ class _Layer(nn.Module):
 
 
 def patch_grid(rows: int, columns: int, *, patch: int, budget: int) -> tuple[int, int]:
-    """(rows, columns) of the largest grid within the budget that keeps the aspect ratio of a picture of these pixels."""
+    """(rows, columns) of the largest patch grid within the budget that keeps the aspect ratio of these pixels."""
     scale = math.sqrt(budget * (patch / rows) * (patch / columns))
     height, width = (max(min(math.floor(scale * side / patch), budget), 1) for side in (rows, columns))
     return height, width

@@ -203,7 +203,7 @@ def decomposed_attention(q: Tensor, k: Tensor, v: Tensor, to_rows: Tensor, to_co
         wide_v = functional.pad(v, (0, height + width))  # the fused kernels want one width for all three
         wide = functional.scaled_dot_product_attention(wide_q, torch.cat([k, place], -1), wide_v, scale=1.0)
         return wide[..., : v.shape[-1]]
-    step = max(1, _QUERIES // width)
+    step = height if q.is_meta else max(1, _QUERIES // width)
     attended = []
     for first in range(0, height, step):
         some = slice(first, first + step)
