@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -56,41 +57,63 @@ class Preprocess(Config):
 
     def __call__(self, image: Image.Image) -> Tensor:
         """The picture as float32 pixels_CHW. Any picture size works, 1x1 included."""
+        return self._normalised(self._shaped(image))
+
+    def _shape(self) -> tuple[Any, ...]:
+        """What the bytes depend on before they are normalised."""
+        return self.size, self.fit, self.interpolation, self._fill() if self.fit == "pad_first" else None
+
+    def _fill(self) -> tuple[int, int, int]:
+        red, green, blue = (min(max(int(255 * mean), 0), 255) for mean in self.mean)
+        return red, green, blue
+
+    def _shaped(self, image: Image.Image) -> Image.Image:
+        """The picture as bytes in its final size; with ``pad`` without its border."""
         if image.mode != "RGB":
             image = image.convert("RGB")
         rows, columns = self.size
         resample = _FILTERS[self.interpolation]
         if self.fit == "pad_first":
-            return self._normalised(_pad_and_resize(image, rows, columns, resample, self._fill()))
+            return _pad_and_resize(image, rows, columns, resample, self._fill())
         if self.fit == "crop_last":
-            return self._normalised(_resize_and_crop(image, rows, columns, resample))
-        box: tuple[float, float, float, float] | None = None
-        top, left, height, width = 0, 0, rows, columns
+            return _resize_and_crop(image, rows, columns, resample)
+        if self.fit == "crop":
+            return image.resize((columns, rows), resample, box=_centred(image, rows, columns))
+        height, width = rows, columns
         if self.fit == "pad":
             scale = min(rows / image.height, columns / image.width)
             height, width = max(1, round(image.height * scale)), max(1, round(image.width * scale))
-            top, left = (rows - height) // 2, (columns - width) // 2
-        elif self.fit == "crop":
-            box = _centred(image, rows, columns)
-        if box is not None or image.size != (width, height):
-            image = image.resize((width, height), resample, box=box)
-        pixels_CHW = self._normalised(image)
-        if (height, width) == (rows, columns):
-            return pixels_CHW
-        canvas_CHW = torch.zeros(3, rows, columns)
-        canvas_CHW[:, top : top + height, left : left + width] = pixels_CHW
-        return canvas_CHW
-
-    def _fill(self) -> tuple[int, int, int]:
-        red, green, blue = (min(max(int(255 * mean), 0), 255) for mean in self.mean)
-        return red, green, blue
+        return image if image.size == (width, height) else image.resize((width, height), resample)
 
     def _normalised(self, image: Image.Image) -> Tensor:
         # Bytes are reordered before they grow to floats, and one pass scales them: (x / 255 - mean) / std.
         pixels_CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32)
         for channel_HW, mean, std in zip(pixels_CHW, self.mean, self.std, strict=True):
             channel_HW.sub_(255.0 * mean).div_(255.0 * std)
-        return pixels_CHW
+        height, width = pixels_CHW.shape[1:]
+        if (height, width) == self.size:
+            return pixels_CHW
+        top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
+        canvas_CHW = torch.zeros(3, *self.size)
+        canvas_CHW[:, top : top + height, left : left + width] = pixels_CHW
+        return canvas_CHW
+
+
+def prepare_all(image: Image.Image, transforms: Mapping[str, Preprocess]) -> dict[str, Tensor]:
+    """pixels_CHW for every name, as each transform alone would give them.
+
+    Equal transforms are computed once and give the same tensor; those that differ in mean and std alone share the
+    resized picture.
+    """
+    shaped: dict[tuple[Any, ...], Image.Image] = {}
+    made: dict[Preprocess, Tensor] = {}
+    for transform in transforms.values():
+        if transform not in made:
+            shape = transform._shape()
+            if shape not in shaped:
+                shaped[shape] = transform._shaped(image)
+            made[transform] = transform._normalised(shaped[shape])
+    return {name: made[transform] for name, transform in transforms.items()}
 
 
 def _centred(image: Image.Image, rows: int, columns: int) -> tuple[float, float, float, float]:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.vision import Preprocess
+from ommatidia.models.vision.preprocess import prepare_all
 
 
 def gradient(rows: int, columns: int) -> Image.Image:
@@ -92,3 +93,21 @@ def test_one_pixel_of_height_or_width_is_a_picture(fit: str, size: tuple[int, in
     assert pixels_CHW.max() <= 0.5
     if fit == "crop_last" or size == (1, 1):
         assert pixels_CHW.eq(0.5).all()
+
+
+def test_many_transforms_together_give_what_each_gives_alone() -> None:
+    image = gradient(37, 90)
+    same = {"size": 32, "fit": "pad_first"}
+    transforms = {
+        "a": Preprocess(**same),
+        "b": Preprocess(**same),
+        "other_std": Preprocess(**same, std=(1, 1, 1)),
+        "other_border": Preprocess(**same, mean=(0, 0, 1)),
+        "cropped": Preprocess(size=32, fit="crop"),
+        "padded": Preprocess(size=32, fit="pad"),
+        "smaller": Preprocess(size=16, fit="pad"),
+    }
+    together = prepare_all(image, transforms)
+    assert list(together) == list(transforms)
+    assert all(torch.equal(together[name], transform(image)) for name, transform in transforms.items())
+    assert together["a"] is together["b"]
