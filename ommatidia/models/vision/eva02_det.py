@@ -84,8 +84,6 @@ class Eva02DetEncoder(PublishedEncoderConfig):
 class Eva02Det(nn.Module):
     """Pixels to the raw output of the chosen blocks."""
 
-    float32_pixels = True
-
     def __init__(self, config: Eva02DetEncoder) -> None:
         super().__init__()
         self.wanted = chosen(config.features, config.depth)

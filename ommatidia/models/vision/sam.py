@@ -195,7 +195,7 @@ def decomposed_attention(q: Tensor, k: Tensor, v: Tensor, to_rows: Tensor, to_co
     """
     height, width = to_rows.shape[2:4]
     scale = q.shape[-1] ** -0.5
-    if torch.is_grad_enabled() or q.is_cuda:
+    if q.is_cuda or any(part.requires_grad for part in (q, k, v, to_rows, to_columns)):
         rows = torch.eye(height, dtype=k.dtype, device=k.device).repeat_interleave(width, 0)
         columns = torch.eye(width, dtype=k.dtype, device=k.device).repeat(height, 1)
         place = torch.cat([rows, columns], -1).expand(*k.shape[:2], -1, -1)

@@ -153,7 +153,7 @@ class HubFileWeights(WeightsConfig):
     """Cut off the front of every name; names without it are left out."""
 
     def identity(self) -> str:
-        return f"hub:{self.id}@{self.revision}/{self.file}"
+        return f"hub:{self.id}@{self.revision}/{self.file}:{self.prefix}"
 
     def tensors(self) -> StateDict:
         from huggingface_hub import hf_hub_download

@@ -15,7 +15,6 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Grid
 from ommatidia.models.vision import (
-    CATALOG,
     ClipEncoder,
     EncoderConfig,
     Eva02DetEncoder,
@@ -193,9 +192,8 @@ def test_decomposed_attention_is_attention_with_a_bias(gradients: bool) -> None:
     to_rows, to_columns = noise(2, 3, height, width, height, seed=3), noise(2, 3, height, width, width, seed=4)
     bias = (to_rows[..., :, None] + to_columns[..., None, :]).flatten(4).flatten(2, 3)
     expected = (q @ k.transpose(-1, -2) * 8**-0.5 + bias).softmax(-1) @ v
-    with torch.set_grad_enabled(gradients):
-        found = decomposed_attention(q, k, v, to_rows, to_columns)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    found = decomposed_attention(q.requires_grad_(gradients), k, v, to_rows, to_columns)
+    torch.testing.assert_close(found.detach(), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_distances() -> None:
@@ -299,14 +297,29 @@ def test_all_of_eagle_sees_one_tensor(name: str) -> None:
     assert config.preprocess().fit == "pad_first"
 
 
-def test_sizes_of_eagle_are_known_without_weights() -> None:
-    grids = {name: EncoderConfig.parse(name).grid() for name in CATALOG if name.startswith("eagle_")}
-    assert grids == {
-        "eagle_clip_448": Grid(32, 32, 1024), "eagle_clip_336": Grid(24, 24, 1024),
-        "eagle_convnext_xxl": Grid(32, 32, 3072), "eagle_sam_l": Grid(32, 32, 1024),
-        "eagle_eva02_l_det": Grid(64, 64, 1024), "eagle_pix2struct_l": Grid(45, 45, 1536),
-    }  # fmt: skip
-    assert EncoderConfig.parse("sam_l_raw@512").grid() == Grid(32, 32, 1024)
+@pytest.mark.parametrize(
+    ("name", "grid", "parameters", "gflop"),
+    [
+        ("eagle_clip_336", Grid(24, 24, 1024), 303_507_456 - 3 * 1024, 381),
+        ("eagle_clip_448", Grid(32, 32, 1024), 303_507_456 - 3 * 1024, 723),
+        ("eagle_convnext_xxl", Grid(32, 32, 3072), 846_471_016 - 2 * 3072 - 1000 * 3073, 6335),
+        ("eagle_sam_l", Grid(32, 32, 1024), 307_687_936, 2981),
+        ("eagle_eva02_l_det", Grid(64, 64, 1024), 303_388_608, 3098),
+        ("eagle_pix2struct_l", Grid(45, 45, 1536), 512_812_032, 2513),  # the published count has padded patches in it
+    ],
+)
+def test_published_sizes_are_known_without_weights(name: str, grid: Grid, parameters: int, gflop: float) -> None:
+    """Parameters less class embedding, final norm and classifier, where there are such; operations of one picture."""
+    config = EncoderConfig.parse(name)
+    assert config.grid() == grid
+    assert config.trunk_cost().parameters == parameters
+    assert config.trunk_cost().flops / 1e9 == pytest.approx(gflop, rel=0.015)
+
+
+def test_sam_before_its_neck() -> None:
+    config = EncoderConfig.parse("sam_l_raw@512")
+    assert config.grid() == Grid(32, 32, 1024)
+    assert config.trunk_cost().parameters == 307_687_936 - 1024 * 256 - 2 * 256
 
 
 @pytest.mark.parametrize(
@@ -336,3 +349,14 @@ def test_a_file_of_the_hub_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatc
     weights = {"kind": "hub_file", "id": "nobody/nothing", "file": "weights.bin"}
     with pytest.raises(ConfigError, match=r"nobody/nothing/weights\.bin could not be fetched"):
         EncoderConfig.parse({**ClipEncoder.tiny().to_dict(), "weights": weights}).build()
+
+
+def test_a_layer_scale_published_as_weight_finds_its_place_in_timm() -> None:
+    args = {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}
+    config = EncoderConfig.parse({"kind": "timm", "model": "convnext_xxlarge", "args": args, "image_size": 32})
+    state = config.build().trunk.state_dict()
+    scales = [name for name in state if name.endswith("gamma")]
+    assert len(scales) == 4
+    names = {name.removeprefix("model.").replace("gamma", "weight"): tensor for name, tensor in state.items()}
+    found = config.published({**names, "head.fc.weight": noise(2)})
+    assert {name: id(tensor) for name, tensor in found.items()} == {name: id(tensor) for name, tensor in state.items()}
