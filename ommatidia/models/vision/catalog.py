@@ -12,6 +12,7 @@ from typing import Any
 
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.models.vision.card import Card
+from ommatidia.models.vision.cards_eagle import EAGLE
 from ommatidia.models.vision.cards_language import LANGUAGE
 from ommatidia.models.vision.cards_offline import OFFLINE
 from ommatidia.models.vision.cards_other import OTHER
@@ -32,6 +33,7 @@ CATALOG: Mapping[str, Card] = _merged(
     LANGUAGE,
     SELF_SUPERVISED,
     OTHER,
+    EAGLE,
 )
 """Every named encoder. Read-only; another encoder needs no entry here, see ``docs/add-an-encoder.md``."""
 
