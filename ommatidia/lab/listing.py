@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ommatidia.core.config import Config
@@ -59,22 +59,41 @@ def _first_line(thing: Any) -> str:
 
 
 def _encoders() -> Table:
+    columns = (
+        "name", "kind", "pixels", "other sizes", "grid", "tokens", "width", "stride", "features", "M parameters",
+        "GFLOP",
+    )  # fmt: skip
     rows = []
     for name, card in CATALOG.items():
         measure = known(name, card)
+        kind = str(card.encoder["kind"])
         rows.append(
             [
                 name,
-                str(card.encoder["kind"]),
+                kind,
                 "x".join(map(str, measure.pixels)),
-                str(measure.grid),
+                card.resizing,
+                f"{measure.grid.height}x{measure.grid.width}",
+                str(measure.grid.tokens),
+                str(measure.grid.dim),
+                f"{measure.stride:g}",
+                _features(kind, card.encoder),
                 f"{measure.cost.parameters / 1e6:.1f}",
                 f"{measure.cost.flops / 1e9:.2f}",
-                card.pretraining,
-                card.licence,
             ]
         )
-    return "encoders", ("name", "kind", "pixels", "grid", "M parameters", "GFLOP", "pre-training", "licence"), rows
+    return "encoders", columns, rows
+
+
+def _encoder_sources() -> Table:
+    rows = [[name, card.pretraining, card.source, card.licence, card.notes] for name, card in CATALOG.items()]
+    return "encoder-sources", ("name", "pre-training", "source", "licence", "notes"), rows
+
+
+def _features(kind: str, encoder: Mapping[str, Any]) -> str:
+    field = EncoderConfig.kinds()[kind].model_fields.get("features")
+    chosen = encoder.get("features", field.default if field else "all")
+    return ", ".join(map(str, chosen)) if isinstance(chosen, list | tuple) else str(chosen)
 
 
 def _chats() -> Table:
@@ -98,6 +117,7 @@ def _benchmarks() -> Table:
 
 _TABLES: dict[str, Callable[[], Table]] = {
     "encoders": _encoders,
+    "encoder-sources": _encoder_sources,
     **{name: (lambda name=name: _family(name)) for name in FAMILIES},  # type: ignore[misc]
     "chats": _chats,
     "recipes": _recipes,
@@ -106,10 +126,16 @@ _TABLES: dict[str, Callable[[], Table]] = {
 
 
 def listing(what: str | None) -> list[Table]:
-    """One family's table, or all of them. Raises ConfigError for an unknown family."""
+    """One family's table (two for the encoders: what they are, where they come from), or all of them.
+
+    Raises ConfigError for an unknown family.
+    """
     if what is not None and what not in _TABLES:
         raise ConfigError(unknown("family", what, _TABLES))
-    return [_TABLES[name]() for name in ([what] if what else _TABLES)]
+    wanted = list(_TABLES) if what is None else [what]
+    if what == "encoders":
+        wanted.append("encoder-sources")
+    return [_TABLES[name]() for name in wanted]
 
 
 def markdown() -> str:

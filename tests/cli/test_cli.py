@@ -180,8 +180,9 @@ def test_ls_prints_a_table_or_one_document(omma: Omma, monkeypatch: pytest.Monke
     assert said.code == 0
     assert said.err == ""
     assert all(name in said.out for name in few)
-    (rows,) = omma("--json", "ls", "encoders").data.values()
-    assert [row["name"] for row in rows] == list(few)
+    tables = omma("--json", "ls", "encoders").data
+    assert list(tables) == ["encoders", "encoder-sources"]
+    assert all([row["name"] for row in rows] == list(few) for rows in tables.values())
     assert set(omma("ls", "--json").data) >= {"encoders", "fusions", "recipes", "benchmarks"}
     assert omma("ls", "fusions", "--json").data == omma("--json", "ls", "fusions").data
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Grid
 from ommatidia.models.vision import CATALOG, EncoderConfig, NeckConfig, VisionEncoder
+from ommatidia.models.vision.measured import take
 
 KINDS = sorted(EncoderConfig.kinds())
 NECKS = sorted(NeckConfig.kinds())
@@ -106,7 +111,8 @@ def test_the_trunk_digest_leaves_the_neck_out_and_nothing_else(config: EncoderCo
     assert other_neck.digest() != config.digest()
     other_seed = EncoderConfig.parse({**data, "weights": {"kind": "random", "seed": 99}})
     assert other_seed.trunk_digest() != config.trunk_digest()
-    assert EncoderConfig.parse({**data, "fit": "stretch"}).trunk_digest() != config.trunk_digest()
+    other_fit = "crop" if data["fit"] == "stretch" else "stretch"
+    assert EncoderConfig.parse({**data, "fit": other_fit}).trunk_digest() != config.trunk_digest()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (37, 21), (500, 3)])
@@ -118,20 +124,19 @@ def test_preprocess_takes_any_picture(config: EncoderConfig, size: tuple[int, in
     assert torch.isfinite(tensor).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_bf16_stays_close_to_fp32(kind: str) -> None:
-    config = subject(kind)
-    encoder = config.build()
+def test_bf16_stays_close_to_fp32(config: EncoderConfig, encoder: VisionEncoder) -> None:
     with torch.no_grad():
         exact = encoder(pixels(config, 2))
         with torch.autocast("cpu", torch.bfloat16):
             rough = encoder(pixels(config, 2)).float()
+        rougher = copy.deepcopy(encoder).to(torch.bfloat16).features(pixels(config, 2)).float()
+        whole = encoder.features(pixels(config, 2))
     assert (rough - exact).norm() <= 0.05 * exact.norm()
+    assert (rougher - whole).norm() <= 0.05 * whole.norm()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_frozen_trunk_is_bit_identical_after_the_neck_has_learned(kind: str) -> None:
-    config = EncoderConfig.parse({**subject(kind).to_dict(), "neck": {"kind": "linear", "dim": 8, "final_norm": False}})
+def test_a_frozen_trunk_is_bit_identical_after_the_neck_has_learned(config: EncoderConfig) -> None:
+    config = EncoderConfig.parse({**config.to_dict(), "neck": {"kind": "linear", "dim": 8, "final_norm": False}})
     encoder = config.build().train()
     encoder.trunk.requires_grad_(False)
     trunk = {name: tensor.clone() for name, tensor in encoder.trunk.state_dict().items()}
@@ -141,6 +146,44 @@ def test_a_frozen_trunk_is_bit_identical_after_the_neck_has_learned(kind: str) -
     optimizer.step()
     assert all(torch.equal(tensor, trunk[name]) for name, tensor in encoder.trunk.state_dict().items())
     assert not any(torch.equal(tensor, neck[name]) for name, tensor in encoder.neck.state_dict().items())
+
+
+def takes_layers(config: EncoderConfig) -> bool:
+    try:
+        EncoderConfig.parse({**config.to_dict(), "features": [0, 1]})
+    except ConfigError:
+        return False
+    return True
+
+
+def test_several_layers_are_joined_along_the_channels(config: EncoderConfig) -> None:
+    if not takes_layers(config):
+        pytest.skip("its features are no list of layers")
+    both = EncoderConfig.parse({**config.to_dict(), "features": [0, 1]})
+    first = EncoderConfig.parse({**config.to_dict(), "features": [0]})
+    with torch.no_grad():
+        out = both.build()(pixels(config, 1))
+        assert out.shape == shape(both.grid(), 1)
+        torch.testing.assert_close(out[..., : first.grid().dim], first.build()(pixels(config, 1)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(CATALOG))
+def test_another_size_is_taken_as_the_card_says(name: str) -> None:
+    card = CATALOG[name]
+    twin = {**card.twin(), "weights": {"kind": "random"}}
+    stride = round(take(replace(card, encoder=twin)).stride)
+    if card.resizing == "fixed":
+        with pytest.raises(ConfigError):
+            EncoderConfig.parse({**twin, "image_size": [4 * stride, 6 * stride]}).grid()
+        return
+    wide = (70, 101) if card.resizing == "any" else (4 * stride, 6 * stride)
+    config = EncoderConfig.parse({**twin, "image_size": wide})
+    with torch.no_grad():
+        assert config.build()(pixels(config, 1)).shape == shape(config.grid(), 1)
+    if card.resizing != "any":
+        assert (config.grid().height, config.grid().width) == (4, 6)
+        with pytest.raises(ConfigError, match="not divisible"):
+            EncoderConfig.parse({**twin, "image_size": [4 * stride, 6 * stride + 1]}).grid()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -33,11 +33,18 @@ def test_every_table_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(few) == 2
     monkeypatch.setattr(listing, "CATALOG", few)
     tables = {title: (columns, rows) for title, columns, rows in listing.listing(None)}
-    assert {"encoders", "chats", "recipes", "benchmarks", *listing.FAMILIES} == set(tables)
+    assert {"encoders", "encoder-sources", "chats", "recipes", "benchmarks", *listing.FAMILIES} == set(tables)
     for columns, rows in tables.values():
         assert rows
         assert all(len(row) == len(columns) for row in rows)
     assert [row[0] for row in tables["encoders"][1]] == list(few)
+    computes, comes_from = (
+        [dict(zip(columns, row)) for row in rows] for _, columns, rows in listing.listing("encoders")
+    )
+    assert [row["name"] for row in computes] == [row["name"] for row in comes_from] == list(few)
+    assert (computes[0]["tokens"], computes[0]["width"], computes[0]["stride"]) == ("196", "192", "16")
+    assert (computes[1]["other sizes"], computes[1]["features"]) == ("multiple", "all")
+    assert comes_from[1]["source"] == few["patches"].source
     assert "ommatidia.recipes.quickstart:search" in [row[0] for row in tables["recipes"][1]]
     page = listing.markdown()
     assert all(f"## {title}" in page for title in tables)

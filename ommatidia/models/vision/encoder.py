@@ -21,7 +21,7 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.models.vision.neck import NeckConfig, NoNeck
 from ommatidia.models.vision.preprocess import Fit, ImageSize, Interpolation, Preprocess, Triple
-from ommatidia.models.vision.weights import RandomWeights, WeightsConfig, seeded
+from ommatidia.models.vision.weights import RandomWeights, StateDict, WeightsConfig, seeded
 
 
 class EncoderConfig(Config, family=True):
@@ -56,9 +56,13 @@ class EncoderConfig(Config, family=True):
         Raises ConfigError when the weights are missing or do not fit.
         """
 
+    def published(self, state: StateDict) -> StateDict:
+        """Tensors under the names of a published checkpoint, renamed to the trunk's and without what it leaves out."""
+        return state
+
     def trunk_grid(self) -> Grid:
         """What the trunk gives. Raises ConfigError when the image size does not suit the trunk."""
-        return _measured(self).grid
+        return measured_once(self).grid
 
     def grid(self) -> Grid:
         """What the encoder gives: the trunk's grid through the neck."""
@@ -66,11 +70,11 @@ class EncoderConfig(Config, family=True):
 
     def cost(self) -> Cost:
         """Parameters of trunk and neck, and operations of one view."""
-        return _measured(self).cost + self.neck.cost(self.trunk_grid())
+        return measured_once(self).cost + self.neck.cost(self.trunk_grid())
 
     def trunk_cost(self) -> Cost:
         """Parameters of the trunk, and its operations for one view."""
-        return _measured(self).cost
+        return measured_once(self).cost
 
     def describe(self) -> str:
         """A few words for tables and cards."""
@@ -91,7 +95,7 @@ class EncoderConfig(Config, family=True):
         The trunk depends on this config alone and never touches the ambient generator; the neck is drawn from it.
         Raises ConfigError when weights are missing or do not fit.
         """
-        measured = _measured(self)
+        measured = measured_once(self)
         with seeded(self.weights.seed):
             trunk = self.trunk(pretrained=pretrained)
         drop(trunk, measured.unused)
@@ -124,7 +128,8 @@ class VisionEncoder(nn.Module):
     """Pixels to a grid: ``forward = refine(features(pixels))``. Features of a frozen trunk may be stored in between.
 
     The trunk always stays in evaluation mode (running statistics fixed, no dropout), trained or not, so that a view's
-    features never depend on its batch. Gradients pass all the same.
+    features never depend on its batch. Gradients pass all the same. Pixels take the type of the weights, unless the
+    trunk says ``float32_pixels`` because it resamples them first.
     """
 
     def __init__(self, trunk: nn.Module, neck: nn.Module) -> None:
@@ -140,7 +145,8 @@ class VisionEncoder(nn.Module):
     def features(self, pixels_BCHW: Tensor, between: Mapping[int, Callable[[Tensor], Tensor]] | None = None) -> Tensor:
         """The trunk's x_BHWD. ``between`` says by number of a block what x_BHWD becomes behind it."""
         weight = next(self.trunk.parameters(), None)
-        pixels_BCHW = pixels_BCHW if weight is None else pixels_BCHW.to(weight.dtype)
+        if weight is not None and not getattr(self.trunk, "float32_pixels", False):
+            pixels_BCHW = pixels_BCHW.to(weight.dtype)
         return self.trunk(pixels_BCHW) if between is None else self.trunk(pixels_BCHW, between)
 
     def refine(self, x_BHWD: Tensor) -> Tensor:
@@ -163,9 +169,11 @@ class Measured:
 def measure(make_trunk: Callable[[], nn.Module], size: tuple[int, int], *, what: str = "") -> Measured:
     """Run a trunk of one view on the meta device. Raises ConfigError, about ``what``, when it cannot take this size."""
     what = f"{what}image_size {size[0]}x{size[1]}"
-    with seeded(0), torch.device("meta"):
-        trunk = make_trunk().eval()
-        pixels_BCHW = torch.empty(1, 3, *size)
+    with seeded(0):
+        # Only the making happens on meta by default: tables that a library keeps for later calls stay real ones.
+        with torch.device("meta"):
+            trunk = make_trunk().eval()
+            pixels_BCHW = torch.empty(1, 3, *size)
         try:
             with torch.enable_grad():
                 total = trunk(pixels_BCHW).sum()
@@ -186,7 +194,8 @@ def measure(make_trunk: Callable[[], nn.Module], size: tuple[int, int], *, what:
     return Measured(Grid(*shape[1:]), Cost(parameters, float(counter.get_total_flops())), unused)
 
 
-def _measured(config: EncoderConfig) -> Measured:
+def measured_once(config: EncoderConfig) -> Measured:
+    """What the config's trunk measures, taken once a process. Raises ConfigError as ``measure`` does."""
     data = {name: value for name, value in config.to_dict().items() if name not in ("neck", "weights")}
     return _measured_json(json.dumps(data))
 

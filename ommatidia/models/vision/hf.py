@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
@@ -16,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError, unknown
-from ommatidia.models.vision.encoder import ImageEncoderConfig
+from ommatidia.models.vision.encoder import ImageEncoderConfig, measured_once
 from ommatidia.models.vision.preprocess import HALF, Preprocess
 from ommatidia.models.vision.timm import Features, join
 from ommatidia.models.vision.weights import FolderWeights, HubWeights, RandomWeights
@@ -47,6 +48,8 @@ class HFEncoder(ImageEncoderConfig):
             weights = FolderWeights.parse(weights)
         if not isinstance(weights, FolderWeights) or data.get("config") or "architecture" not in data:
             return data
+        if weights.prefix:
+            raise ConfigError(f"config: state it; config.json is that of the model around {weights.prefix!r}")
         weights.files()
         config = _architecture(data["architecture"]).config_class.from_pretrained(str(weights.path))
         return {"config": json.loads(json.dumps(config.to_diff_dict(), default=str)), **_normalisation(weights), **data}
@@ -83,13 +86,14 @@ class HFEncoder(ImageEncoderConfig):
 
     def _loaded(self, architecture: Any, config: Any) -> nn.Module:
         local = isinstance(self.weights, FolderWeights)
-        source = (
-            {"pretrained_model_name_or_path": str(self.weights.path)} if isinstance(self.weights, FolderWeights) else {}
-        )
+        source: dict[str, Any] = {}
         if isinstance(self.weights, FolderWeights):
             self.weights.files()
+            source = {"pretrained_model_name_or_path": str(self.weights.path)}
         if isinstance(self.weights, HubWeights):
             source = {"pretrained_model_name_or_path": self.weights.id, "revision": self.weights.revision}
+        if isinstance(self.weights, FolderWeights | HubWeights) and self.weights.prefix:
+            source["key_mapping"] = {f"^{re.escape(self.weights.prefix)}": ""}
         try:
             with _quiet_transformers():
                 model, info = architecture.from_pretrained(
@@ -97,7 +101,9 @@ class HFEncoder(ImageEncoderConfig):
                 )
         except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(f"weights: {self.architecture}: {str(error).strip().splitlines()[0]}") from None
-        if missing := sorted(info["missing_keys"]):
+        # A head for pooling, say, is often missing from a file and has no part in the features.
+        unused = measured_once(self).unused
+        if missing := sorted(name for name in info["missing_keys"] if f"model.{name}" not in unused):
             raise ConfigError(
                 f"weights: {self.architecture}: {len(missing)} tensors are missing, for example {missing[0]!r}"
             )

@@ -1,4 +1,4 @@
-"""What the catalog's encoders measure, kept as data: running every trunk on the meta device takes 20 s.
+"""What the catalog's encoders measure, kept as data: running every trunk on the meta device takes half a minute.
 
 ``python -m ommatidia.models.vision.measured`` writes the file anew; do so when a catalog entry is added or changed.
 """
@@ -27,6 +27,12 @@ class Measure:
     pixels: tuple[int, int]
     grid: Grid
     cost: Cost
+
+    @property
+    def stride(self) -> float:
+        """Pixels from one row of the grid to the next; a rest at the border that no row sees is left out."""
+        rows, height = self.pixels[0], self.grid.height
+        return rows // height if rows // (rows // height) == height else round(rows / height, 2)
 
 
 def known(name: str, card: Card) -> Measure:

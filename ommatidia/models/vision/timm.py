@@ -5,6 +5,7 @@ Shapes: B batch, C colour channels, H rows, W columns, D feature channels.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any, Literal, Self
 
@@ -13,9 +14,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError, unknown
-from ommatidia.models.fusion.resample import Auto
+from ommatidia.models.fusion.resample import Auto, Bilinear
 from ommatidia.models.vision.encoder import ImageEncoderConfig
-from ommatidia.models.vision.preprocess import Interpolation, Preprocess
+from ommatidia.models.vision.preprocess import ImageSize, Interpolation, Preprocess
 from ommatidia.models.vision.weights import (
     FileWeights,
     HubWeights,
@@ -25,6 +26,7 @@ from ommatidia.models.vision.weights import (
     match_by_order,
 )
 
+_LAYER_SCALE = re.compile(r"(stages\.\d+\.blocks\.\d+)\.weight")
 Features = Literal["last"] | int | tuple[int, ...]
 
 
@@ -40,12 +42,16 @@ class TimmEncoder(ImageEncoderConfig):
     model: str
     """Exact name in timm, with the tag of the weights where they come from the hub: ``samvit_large_patch16.sa1b``."""
     features: Features = "last"
+    common_grid: ImageSize | None = None
+    """(rows, columns) on which several layers meet, resampled bilinearly; None: on the grid of the first."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the model's constructor, such as ``depth``."""
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
         _pretrained_cfg(self.model)
+        if isinstance(self.weights, HubWeights) and self.weights.prefix:
+            raise ConfigError(f"weights.prefix {self.weights.prefix!r}: timm loads whole repositories; use kind file")
         if isinstance(self.weights, FileWeights | PackageWeights | RandomWeights | HubWeights):
             return self
         raise ConfigError(
@@ -59,7 +65,8 @@ class TimmEncoder(ImageEncoderConfig):
 
     def trunk(self, *, pretrained: bool) -> nn.Module:
         model = self._loaded() if pretrained else self._create(self.args)
-        patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+        embedding = getattr(model, "patch_embed", None) or getattr(model, "embeds", None)
+        patch = getattr(embedding, "patch_size", None)
         native = tuple(_pretrained_cfg(self.model).input_size[1:])
         # A model may be trained with a rest at the border (SigLIP: 384 = 27 * 14 + 6); elsewhere it is a mistake.
         if (
@@ -69,7 +76,16 @@ class TimmEncoder(ImageEncoderConfig):
         ):
             size, of = ("x".join(str(side) for side in pair) for pair in (self.image_size, patch))
             raise ConfigError(f"image_size {size} is not divisible by the patch size {of} of {self.model}")
-        return TimmTrunk(model, self.features, name=self.model)
+        return TimmTrunk(model, self.features, self.common_grid, name=self.model)
+
+    def published(self, state: StateDict) -> StateDict:
+        renamed = {}
+        for name, tensor in state.items():
+            # Some libraries rename every parameter called gamma; ConvNeXt's layer scale is then published as weight.
+            scale = _LAYER_SCALE.fullmatch(name)
+            if not name.startswith("head."):
+                renamed[f"model.{scale[1]}.gamma" if scale else f"model.{name}"] = tensor
+        return renamed
 
     def _create(self, args: dict[str, Any], **options: Any) -> nn.Module:
         import timm
@@ -118,8 +134,9 @@ class TimmEncoder(ImageEncoderConfig):
 class TimmTrunk(nn.Module):
     """Runs a timm model up to the last chosen layer."""
 
-    def __init__(self, model: Any, features: Features, *, name: str) -> None:
+    def __init__(self, model: Any, features: Features, common_grid: tuple[int, int] | None, *, name: str) -> None:
         super().__init__()
+        self.common_grid = common_grid
         if not hasattr(model, "forward_intermediates"):
             raise ConfigError(f"timm model {name!r} offers no intermediate features")
         self.norm = features == "last"
@@ -138,7 +155,10 @@ class TimmTrunk(nn.Module):
             pixels_BCHW.contiguous(memory_format=torch.channels_last),
             indices=indices, norm=self.norm, stop_early=True, output_fmt="NCHW", intermediates_only=True,
         )  # fmt: skip
-        return join([maps[indices.index(i)].permute(0, 2, 3, 1) for i in self.indices])
+        maps_BHWD = [maps[indices.index(i)].permute(0, 2, 3, 1) for i in self.indices]
+        if self.common_grid is None:
+            return join(maps_BHWD)
+        return torch.cat([Bilinear()(x.float(), *self.common_grid).to(x.dtype) for x in maps_BHWD], -1)
 
 
 def join(maps_BHWD: list[Tensor]) -> Tensor:

@@ -25,6 +25,9 @@ from ommatidia.core.errors import ConfigError
 
 StateDict = dict[str, Tensor]
 
+_WRAPPERS = ("ema_state", "state_dict", "module", "model")
+"""Where training programs put the weights inside their checkpoints; averaged weights come first."""
+
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -73,7 +76,7 @@ class FileWeights(WeightsConfig):
     """Cut off the front of every name; names without it are left out."""
 
     def identity(self) -> str:
-        return f"sha256:{file_sha256(self.path)}"
+        return f"sha256:{file_sha256(self.path)}{_behind(self.prefix)}"
 
     def tensors(self) -> StateDict:
         return read_tensors(self.path, prefix=self.prefix)
@@ -111,20 +114,32 @@ class PackageWeights(WeightsConfig):
 
 
 class FolderWeights(WeightsConfig):
-    """A local folder in the layout of transformers: config.json and safetensors."""
+    """A local folder as transformers (config.json) or diffusers (model_index.json) writes it, in safetensors."""
 
     kind: Literal["folder"] = "folder"
     path: Path
+    prefix: str = ""
+    """Cut off the front of every name, to take one part out of a larger model."""
 
     def identity(self) -> str:
         files = sorted(p for p in self.files() if p.suffix in (".json", ".safetensors"))
-        return f"sha256:{digest([[p.name, file_sha256(p)] for p in files])}"
+        parts = digest([[str(p.relative_to(self.path)), file_sha256(p)] for p in files])
+        return f"sha256:{parts}{_behind(self.prefix)}"
 
     def files(self) -> list[Path]:
-        """Raises ConfigError when the folder or its config.json is missing."""
+        """Every file; those of sub-folders too where model_index.json says that they belong to it.
+
+        Raises ConfigError when the folder is missing or is none.
+        """
+        if (self.path / "model_index.json").is_file():
+            return [p for p in self.path.rglob("*") if p.is_file()]
         if not (self.path / "config.json").is_file():
             raise ConfigError(f"weights: {self.path} is no model folder: config.json is missing")
         return [p for p in self.path.iterdir() if p.is_file()]
+
+    def tensors(self) -> StateDict:
+        self.files()
+        return read_folder(self.path, prefix=self.prefix)
 
 
 class HubWeights(WeightsConfig):
@@ -133,9 +148,64 @@ class HubWeights(WeightsConfig):
     kind: Literal["hub"] = "hub"
     id: str = ""
     revision: str = "main"
+    prefix: str = ""
+    """Cut off the front of every name, to take one part out of a larger model."""
 
     def identity(self) -> str:
-        return f"hub:{self.id}@{self.revision}"
+        return f"hub:{self.id}@{self.revision}{_behind(self.prefix)}"
+
+    def tensors(self) -> StateDict:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            folder = snapshot_download(self.id, revision=self.revision, allow_patterns=["*.safetensors"])
+        except (OSError, ValueError, HfHubHTTPError) as error:
+            raise ConfigError(
+                f"weights: {self.id} could not be fetched: {str(error).strip().splitlines()[0]}"
+            ) from None
+        return read_folder(Path(folder), prefix=self.prefix)
+
+
+def _behind(prefix: str) -> str:
+    return f":{prefix}" if prefix else ""
+
+
+def read_folder(folder: Path, *, prefix: str = "") -> StateDict:
+    """The tensors of all safetensors files of one folder by name. Raises ConfigError when there is none."""
+    state: StateDict = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        state |= read_tensors(path)
+    kept = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+    if not kept:
+        raise ConfigError(f"weights: {folder} holds no tensor in safetensors whose name starts with {prefix!r}")
+    return kept
+
+
+class HubFileWeights(WeightsConfig):
+    """One file of tensors from a repository of the hub, downloaded when the encoder is built, never earlier."""
+
+    kind: Literal["hub_file"] = "hub_file"
+    id: str
+    file: str
+    """Path inside the repository."""
+    revision: str = "main"
+    prefix: str = ""
+    """Cut off the front of every name; names without it are left out."""
+
+    def identity(self) -> str:
+        return f"hub:{self.id}@{self.revision}/{self.file}:{self.prefix}"
+
+    def tensors(self) -> StateDict:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            path = hf_hub_download(self.id, self.file, revision=self.revision)
+        except (OSError, ValueError, HfHubHTTPError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"weights: {self.id}/{self.file} could not be fetched: {reason}") from None
+        return read_tensors(Path(path), prefix=self.prefix)
 
 
 def read_tensors(path: Path, *, prefix: str = "") -> StateDict:
@@ -151,8 +221,8 @@ def read_tensors(path: Path, *, prefix: str = "") -> StateDict:
         raise ConfigError(
             f"weights: {path} is no readable file of tensors: {str(error).strip().splitlines()[0]}"
         ) from None
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    if isinstance(state, Mapping):
+        state = next((state[name] for name in _WRAPPERS if isinstance(state.get(name), Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise ConfigError(f"weights: {path} is not a mapping of names to tensors")
     tensors = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}

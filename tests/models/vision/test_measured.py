@@ -26,7 +26,10 @@ def test_the_file_covers_the_whole_catalog_as_it_is_now(monkeypatch: pytest.Monk
     assert list(stored) == list(CATALOG), "run python -m ommatidia.models.vision.measured"
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "craft", "patches"])
+@pytest.mark.parametrize(
+    "name",
+    ["efficientnet_lite0", "craft", "patches", "clip_l_14_336", "dpt_beit_large_512", "internvit_6b_448", "radio_v3_l"],
+)
 def test_what_is_stored_is_what_is_measured(name: str) -> None:
     assert measured.known(name, CATALOG[name]) == measured.take(CATALOG[name])
 
