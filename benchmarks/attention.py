@@ -58,7 +58,9 @@ def sam(full: bool, who: str) -> nn.Module:
         global_attn_indexes=blocks, attn_implementation="eager" if who == "plain" else "sdpa",
     )  # fmt: skip
     theirs = SamVisionEncoder(config)
-    nn.init.normal_(theirs.pos_embed, std=0.02)
+    for name, parameter in theirs.named_parameters():
+        if "pos" in name:  # made as zeros, which would hide a mistake
+            nn.init.normal_(parameter, std=0.02)
     if who != "ours":
         return theirs
     ours = EncoderConfig.parse({"kind": "sam", **some, "hidden": hidden, "global_blocks": blocks})
