@@ -16,6 +16,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.vision.preprocess import CLIP_MEAN, CLIP_STD, ImageSize, Preprocess
 from ommatidia.models.vision.published import (
+    Between,
     PublishedEncoderConfig,
     check_divisible,
     chosen,
@@ -99,7 +100,7 @@ class Clip(nn.Module):
         })  # fmt: skip
         draw(self)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+    def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
         if self.input_size is not None and pixels_BCHW.shape[2:] != self.input_size:
             pixels_BCHW = functional.interpolate(
                 pixels_BCHW.float(), self.input_size, mode="bilinear", align_corners=True
@@ -109,7 +110,7 @@ class Clip(nn.Module):
         table_HWD = model.get_parameter("embeddings.position_embedding.weight")[1:].unflatten(0, self.table)
         x_BHWD = x_BHWD + resized_table(table_HWD, *x_BHWD.shape[1:3], antialias=True)
         layers = model.get_submodule("encoder.layers")
-        return run_blocks(model["pre_layrnorm"](x_BHWD), layers, self.wanted)  # type: ignore[arg-type]
+        return run_blocks(model["pre_layrnorm"](x_BHWD), layers, self.wanted, between)  # type: ignore[arg-type]
 
 
 class _Layer(nn.Module):

@@ -16,6 +16,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.vision.preprocess import IMAGENET_MEAN, IMAGENET_STD, ImageSize, Preprocess
 from ommatidia.models.vision.published import (
+    Between,
     PublishedEncoderConfig,
     check_divisible,
     chosen,
@@ -101,7 +102,7 @@ class Eva02Det(nn.Module):
         draw(self)
         nn.init.normal_(self.pos_embed, std=0.02)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+    def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
         x_BHWD = patches(self.patch_embed["proj"], pixels_BCHW)  # type: ignore[arg-type]
         height, width = x_BHWD.shape[1:3]
         table_HWD = self.pos_embed[0, 1:].unflatten(0, self.table)
@@ -110,7 +111,7 @@ class Eva02Det(nn.Module):
         window = self.rope_win() if self.rope_win else turns(self.window, self.window, self.head_dim, device)
         whole = self.rope_glb() if self.rope_glb else turns(height, width, self.head_dim, device)
         given = [window if size else whole for size in self.windows]
-        return run_blocks(x_BHWD, self.blocks, self.wanted, given=given)
+        return run_blocks(x_BHWD, self.blocks, self.wanted, between, given=given)
 
 
 class _Block(nn.Module):

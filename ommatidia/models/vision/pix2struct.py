@@ -17,6 +17,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.vision.preprocess import HALF, ImageSize, Preprocess, Triple
 from ommatidia.models.vision.published import (
+    Between,
     PublishedEncoderConfig,
     chosen,
     draw,
@@ -88,10 +89,10 @@ class Pix2Struct(nn.Module):
             if name.endswith("query.weight"):
                 nn.init.normal_(weight, std=0.02 * (config.width // config.heads) ** -0.5)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+    def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
         found_BHWD = flat_patches(pixels_BCHW, mean=self.mean, std=self.std, patch=self.patch, budget=self.budget)
         x_BHWD = self.embeddings(found_BHWD)
-        x_BHWD = run_blocks(x_BHWD, self.encoder["layer"], self.wanted)  # type: ignore[arg-type]
+        x_BHWD = run_blocks(x_BHWD, self.encoder["layer"], self.wanted, between)  # type: ignore[arg-type]
         return x_BHWD if self.wanted else self.layernorm(x_BHWD)
 
 

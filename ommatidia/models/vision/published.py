@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from pydantic import model_validator
@@ -26,6 +26,9 @@ from ommatidia.models.vision.weights import (
     StateDict,
     check_names,
 )
+
+Between = Mapping[int, Callable[[Tensor], Tensor]]
+"""By number of a block, what x_BHWD becomes behind it."""
 
 
 class PublishedEncoderConfig(ImageEncoderConfig):
@@ -82,15 +85,22 @@ def chosen(features: Features, depth: int) -> tuple[int, ...]:
 
 
 def run_blocks(
-    x_BHWD: Tensor, blocks: nn.ModuleList, wanted: tuple[int, ...], *, given: Sequence[Tensor] | None = None
+    x_BHWD: Tensor,
+    blocks: nn.ModuleList,
+    wanted: tuple[int, ...],
+    between: Between | None = None,
+    *,
+    given: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """The last block's output, or the wanted ones side by side; nothing behind the last wanted block is run.
 
-    ``given``: what each block takes besides x_BHWD.
+    ``between``: by number of a block, what x_BHWD becomes behind it. ``given``: what each block takes besides x_BHWD.
     """
     kept: dict[int, Tensor] = {}
     for index, block in enumerate(blocks):
         x_BHWD = block(x_BHWD, given[index]) if given else block(x_BHWD)
+        if between is not None and index in between:
+            x_BHWD = between[index](x_BHWD)
         if index in wanted:
             kept[index] = x_BHWD
             if len(kept) == len(set(wanted)):

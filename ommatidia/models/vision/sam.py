@@ -16,6 +16,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.vision.preprocess import IMAGENET_MEAN, IMAGENET_STD, ImageSize, Preprocess
 from ommatidia.models.vision.published import (
+    Between,
     PublishedEncoderConfig,
     check_divisible,
     chosen,
@@ -109,10 +110,10 @@ class Sam(nn.Module):
         draw(self)
         nn.init.normal_(self.pos_embed, std=0.02)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+    def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
         x_BHWD = patches(self.patch_embed["projection"], pixels_BCHW)  # type: ignore[arg-type]
         x_BHWD = x_BHWD + resized_table(self.pos_embed[0], *x_BHWD.shape[1:3], antialias=True)
-        x_BHWD = run_blocks(x_BHWD, self.layers, self.wanted)
+        x_BHWD = run_blocks(x_BHWD, self.layers, self.wanted, between)
         if not self.wanted:
             x_BHWD = self.neck(x_BHWD)
         return functional.pixel_unshuffle(x_BHWD.permute(0, 3, 1, 2), self.unshuffle).permute(0, 2, 3, 1)

@@ -243,6 +243,17 @@ def test_blocks_as_features(cls: type[EncoderConfig]) -> None:
 
 
 @pytest.mark.parametrize("cls", KINDS)
+def test_something_may_stand_between_blocks(cls: type[EncoderConfig]) -> None:
+    config = cls.parse({**cls.tiny().to_dict(), "features": [0, 2]})
+    trunk, pixels_BCHW = config.build().trunk, noise(1, 3, *config.preprocess().size)
+    with torch.no_grad():
+        plain, changed = trunk(pixels_BCHW), trunk(pixels_BCHW, {0: lambda x: x + noise(32), 2: lambda x: 2 * x})
+        assert torch.equal(trunk(pixels_BCHW, {1: lambda x: x}), plain)
+    assert torch.equal(changed[..., :32], plain[..., :32] + noise(32))
+    assert not torch.allclose(changed[..., 32:], 2 * plain[..., 32:])  # later blocks have seen the first change
+
+
+@pytest.mark.parametrize("cls", KINDS)
 def test_a_published_file_is_read_by_name(cls: type[EncoderConfig], tmp_path: Path) -> None:
     tiny = cls.tiny()
     state = tiny.build().trunk.state_dict()
