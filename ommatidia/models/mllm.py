@@ -107,10 +107,18 @@ class MLLMConfig(Config):
         costs["language"] = shape.cost(tokens=tokens, head_tokens=head_tokens)
         return costs
 
-    def build(self, *, seed: int, pretrained: bool = True, without_trunks: frozenset[str] = frozenset()) -> MLLM:
+    def build(
+        self,
+        *,
+        seed: int,
+        pretrained: bool = True,
+        without_trunks: frozenset[str] = frozenset(),
+        fetched: frozenset[str] = frozenset(),
+    ) -> MLLM:
         """The module. Each part draws its random weights from (seed, part name), so that a part's start does not
-        depend on which other parts the design has. ``pretrained=False`` skips reading weights that a load will replace;
-        encoders named in ``without_trunks`` get their neck alone, for batches that bring stored features.
+        depend on which other parts the design has. ``pretrained=False`` skips reading weights that a load will replace,
+        but for the encoders named in ``fetched``; those named in ``without_trunks`` get their neck alone, for batches
+        that bring stored features.
         """
         shape, grids, fused, grid = self.language.shape(), self.grids(), self.fused_grid(), self.visual_grid()
         model = MLLM()
@@ -121,7 +129,7 @@ class MLLMConfig(Config):
                 if name in without_trunks:
                     model.encoders[name] = VisionEncoder(StoredTrunk(name), encoder.neck.build(encoder.trunk_grid()))
                 else:
-                    model.encoders[name] = encoder.build(pretrained=pretrained)
+                    model.encoders[name] = encoder.build(pretrained=pretrained or name in fetched)
         if fused is not None and grid is not None:
             with _Seeded(seed, "fusion"):
                 model.fusion = self.fusion.reading(shape.width).build(grids)
