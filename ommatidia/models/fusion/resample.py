@@ -47,15 +47,16 @@ class Auto(ResampleConfig):
 
 
 class Bilinear(ResampleConfig):
-    """Bilinear interpolation (pixel centres aligned, no antialiasing), as Eagle does up and down."""
+    """Bilinear interpolation without antialiasing, in float32: pixel centres aligned, or corners, as Eagle does."""
 
     kind: Literal["bilinear"] = "bilinear"
+    align_corners: bool = False
 
     def out(self, grid: Grid, height: int, width: int) -> Grid:
         return grid.resized(height, width)
 
     def __call__(self, x_BHWD: Tensor, height: int, width: int) -> Tensor:
-        return _bilinear(x_BHWD, height, width)
+        return _bilinear(x_BHWD, height, width, align_corners=self.align_corners)
 
 
 class Pool(ResampleConfig):
@@ -95,11 +96,12 @@ def space_to_depth(x_BHWD: Tensor, rows: int, columns: int) -> Tensor:
     return blocks.transpose(2, 3).flatten(3)
 
 
-def _bilinear(x_BHWD: Tensor, height: int, width: int) -> Tensor:
+def _bilinear(x_BHWD: Tensor, height: int, width: int, *, align_corners: bool = False) -> Tensor:
     if x_BHWD.shape[1:3] == (height, width):
         return x_BHWD
-    x_BDHW = functional.interpolate(x_BHWD.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False)
-    return x_BDHW.permute(0, 2, 3, 1)
+    x_BDHW = x_BHWD.permute(0, 3, 1, 2).float()
+    resized_BDHW = functional.interpolate(x_BDHW, (height, width), mode="bilinear", align_corners=align_corners)
+    return resized_BDHW.permute(0, 2, 3, 1).to(x_BHWD.dtype)
 
 
 def _pool(x_BHWD: Tensor, height: int, width: int) -> Tensor:

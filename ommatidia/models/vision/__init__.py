@@ -4,17 +4,22 @@ Importing this package registers every kind.
 """
 
 from ommatidia.models.vision.catalog import CATALOG, Card
+from ommatidia.models.vision.clip import ClipEncoder
 from ommatidia.models.vision.craft import CraftEncoder
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
+from ommatidia.models.vision.eva02_det import Eva02DetEncoder
 from ommatidia.models.vision.hf import HFEncoder
 from ommatidia.models.vision.neck import ConvNeck, LinearNeck, NeckConfig, NoNeck
 from ommatidia.models.vision.patches import PatchesEncoder
+from ommatidia.models.vision.pix2struct import Pix2StructEncoder
 from ommatidia.models.vision.preprocess import Preprocess
+from ommatidia.models.vision.sam import SamEncoder
 from ommatidia.models.vision.tiling import TilingConfig, Whole
 from ommatidia.models.vision.timm import TimmEncoder
 from ommatidia.models.vision.weights import (
     FileWeights,
     FolderWeights,
+    HubFileWeights,
     HubWeights,
     PackageWeights,
     RandomWeights,
@@ -24,20 +29,25 @@ from ommatidia.models.vision.weights import (
 __all__ = [
     "CATALOG",
     "Card",
+    "ClipEncoder",
     "ConvNeck",
     "CraftEncoder",
     "EncoderConfig",
+    "Eva02DetEncoder",
     "FileWeights",
     "FolderWeights",
     "HFEncoder",
+    "HubFileWeights",
     "HubWeights",
     "LinearNeck",
     "NeckConfig",
     "NoNeck",
     "PackageWeights",
     "PatchesEncoder",
+    "Pix2StructEncoder",
     "Preprocess",
     "RandomWeights",
+    "SamEncoder",
     "TilingConfig",
     "TimmEncoder",
     "VisionEncoder",

@@ -7,33 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.models.vision.card import Card
+from ommatidia.models.vision.cards_eagle import EAGLE
 from ommatidia.models.vision.preprocess import CLIP_MEAN, CLIP_STD, HALF
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One named encoder: the config its name stands for, and where it comes from."""
-
-    encoder: Mapping[str, Any]
-    """The EncoderConfig as plain data."""
-    pretraining: str
-    source: str
-    licence: str
-    """As the source states it; read it before you ship anything built on the weights."""
-    notes: str = ""
-    tiny: Mapping[str, Any] | None = None
-    """What makes a small random twin of the same class; None: the encoder itself is small and offline."""
-
-    def twin(self) -> dict[str, Any]:
-        """The config of a small encoder of the same class that needs no download."""
-        if self.tiny is None:
-            return dict(self.encoder)
-        return {**self.encoder, "weights": {"kind": "random"}, **self.tiny}
 
 
 def lookup(name: str) -> dict[str, Any]:
@@ -214,5 +194,6 @@ CATALOG: Mapping[str, Card] = MappingProxyType({
         "vit_large_patch16_radio_v3.c_radio", 512, pretraining="C-RADIOv3: distilled from several encoders",
         licence="NVIDIA Open Model License", tiny=_VIT_16,
     ),
+    **EAGLE,
 })  # fmt: skip
 """Every named encoder. Read-only; another encoder needs no entry here, see ``docs/add-an-encoder.md``."""

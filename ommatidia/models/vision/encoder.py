@@ -21,7 +21,7 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.models.vision.neck import NeckConfig, NoNeck
 from ommatidia.models.vision.preprocess import Fit, ImageSize, Interpolation, Preprocess, Triple
-from ommatidia.models.vision.weights import RandomWeights, WeightsConfig, seeded
+from ommatidia.models.vision.weights import RandomWeights, StateDict, WeightsConfig, seeded
 
 
 class EncoderConfig(Config, family=True):
@@ -55,6 +55,10 @@ class EncoderConfig(Config, family=True):
 
         Raises ConfigError when the weights are missing or do not fit.
         """
+
+    def published(self, state: StateDict) -> StateDict:
+        """Tensors under the names of a published checkpoint, renamed to the trunk's and without what it leaves out."""
+        return state
 
     def trunk_grid(self) -> Grid:
         """What the trunk gives. Raises ConfigError when the image size does not suit the trunk."""
@@ -124,7 +128,8 @@ class VisionEncoder(nn.Module):
     """Pixels to a grid: ``forward = refine(features(pixels))``. Features of a frozen trunk may be stored in between.
 
     The trunk always stays in evaluation mode (running statistics fixed, no dropout), trained or not, so that a view's
-    features never depend on its batch. Gradients pass all the same.
+    features never depend on its batch. Gradients pass all the same. Pixels take the type of the weights, unless the
+    trunk says ``float32_pixels`` because it resamples them first.
     """
 
     def __init__(self, trunk: nn.Module, neck: nn.Module) -> None:
@@ -140,7 +145,8 @@ class VisionEncoder(nn.Module):
     def features(self, pixels_BCHW: Tensor, between: Mapping[int, Callable[[Tensor], Tensor]] | None = None) -> Tensor:
         """The trunk's x_BHWD. ``between`` says by number of a block what x_BHWD becomes behind it."""
         weight = next(self.trunk.parameters(), None)
-        pixels_BCHW = pixels_BCHW if weight is None else pixels_BCHW.to(weight.dtype)
+        if weight is not None and not getattr(self.trunk, "float32_pixels", False):
+            pixels_BCHW = pixels_BCHW.to(weight.dtype)
         return self.trunk(pixels_BCHW) if between is None else self.trunk(pixels_BCHW, between)
 
     def refine(self, x_BHWD: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ommatidia.core.config import Config
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-Fit = Literal["pad", "stretch", "crop"]
+Fit = Literal["pad", "stretch", "crop", "pad_first", "crop_last"]
 Triple = tuple[float, float, float]
 
 
@@ -33,12 +33,17 @@ HALF: Triple = (0.5, 0.5, 0.5)
 
 _FILTERS: dict[str, Image.Resampling] = {name.lower(): Image.Resampling[name] for name in Image.Resampling.__members__}
 
+_LARGEST = 2**25
+"""Pixels of a picture in between; more would be a matter of memory rather than of seeing."""
+
 
 class Preprocess(Config):
     """Resize to ``size`` (rows, columns), scale to 0..1, subtract ``mean``, divide by ``std``.
 
     ``fit`` says what happens to the aspect ratio: ``pad`` keeps all of the picture and fills the rest with the mean
     colour (zeros after normalising), ``stretch`` ignores it, ``crop`` keeps the largest centred part that fits.
+    ``pad_first`` and ``crop_last`` do so the other way round, as LLaVA, Cambrian-1 and Eagle do in their modes ``pad``
+    and ``square``: the picture is filled up with the mean colour as bytes and then resized, or resized and then cut.
     """
 
     size: ImageSize
@@ -54,6 +59,11 @@ class Preprocess(Config):
         if image.mode != "RGB":
             image = image.convert("RGB")
         rows, columns = self.size
+        resample = _FILTERS[self.interpolation]
+        if self.fit == "pad_first":
+            return self._normalised(_pad_and_resize(image, rows, columns, resample, self._fill()))
+        if self.fit == "crop_last":
+            return self._normalised(_resize_and_crop(image, rows, columns, resample))
         box: tuple[float, float, float, float] | None = None
         top, left, height, width = 0, 0, rows, columns
         if self.fit == "pad":
@@ -61,18 +71,67 @@ class Preprocess(Config):
             height, width = max(1, round(image.height * scale)), max(1, round(image.width * scale))
             top, left = (rows - height) // 2, (columns - width) // 2
         elif self.fit == "crop":
-            # Cropping in source coordinates: a 1 x 10000 picture must not be blown up before most of it is cut away.
-            scale = min(image.height / rows, image.width / columns)
-            cut_x, cut_y = (image.width - columns * scale) / 2, (image.height - rows * scale) / 2
-            box = (cut_x, cut_y, cut_x + columns * scale, cut_y + rows * scale)
+            box = _centred(image, rows, columns)
         if box is not None or image.size != (width, height):
-            image = image.resize((width, height), _FILTERS[self.interpolation], box=box)
-        # Bytes are reordered before they grow to floats, and one pass scales them: (x / 255 - mean) / std.
-        pixels_CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32)
-        for channel_HW, mean, std in zip(pixels_CHW, self.mean, self.std, strict=True):
-            channel_HW.sub_(255.0 * mean).div_(255.0 * std)
+            image = image.resize((width, height), resample, box=box)
+        pixels_CHW = self._normalised(image)
         if (height, width) == (rows, columns):
             return pixels_CHW
         canvas_CHW = torch.zeros(3, rows, columns)
         canvas_CHW[:, top : top + height, left : left + width] = pixels_CHW
         return canvas_CHW
+
+    def _fill(self) -> tuple[int, int, int]:
+        red, green, blue = (min(max(int(255 * mean), 0), 255) for mean in self.mean)
+        return red, green, blue
+
+    def _normalised(self, image: Image.Image) -> Tensor:
+        # Bytes are reordered before they grow to floats, and one pass scales them: (x / 255 - mean) / std.
+        pixels_CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32)
+        for channel_HW, mean, std in zip(pixels_CHW, self.mean, self.std, strict=True):
+            channel_HW.sub_(255.0 * mean).div_(255.0 * std)
+        return pixels_CHW
+
+
+def _centred(image: Image.Image, rows: int, columns: int) -> tuple[float, float, float, float]:
+    """The largest centred box of the shape rows x columns, in source coordinates.
+
+    A 1 x 10000 picture must not be blown up before most of it is cut away.
+    """
+    scale = min(image.height / rows, image.width / columns)
+    cut_x, cut_y = (image.width - columns * scale) / 2, (image.height - rows * scale) / 2
+    return cut_x, cut_y, cut_x + columns * scale, cut_y + rows * scale
+
+
+def _resize_and_crop(image: Image.Image, rows: int, columns: int, resample: Image.Resampling) -> Image.Image:
+    """Resize until the picture just covers rows x columns, then cut its centre out."""
+    if image.height * columns <= image.width * rows:
+        height, width = rows, int(rows * image.width / image.height)
+    else:
+        height, width = int(columns * image.height / image.width), columns
+    if height * width > _LARGEST:  # cut first: the same picture up to rounding
+        return image.resize((columns, rows), resample, box=_centred(image, rows, columns))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    resized = image if image.size == (width, height) else image.resize((width, height), resample)
+    return resized.crop((left, top, left + columns, top + rows))
+
+
+def _pad_and_resize(
+    image: Image.Image, rows: int, columns: int, resample: Image.Resampling, fill: tuple[int, int, int]
+) -> Image.Image:
+    """Centre the picture on a canvas of the shape rows : columns and resize it.
+
+    Equal, byte for byte, to one resize of the whole canvas, which for a long thin picture would fill the memory:
+    resizing goes along the rows first, so strips of rows give the same bytes one after another.
+    """
+    width = max(image.width, round(image.height * columns / rows))
+    height = max(image.height, round(image.width * rows / columns))
+    left, top = (width - image.width) // 2, (height - image.height) // 2
+    canvas = Image.new("RGB", (columns, height), fill)
+    step = max(1, _LARGEST // width)
+    for first in range(0, image.height, step):
+        last = min(first + step, image.height)
+        strip = Image.new("RGB", (width, last - first), fill)
+        strip.paste(image.crop((0, first, image.width, last)), (left, 0))
+        canvas.paste(strip.resize((columns, last - first), resample), (0, top + first))
+    return canvas.resize((columns, rows), resample)

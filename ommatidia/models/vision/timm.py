@@ -5,6 +5,7 @@ Shapes: B batch, C colour channels, H rows, W columns, D feature channels.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any, Literal, Self
 
@@ -25,6 +26,7 @@ from ommatidia.models.vision.weights import (
     match_by_order,
 )
 
+_LAYER_SCALE = re.compile(r"(stages\.\d+\.blocks\.\d+)\.weight")
 Features = Literal["last"] | int | tuple[int, ...]
 
 
@@ -70,6 +72,15 @@ class TimmEncoder(ImageEncoderConfig):
             size, of = ("x".join(str(side) for side in pair) for pair in (self.image_size, patch))
             raise ConfigError(f"image_size {size} is not divisible by the patch size {of} of {self.model}")
         return TimmTrunk(model, self.features, name=self.model)
+
+    def published(self, state: StateDict) -> StateDict:
+        renamed = {}
+        for name, tensor in state.items():
+            # Some libraries rename every parameter called gamma; ConvNeXt's layer scale is then published as weight.
+            scale = _LAYER_SCALE.fullmatch(name)
+            if not name.startswith("head."):
+                renamed[f"model.{scale[1]}.gamma" if scale else f"model.{name}"] = tensor
+        return renamed
 
     def _create(self, args: dict[str, Any], **options: Any) -> nn.Module:
         import timm

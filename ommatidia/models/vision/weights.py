@@ -25,6 +25,9 @@ from ommatidia.core.errors import ConfigError
 
 StateDict = dict[str, Tensor]
 
+_WRAPPERS = ("ema_state", "state_dict", "module", "model")
+"""Where training programs put the weights inside their checkpoints; averaged weights come first."""
+
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -138,6 +141,32 @@ class HubWeights(WeightsConfig):
         return f"hub:{self.id}@{self.revision}"
 
 
+class HubFileWeights(WeightsConfig):
+    """One file of tensors from a repository of the hub, downloaded when the encoder is built, never earlier."""
+
+    kind: Literal["hub_file"] = "hub_file"
+    id: str
+    file: str
+    """Path inside the repository."""
+    revision: str = "main"
+    prefix: str = ""
+    """Cut off the front of every name; names without it are left out."""
+
+    def identity(self) -> str:
+        return f"hub:{self.id}@{self.revision}/{self.file}"
+
+    def tensors(self) -> StateDict:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            path = hf_hub_download(self.id, self.file, revision=self.revision)
+        except (OSError, ValueError, HfHubHTTPError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"weights: {self.id}/{self.file} could not be fetched: {reason}") from None
+        return read_tensors(Path(path), prefix=self.prefix)
+
+
 def read_tensors(path: Path, *, prefix: str = "") -> StateDict:
     """The tensors of one file by name. Raises ConfigError when it is missing, broken or holds anything but tensors."""
     try:
@@ -151,8 +180,8 @@ def read_tensors(path: Path, *, prefix: str = "") -> StateDict:
         raise ConfigError(
             f"weights: {path} is no readable file of tensors: {str(error).strip().splitlines()[0]}"
         ) from None
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    if isinstance(state, Mapping):
+        state = next((state[name] for name in _WRAPPERS if isinstance(state.get(name), Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise ConfigError(f"weights: {path} is not a mapping of names to tensors")
     tensors = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -54,3 +54,41 @@ def test_other_modes_become_rgb_and_the_result_is_repeatable() -> None:
 def test_bad_values_are_refused(bad: dict) -> None:
     with pytest.raises(ConfigError):
         Preprocess(**bad)
+
+
+def whole(image: Image.Image, fit: str, rows: int, columns: int) -> Image.Image:
+    """The same picture by way of the whole canvas or the whole resized picture."""
+    if fit == "pad_first":
+        width = max(image.width, round(image.height * columns / rows))
+        height = max(image.height, round(image.width * rows / columns))
+        canvas = Image.new("RGB", (width, height), (127, 63, 0))
+        canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+        return canvas.resize((columns, rows), Image.Resampling.BICUBIC)
+    scale = max(rows / image.height, columns / image.width)
+    wide = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (wide.width - columns) // 2, (wide.height - rows) // 2
+    return wide.crop((left, top, left + columns, top + rows))
+
+
+@pytest.mark.parametrize("fit", ["pad_first", "crop_last"])
+@pytest.mark.parametrize("shape", [(37, 90), (90, 37), (64, 64), (16, 32), (1, 9), (300, 7)])
+@pytest.mark.parametrize("size", [(32, 32), (32, 64)])
+@pytest.mark.parametrize("strips", [False, True])
+def test_padding_first_and_cropping_last(fit, shape, size, strips, monkeypatch) -> None:
+    if strips and fit == "pad_first":
+        monkeypatch.setattr("ommatidia.models.vision.preprocess._LARGEST", 500)
+    image = gradient(*shape)
+    ours = Preprocess(size=size, fit=fit, mean=(0.5, 0.25, 0.0), std=(1, 1, 1))(image)
+    theirs = np.asarray(whole(image, fit, *size), np.float32).transpose(2, 0, 1) / 255
+    expected = theirs - np.asarray([0.5, 0.25, 0.0], np.float32)[:, None, None]
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("fit", ["pad_first", "crop_last"])
+@pytest.mark.parametrize("size", [(1, 1), (6000, 1), (1, 6000)])
+def test_one_pixel_of_height_or_width_is_a_picture(fit: str, size: tuple[int, int]) -> None:
+    pixels_CHW = Preprocess(size=32, fit=fit, mean=(0.5, 0.5, 0.5), std=(1, 1, 1))(Image.new("RGB", size, (255,) * 3))
+    assert pixels_CHW.shape == (3, 32, 32)
+    assert pixels_CHW.max() <= 0.5
+    if fit == "crop_last" or size == (1, 1):
+        assert pixels_CHW.eq(0.5).all()
