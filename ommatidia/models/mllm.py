@@ -51,6 +51,9 @@ class MLLMConfig(Config):
                 raise ConfigError(f"encoders: {name!r} is a word that torch's modules keep for themselves; add to it")
         tokens = self.tokens_per_view
         context = self.language.shape().context
+        if self.encoders:
+            self._fusion()
+            self._injection()
         if tokens >= context:
             raise ConfigError(f"{tokens} visual tokens a view leave no room for text in a context of {context}")
         return self
@@ -73,6 +76,27 @@ class MLLMConfig(Config):
         """What one view brings to the language model; None without encoders. Raises ConfigError if parts do not fit."""
         fused = self.fused_grid()
         return None if fused is None else self.projector.out(fused, self.language.shape().width)
+
+    def _fusion(self) -> FusionConfig:
+        """The fusion as it is built: it knows the language model's width and the encoders that it steers."""
+        if self.fusion.counts_on_padding:
+            for name, encoder in self.encoders.items():
+                prepare = encoder.preprocess()
+                if prepare.fit not in ("pad", "pad_first") or prepare.size[0] != prepare.size[1]:
+                    rows, columns = prepare.size
+                    raise ConfigError(
+                        f"fusion: it counts on pictures that are padded to a square, but encoder {name!r} has fit "
+                        f"{prepare.fit!r} at {rows}x{columns} px; change either, or set fusion.padded to false"
+                    )
+        steered = self.fusion.steered(tuple(self.encoders))
+        blocks = {name: encoder.blocks() for name, encoder in self.encoders.items() if name in steered}
+        return self.fusion.reading(self.language.shape().width).over(blocks)
+
+    def _injection(self) -> InjectionConfig:
+        """The injection as it is built: it knows what the fusion leaves for it."""
+        grid = self.visual_grid()
+        assert grid is not None
+        return self.injection.reading(self.fusion.leaves(self.grids()), grid, self.language.shape())
 
     def script(self, height: int, width: int) -> Script:
         """What stands in the text for a picture of this size (pixels): marks and visual tokens, in order."""
@@ -100,10 +124,10 @@ class MLLMConfig(Config):
         tokens = text_tokens + (round(views * self.tokens_per_view) if visual_tokens is None else visual_tokens)
         costs = {f"encoders.{name}": encoder.cost().times(views) for name, encoder in self.encoders.items()}
         if grid is not None:
-            fusion = self.fusion.reading(shape.width)
+            fusion = self._fusion()
             costs["fusion"] = fusion.cost(self.grids()).times(views)
             costs["projector"] = self.projector.cost(fusion.out(self.grids()), shape.width).times(views)
-            costs["injection"] = self.injection.cost(grid, shape, tokens=tokens, views=views)
+            costs["injection"] = self._injection().cost(grid, shape, tokens=tokens, views=views)
         costs["language"] = shape.cost(tokens=tokens, head_tokens=head_tokens)
         return costs
 
@@ -132,11 +156,11 @@ class MLLMConfig(Config):
                     model.encoders[name] = encoder.build(pretrained=pretrained or name in fetched)
         if fused is not None and grid is not None:
             with _Seeded(seed, "fusion"):
-                model.fusion = self.fusion.reading(shape.width).build(grids)
+                model.fusion = self._fusion().build(grids)
             with _Seeded(seed, "projector"):
                 model.projector = self.projector.build(fused, shape.width)
             with _Seeded(seed, "injection"):
-                model.injection = self.injection.build(grid, shape)
+                model.injection = self._injection().build(grid, shape)
         return model
 
 

@@ -63,6 +63,13 @@ class InjectionConfig(Config, family=True):
     def script(self, script: Script, grid: Grid) -> Script:
         """What of a tiling's script stands in the text; ``grid`` is what the projector gives for one view."""
 
+    def reading(self, left: Any, grid: Grid, language: LanguageShape) -> Self:
+        """This injection for what the fusion leaves (``FusionConfig.leaves``), the projector's grid and the decoder.
+
+        A kind with layers that look at it again learns their sizes here. Raises ConfigError where they do not fit.
+        """
+        return self
+
     @abstractmethod
     def build(self, grid: Grid, language: LanguageShape) -> Injection: ...
 

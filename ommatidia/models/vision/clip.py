@@ -6,7 +6,8 @@ Shapes: B batch, C colour channels, H rows, W columns, D feature channels.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ommatidia.core.errors import ConfigError
+from ommatidia.models.behind import Change, behind
 from ommatidia.models.vision.preprocess import CLIP_MEAN, CLIP_STD, ImageSize, Preprocess
 from ommatidia.models.vision.published import (
     PublishedEncoderConfig,
@@ -99,7 +101,13 @@ class Clip(nn.Module):
         })  # fmt: skip
         draw(self)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+    @property
+    def depth(self) -> int:
+        """Blocks that are run."""
+        layers = self.vision_model.get_submodule("encoder.layers")
+        return max(self.wanted) + 1 if self.wanted else len(layers)  # type: ignore[arg-type]
+
+    def forward(self, pixels_BCHW: Tensor, between: Mapping[int, Change] | None = None) -> Tensor:
         if self.input_size is not None and pixels_BCHW.shape[2:] != self.input_size:
             pixels_BCHW = functional.interpolate(
                 pixels_BCHW.float(), self.input_size, mode="bilinear", align_corners=True
@@ -108,8 +116,9 @@ class Clip(nn.Module):
         x_BHWD = patches(model.get_submodule("embeddings.patch_embedding"), pixels_BCHW)  # type: ignore[arg-type]
         table_HWD = model.get_parameter("embeddings.position_embedding.weight")[1:].unflatten(0, self.table)
         x_BHWD = x_BHWD + resized_table(table_HWD, *x_BHWD.shape[1:3], antialias=True)
-        layers = model.get_submodule("encoder.layers")
-        return run_blocks(model["pre_layrnorm"](x_BHWD), layers, self.wanted)  # type: ignore[arg-type]
+        layers = cast(nn.ModuleList, model.get_submodule("encoder.layers"))
+        with behind(layers, between or {}):
+            return run_blocks(model["pre_layrnorm"](x_BHWD), layers, self.wanted)
 
 
 class _Layer(nn.Module):
