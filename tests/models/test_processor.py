@@ -96,7 +96,7 @@ def test_pictures_are_prepared_in_reading_order_and_decoded_once() -> None:
 
 def test_stored_features_take_the_place_of_pixels() -> None:
     def look(digest: str) -> Tensor:
-        return torch.full((2, 2, 768), float(len(digest)), dtype=torch.float16)
+        return torch.full((1, 2, 2, 768), float(len(digest)), dtype=torch.float16)
 
     both = Processor(config("a", "b"), features={"a": look})
     example = both(sample(ImagePart(0), images=(RED,)))

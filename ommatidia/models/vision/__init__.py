@@ -11,6 +11,7 @@ from ommatidia.models.vision.neck import ConvNeck, LinearNeck, NeckConfig, NoNec
 from ommatidia.models.vision.patches import PatchesEncoder
 from ommatidia.models.vision.preprocess import Preprocess
 from ommatidia.models.vision.tiling import TilingConfig, Whole
+from ommatidia.models.vision.tilings import AnyResolution, Dynamic, FixedGrid, Slices, Unpad, Windows
 from ommatidia.models.vision.timm import TimmEncoder
 from ommatidia.models.vision.weights import (
     FileWeights,
@@ -23,11 +24,14 @@ from ommatidia.models.vision.weights import (
 
 __all__ = [
     "CATALOG",
+    "AnyResolution",
     "Card",
     "ConvNeck",
     "CraftEncoder",
+    "Dynamic",
     "EncoderConfig",
     "FileWeights",
+    "FixedGrid",
     "FolderWeights",
     "HFEncoder",
     "HubWeights",
@@ -38,9 +42,12 @@ __all__ = [
     "PatchesEncoder",
     "Preprocess",
     "RandomWeights",
+    "Slices",
     "TilingConfig",
     "TimmEncoder",
+    "Unpad",
     "VisionEncoder",
     "WeightsConfig",
     "Whole",
+    "Windows",
 ]
