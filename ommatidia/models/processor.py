@@ -111,7 +111,10 @@ class Processor:
         try:
             row = self._render(sample, answer=answer)
             if len(row.ids) > self.context:
-                raise DataError(f"{len(row.ids)} tokens, but the context of the language model holds {self.context}")
+                seen = f": {len(row.places)} are visual, of {len(row.views)} views" if row.views else ""
+                raise DataError(
+                    f"{len(row.ids)} tokens, but the context of the language model holds {self.context}{seen}"
+                )
             pixels, features = self._see(row.pictures)
         except DataError as error:
             raise error.at(sample=sample.id) from None
