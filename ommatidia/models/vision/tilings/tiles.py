@@ -150,7 +150,10 @@ class Tiles(TilingConfig):
         if where is None:
             return tuple(pieces)
         view = 0 if where == "first" else len(layout.tiles)
-        overview: list[Mark | Places] = [*_marked(self.before(layout, None), view), Places(range(view * n, (view + 1) * n))]
+        overview: list[Mark | Places] = [
+            *_marked(self.before(layout, None), view),
+            Places(range(view * n, (view + 1) * n)),
+        ]
         return (*overview, *pieces) if where == "first" else (*pieces, *overview)
 
     def before(self, layout: Layout, tile: int | None) -> str:
