@@ -15,15 +15,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ommatidia.core.config import Config
-from ommatidia.core.errors import AlignmentError, ConfigError
+from ommatidia.core.errors import AlignmentError, ConfigError, unknown
 from ommatidia.core.grid import Cost, Grid
-from ommatidia.core.types import IGNORE_LABEL, Batch, Example
+from ommatidia.core.types import IGNORE_LABEL, ROW_END, Batch, Example
 from ommatidia.models.fusion.fusion import Between, Fusion, FusionConfig
 from ommatidia.models.injection import Injection, InjectionConfig, Inline, Seen
 from ommatidia.models.language import ChatFormat, LanguageConfig, LanguageModel
 from ommatidia.models.projector import ProjectorConfig
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
 from ommatidia.models.vision.tiling import Places, Script, TilingConfig, Whole
+from ommatidia.models.vision.tilings.cutting import cut_maps
 
 _NAME = re.compile(r"[a-z][a-z0-9_@]*")
 
@@ -49,14 +50,40 @@ class MLLMConfig(Config):
                 )
             if hasattr(nn.ModuleDict(), name):
                 raise ConfigError(f"encoders: {name!r} is a word that torch's modules keep for themselves; add to it")
-        tokens = self.tokens_per_view
-        context = self.language.shape().context
         if self.encoders:
+            self._tiles_fit()
             self._fusion()
             self._injection()
-        if tokens >= context:
-            raise ConfigError(f"{tokens} visual tokens a view leave no room for text in a context of {context}")
         return self
+
+    def _tiles_fit(self) -> None:
+        """Raises ConfigError where the tiling does not go with encoders, fusion, injection or context."""
+        tiling = self.tiling.kind  # type: ignore[attr-defined]
+        steered = self.fusion.steered(tuple(self.encoders))
+        for name in self.tiling.seen_whole:
+            if name not in self.encoders:
+                raise ConfigError(f"tiling {tiling}: whole: {unknown('encoder', name, self.encoders)}")
+            if name in steered:
+                raise ConfigError(
+                    f"tiling {tiling}: encoder {name!r} is to see pictures whole, but the fusion "
+                    f"{self.fusion.kind} steers it view by view"  # type: ignore[attr-defined]
+                )
+        self.tiling.suits(
+            {name: e.preprocess().fit for name, e in self.encoders.items() if name not in self.tiling.seen_whole}
+        )
+        height, width = self.tiling.largest()
+        script = self.script(height, width)
+        if not self.injection.ends_rows and any(
+            isinstance(piece, Places) and ROW_END in piece.numbers for piece in script
+        ):
+            raise ConfigError(
+                f"tiling {tiling} ends each row of visual tokens, but injection "
+                f"{self.injection.kind} has no vector for that; set its row_end to true"  # type: ignore[attr-defined]
+            )
+        tokens, context = self.most_visual_tokens, self.language.shape().context
+        if tokens >= context:
+            of = "a view" if tokens == self.tokens_per_view else f"of a picture of {width}x{height} px"
+            raise ConfigError(f"{tokens} visual tokens {of} leave no room for text in a context of {context}")
 
     def hashed(self) -> Any:
         """Without encoders the visual parts are never built, so that blind models of any fusion are one model."""
@@ -65,8 +92,9 @@ class MLLMConfig(Config):
         return {name: value for name, value in data.items() if name not in absent}
 
     def grids(self) -> dict[str, Grid]:
-        """What each encoder hands to the fusion."""
-        return {name: encoder.grid() for name, encoder in self.encoders.items()}
+        """What each encoder hands to the fusion for one view."""
+        whole, part = self.tiling.seen_whole, self.tiling.view_grid
+        return {n: part(e.grid()) if n in whole else e.grid() for n, e in self.encoders.items()}
 
     def fused_grid(self) -> Grid | None:
         """What the fusion hands to the projector; None without encoders."""
@@ -105,24 +133,37 @@ class MLLMConfig(Config):
 
     def visual_tokens(self, height: int, width: int) -> int:
         """Positions of the sequence that the visual tokens of a picture of this size take, marks not counted."""
-        return sum(len(piece.numbers) for piece in self.script(height, width) if isinstance(piece, Places))
+        return _positions(self.script(height, width))
 
     @property
     def tokens_per_view(self) -> int:
-        """Positions of the sequence that a picture takes which one view shows whole."""
-        side = 1  # the smallest picture: no tiling cuts it
-        return self.visual_tokens(side, side)
+        """Positions of the sequence that one view takes by itself."""
+        grid = self.visual_grid()
+        return 0 if grid is None else _positions(self.injection.script(Whole().script(1, 1, grid), grid))
+
+    @property
+    def most_visual_tokens(self) -> int:
+        """Positions of the sequence that the visual tokens of one picture can take at most."""
+        return self.visual_tokens(*self.tiling.largest())
 
     def cost(
-        self, *, text_tokens: int, views: float, head_tokens: int, visual_tokens: int | None = None
+        self,
+        *,
+        text_tokens: int,
+        views: float,
+        head_tokens: int,
+        visual_tokens: int | None = None,
+        pictures: float | None = None,
     ) -> dict[str, Cost]:
         """Per part: parameters, and operations of one forward pass over a sample of this size.
 
         ``visual_tokens``: positions that pictures take in the sequence; None: each view brings all its tokens.
+        ``pictures``: what encoders see that see pictures whole; None: every view is a picture.
         """
         shape, grid = self.language.shape(), self.visual_grid()
         tokens = text_tokens + (round(views * self.tokens_per_view) if visual_tokens is None else visual_tokens)
-        costs = {f"encoders.{name}": encoder.cost().times(views) for name, encoder in self.encoders.items()}
+        looks = dict.fromkeys(self.tiling.seen_whole, views if pictures is None else pictures)
+        costs = {f"encoders.{n}": encoder.cost().times(looks.get(n, views)) for n, encoder in self.encoders.items()}
         if grid is not None:
             fusion = self._fusion()
             costs["fusion"] = fusion.cost(self.grids()).times(views)
@@ -161,7 +202,13 @@ class MLLMConfig(Config):
                 model.projector = self.projector.build(fused, shape.width)
             with _Seeded(seed, "injection"):
                 model.injection = self._injection().build(grid, shape)
+        views = {name: seen for name, seen in self.grids().items() if name in self.tiling.seen_whole}
+        model.seen_whole = {name: (grid.height, grid.width) for name, grid in views.items()}
         return model
+
+
+def _positions(script: Script) -> int:
+    return sum(len(piece.numbers) for piece in script if isinstance(piece, Places))
 
 
 class _Seeded:
@@ -198,10 +245,13 @@ class MLLM(nn.Module):
     projector: nn.Module
     injection: Injection
     """Fusion, projector and injection are absent where there are no encoders."""
+    seen_whole: dict[str, tuple[int, int]]
+    """Encoders that see whole pictures, and the rows and columns of what is cut from their maps for one view."""
 
     def __init__(self) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict()
+        self.seen_whole = {}
 
     def parts(self) -> dict[str, nn.Module]:
         """The parts by their stable names; a model without encoders has only ``language``."""
@@ -221,8 +271,12 @@ class MLLM(nn.Module):
         def look(name: str, between: Between | None = None) -> Tensor:
             encoder = cast(VisionEncoder, self.encoders[name])
             if name in batch.features:
-                return encoder.refine(batch.features[name])
-            return encoder(batch.pixels[name]) if between is None else encoder(batch.pixels[name], between)
+                x_KHWD = encoder.refine(batch.features[name])
+            else:
+                x_KHWD = encoder(batch.pixels[name], *(() if between is None else (between,)))
+            if name in self.seen_whole and batch.views is not None:  # one row a picture so far
+                return cut_maps(x_KHWD, batch.views, *self.seen_whole[name])
+            return x_KHWD
 
         return self.fusion.encode(tuple(self.encoders), look)
 

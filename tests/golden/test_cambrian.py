@@ -18,40 +18,17 @@ from ommatidia.models.language import LanguageModel
 from ommatidia.models.language.hf import shape_of
 from ommatidia.models.mllm import MLLM, StoredTrunk
 from ommatidia.models.projector import MLPProjector
+from ommatidia.models.published.cambrian import rules
+from ommatidia.models.published.names import account
 from ommatidia.models.vision import VisionEncoder
 
 Close = Callable[[Tensor, Tensor, str], None]
 
 
-def renamed(weights: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
-    """The published names as those of our whole model; the table stands in ``ommatidia.models.fusion.sva``."""
-
-    def layer(rest: list[str]) -> str:
-        head, *tail = rest
-        if head == "proj_out":
-            return ".".join(["proj_out", {"linear_1": "0", "linear_2": "2"}[tail[0]], *tail[1:]])
-        if head.startswith("pos_embed_"):
-            return f"positions.{names[int(head.rpartition('_')[2])]}"
-        if head == "cross_attn" and tail[0][:2] in ("k_", "v_"):
-            kind, _, number = tail[0].rpartition("_")
-            return ".".join(["cross_attn", kind, names[int(number)], *tail[1:]])
-        return ".".join(rest)
-
-    def ours(name: str) -> str:
-        if not name.startswith("model.") or name.startswith(("model.layers.", "model.norm", "model.embed")):
-            return f"language.decoder.{name}"
-        head, *rest = name.removeprefix("model.").split(".")
-        if head.startswith("mm_projector_aux_"):
-            return ".".join(["fusion.adapters", names[int(head.rpartition("_")[2])], *rest])
-        if head == "mm_projector":
-            return ".".join(["projector", *rest])
-        if head == "vision_sampler_layers":
-            return f"injection.layers.{rest[0]}.{layer(rest[3:])}"
-        if head.startswith("vision_sampler_"):
-            return f"fusion.groups.{head.rpartition('_')[2]}.{rest[1]}.{layer(rest[2:])}"
-        return {"vision_query": "fusion.query_GC", "image_newline": "injection.row_end_E"}[head]
-
-    return {ours(name): tensor for name, tensor in weights.items()}
+def renamed(weights: Mapping[str, Tensor], names: list[str], model: MLLM) -> dict[str, Tensor]:
+    """The published names as those of our whole model."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return {ours: weights[theirs] for theirs, ours in account(weights, rules(names), expected, what="").used.items()}
 
 
 class Recorded:
@@ -74,7 +51,7 @@ class Recorded:
             groups=tuple(int(count**0.5) for count in settings["query_num_list"]), sides=sides,
         )  # fmt: skip
         self.model = self._built(settings, fusion, grids)
-        self.model.load_state_dict(renamed(case.tensors("weights"), self.names))
+        self.model.load_state_dict(renamed(case.tensors("weights"), self.names, self.model))
         self.sizes = [(height, width) for width, height in settings["image_sizes_wh"]]
         self.image_position = settings["image_position"]
         self.seen: dict[str, list[Tensor]] = {}

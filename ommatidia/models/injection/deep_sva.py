@@ -44,6 +44,10 @@ class DeepSVA(InjectionConfig):
     zero_init: bool = False
     _sizes: WindowSizes | None = PrivateAttr(None)
 
+    @property
+    def ends_rows(self) -> bool:
+        return self.row_end
+
     def script(self, script: Script, grid: Grid) -> Script:
         return script
 

@@ -59,6 +59,11 @@ class InjectionConfig(Config, family=True):
         picture before it (Flamingo), or those of all pictures before it (NVLM)."""
         return "none"
 
+    @property
+    def ends_rows(self) -> bool:
+        """Whether the injection has the learned vector that stands behind a row of visual tokens."""
+        return False
+
     @abstractmethod
     def script(self, script: Script, grid: Grid) -> Script:
         """What of a tiling's script stands in the text; ``grid`` is what the projector gives for one view."""

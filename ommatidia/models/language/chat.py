@@ -175,7 +175,11 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "cambrian_llama3": _llama3("<|begin_of_text|>", system=_CAMBRIAN_SYSTEM_BROKEN, newlines=""),
     "cambrian_chatml": _chatml(_CAMBRIAN_SYSTEM, ""),
     "mistral_instruct": {
-        "start": "<s>", "user_prefix": "[INST] ", "user_suffix": " [/INST]", "answer_prefix": " ", "end": "</s>"
+        "start": "<s>",
+        "user_prefix": "[INST] ",
+        "user_suffix": " [/INST]",
+        "answer_prefix": " ",
+        "end": "</s>",
     },
     "chatml": _chatml("", "\n"),
     "smollm2": _chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face", "\n"),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.core.errors import ConfigError
 from ommatidia.models.published.checkpoint import Checkpoint
 from ommatidia.models.published.family import DECODER_RULES, Family, Reading, decoder
 from ommatidia.models.published.names import Rule
@@ -70,8 +70,9 @@ class Cambrian(Family):
         titles = list(config["mm_vision_tower_aux_list"])
         counts = list(config["mm_vision_tower_aux_token_len_list"])
         if len(titles) != len(counts):
-            raise ConfigError(f"mm_vision_tower_aux_list names {len(titles)} encoders, their token counts {len(counts)}")
+            raise ConfigError(f"{len(titles)} encoders in mm_vision_tower_aux_list, {len(counts)} token counts")
         encoders = dict(_encoder(title, place) for place, title in enumerate(titles))
+        strangers = {n: t for (n, data), t in zip(encoders.items(), titles, strict=True) if not data}
         names, width = list(encoders), int(config["vision_hidden_size"])
         heads = max(1, width // _HEAD)
         side = _root(config["image_token_len"], "image_token_len")
@@ -97,16 +98,16 @@ class Cambrian(Family):
             "chat": _chat(config),
         }
         language = decoder(config, checkpoint, "model.embed_tokens.weight", kind="llama")
-        return Reading(model, language, _rules(names), frozenset(names))
+        return Reading(model, language, rules(names), frozenset(names), strangers)
 
 
 def _encoder(title: str, place: int) -> tuple[str, dict[str, Any]]:
-    """Our name and value of an encoder by Cambrian's: NAME[-resPIXELS][-interpTOKENS][-multi-stage]."""
+    """Our name and value of an encoder by Cambrian's: NAME[-resPIXELS][-interpTOKENS][-multi-stage]; no value where
+    the name is unknown."""
     found = _TITLE.fullmatch(title)
     assert found is not None
     if found["base"] not in _ENCODERS:
-        # Given by whoever imports, under this name; read() cannot know it.
-        return f"e{place}", {"kind": "unknown encoder", "title": title}
+        return f"e{place}", {}
     name, encoder = _ENCODERS[found["base"]]
     encoder = {"weights": {"kind": "hub"}, "fit": "pad_first", **encoder}
     if found["size"]:
@@ -129,9 +130,9 @@ def _chat(config: Mapping[str, Any]) -> str:
     return "cambrian_chatml" if config.get("eos_token_id") == 7 else "vicuna_v1"
 
 
-def _rules(names: list[str]) -> list[Rule]:
+def rules(names: list[str]) -> list[Rule]:
     """The table of ``ommatidia.models.fusion.sva``, encoder by encoder."""
-    rules = [
+    found = [
         *DECODER_RULES,
         Rule(r"model\.mm_projector\.(.*)", r"projector.\1"),
         Rule(r"model\.vision_query", "fusion.query_GC"),
@@ -140,21 +141,16 @@ def _rules(names: list[str]) -> list[Rule]:
     places = ((r"model\.vision_sampler_(\d+)\.layers\.(\d+)", r"fusion.groups.\1.\2"),
               (r"model\.vision_sampler_(l)ayers\.(\d+)\.layers\.0", r"injection.layers.\2"))  # fmt: skip
     for k, name in enumerate(names):
-        rules.append(Rule(rf"model\.mm_projector_aux_{k}\.(.*)", rf"fusion.adapters.{name}.\1"))
+        found.append(Rule(rf"model\.mm_projector_aux_{k}\.(.*)", rf"fusion.adapters.{name}.\1"))
         for theirs, ours in places:
-            rules += [
+            found += [
                 Rule(theirs + rf"\.pos_embed_{k}", rf"{ours}.positions.{name}"),
                 Rule(theirs + rf"\.cross_attn\.([kv])_proj_{k}\.(.*)", rf"{ours}.cross_attn.\3_proj.{name}.\4"),
             ]
     for theirs, ours in places:
-        rules += [
+        found += [
             Rule(theirs + r"\.proj_out\.linear_1\.(.*)", rf"{ours}.proj_out.0.\3"),
             Rule(theirs + r"\.proj_out\.linear_2\.(.*)", rf"{ours}.proj_out.2.\3"),
             Rule(theirs + r"\.((?:proj_context|proj_in|norm|cross_attn)\..*)", rf"{ours}.\3"),
         ]
-    return rules
-
-
-def given(encoders: Mapping[str, Any], title: str) -> str:
-    """What to say when an encoder is not known here."""
-    return f"{unknown('encoder', title, _ENCODERS)}; give its config with --encoders"
+    return found

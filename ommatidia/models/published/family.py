@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ommatidia.models.published.checkpoint import Checkpoint
@@ -22,6 +22,8 @@ class Reading:
     rules: Sequence[Rule]
     elsewhere: frozenset[str] = frozenset()
     """Encoders whose weights the checkpoint does not hold: frozen ones that its own code fetches by name."""
+    strangers: Mapping[str, str] = field(default_factory=dict)
+    """Encoders that are not known here, by our name: what the checkpoint calls them. Whoever imports gives them."""
 
 
 class Family(ABC):

@@ -21,13 +21,15 @@ from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.pretrained import drafted, write_around
+from ommatidia.models.published.cambrian import Cambrian
 from ommatidia.models.published.checkpoint import Checkpoint
 from ommatidia.models.published.eagle import Eagle
 from ommatidia.models.published.family import Family, Reading
+from ommatidia.models.published.llava import Llava, LlavaTransformers
 from ommatidia.models.published.names import Account, account
 from ommatidia.models.shards import ShardWriter
 
-FAMILIES: tuple[Family, ...] = (Eagle(),)
+FAMILIES: tuple[Family, ...] = (Eagle(), Cambrian(), LlavaTransformers(), Llava())
 
 _TOKENIZER_FILES = (
     "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -91,6 +93,9 @@ def import_checkpoint(
 def _config(
     reading: Reading, checkpoint: Checkpoint, changes: Sequence[tuple[str, Any]], encoders: Mapping[str, Any]
 ) -> MLLMConfig:
+    for name, title in reading.strangers.items():
+        if name not in encoders:
+            raise ConfigError(f"encoders.{name}: {title!r} is not known here; give its config (--encoders)")
     given = {name: encoders.get(name, data) for name, data in reading.model["encoders"].items()}
     if strangers := set(encoders) - set(given):
         raise ConfigError(f"encoders: {sorted(strangers)} are none of this checkpoint's: {', '.join(given)}")

@@ -15,6 +15,7 @@ from ommatidia.models.vision.pix2struct import Pix2StructEncoder
 from ommatidia.models.vision.preprocess import Preprocess
 from ommatidia.models.vision.sam import SamEncoder
 from ommatidia.models.vision.tiling import TilingConfig, Whole
+from ommatidia.models.vision.tilings import AnyResolution, Dynamic, FixedGrid, Slices, Unpad, Windows
 from ommatidia.models.vision.timm import TimmEncoder
 from ommatidia.models.vision.weights import (
     FileWeights,
@@ -28,13 +29,16 @@ from ommatidia.models.vision.weights import (
 
 __all__ = [
     "CATALOG",
+    "AnyResolution",
     "Card",
     "ClipEncoder",
     "ConvNeck",
     "CraftEncoder",
+    "Dynamic",
     "EncoderConfig",
     "Eva02DetEncoder",
     "FileWeights",
+    "FixedGrid",
     "FolderWeights",
     "HFEncoder",
     "HubFileWeights",
@@ -48,9 +52,12 @@ __all__ = [
     "Preprocess",
     "RandomWeights",
     "SamEncoder",
+    "Slices",
     "TilingConfig",
     "TimmEncoder",
+    "Unpad",
     "VisionEncoder",
     "WeightsConfig",
     "Whole",
+    "Windows",
 ]
