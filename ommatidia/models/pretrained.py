@@ -133,6 +133,14 @@ def _read(folder: Path, dtype: Literal["float32", "bfloat16", "float16"]) -> tup
         raise ConfigError(f"{folder / _CONFIG}: {error}") from None
 
 
+def is_ommatidia(folder: Path) -> bool:
+    """Whether a folder's config.json says that it was saved by us."""
+    try:
+        return json.loads((folder / _CONFIG).read_text(encoding="utf-8")).get("model_type") == "ommatidia"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def _card(config: MLLMConfig, notes: Mapping[str, Any]) -> str:
     """The model card: what it sees with, how large its parts are, and whatever the run noted about itself."""
     parts = {name: c.parameters for name, c in config.cost(text_tokens=0, views=1, head_tokens=0).items()}

@@ -98,7 +98,7 @@ class Cambrian(Family):
             "chat": _chat(config),
         }
         language = decoder(config, checkpoint, "model.embed_tokens.weight", kind="llama")
-        return Reading(model, language, rules(names), frozenset(names), strangers)
+        return Reading(model, language, rules(names), frozenset(names), strangers=strangers)
 
 
 def _encoder(title: str, place: int) -> tuple[str, dict[str, Any]]:

@@ -24,10 +24,10 @@ class Checkpoint:
     shards: Shards
 
     @classmethod
-    def open(cls, folder: Path, *, allow_pickle: bool = False, scratch: Path | None = None) -> Checkpoint:
+    def open(cls, folder: Path, *, pickles: bool = False, scratch: Path | None = None) -> Checkpoint:
         """Raises ConfigError: no such folder, no config. Raises RunError for weights that are missing or broken.
 
-        A folder of pickles alone is refused; with ``allow_pickle`` its tensors are read by ``torch.load`` with
+        A folder of pickles alone is refused; with ``pickles`` its tensors are read by ``torch.load`` with
         ``weights_only``, which runs no code, and written as safetensors into ``scratch``.
         """
         if not folder.is_dir():
@@ -41,7 +41,7 @@ class Checkpoint:
         weights = folder
         pickles = sorted(folder.glob("*.bin"))
         if pickles and not (folder / SINGLE).is_file() and not (folder / INDEX).is_file():
-            if not allow_pickle:
+            if not pickles:
                 raise ConfigError(
                     f"{folder}: only pickles ({pickles[0].name}); --allow-pickle reads their tensors and runs no code"
                 )

@@ -22,6 +22,8 @@ class Reading:
     rules: Sequence[Rule]
     elsewhere: frozenset[str] = frozenset()
     """Encoders whose weights the checkpoint does not hold: frozen ones that its own code fetches by name."""
+    rows: int | None = None
+    """Rows of the embeddings to keep, where an export of ours has added one; None: all."""
     strangers: Mapping[str, str] = field(default_factory=dict)
     """Encoders that are not known here, by our name: what the checkpoint calls them. Whoever imports gives them."""
 

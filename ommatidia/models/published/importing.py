@@ -20,14 +20,14 @@ from ommatidia.core.config import override
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLMConfig
-from ommatidia.models.pretrained import drafted, write_around
+from ommatidia.models.pretrained import drafted, is_ommatidia, read_config, write_around
 from ommatidia.models.published.cambrian import Cambrian
 from ommatidia.models.published.checkpoint import Checkpoint
 from ommatidia.models.published.eagle import Eagle
 from ommatidia.models.published.family import Family, Reading
 from ommatidia.models.published.llava import Llava, LlavaTransformers
 from ommatidia.models.published.names import Account, account
-from ommatidia.models.shards import ShardWriter
+from ommatidia.models.shards import Shards, ShardWriter
 
 FAMILIES: tuple[Family, ...] = (Eagle(), Cambrian(), LlavaTransformers(), Llava())
 
@@ -64,7 +64,7 @@ def import_checkpoint(
     *,
     changes: Sequence[tuple[str, Any]] = (),
     encoders: Mapping[str, Any] | None = None,
-    allow_pickle: bool = False,
+    pickles: bool = False,
 ) -> Imported:
     """Write the published checkpoint ``path`` as the Ommatidia folder ``out``.
 
@@ -72,13 +72,15 @@ def import_checkpoint(
         changes: dotted paths into the MLLMConfig and their values, for what no published config states, such as
             ``encoders.eva02_det.global_blocks``.
         encoders: EncoderConfigs, as plain data by name, for encoders whose weights the checkpoint does not hold.
-        allow_pickle: read a folder that has pickles only (``torch.load`` with ``weights_only``).
+        pickles: read a folder that has pickles only (``torch.load`` with ``weights_only``).
 
     Raises ConfigError: no checkpoint, an unknown family, a setting without meaning here. Raises RunError: tensors that
     are missing, unknown, truncated or of another shape. ``out`` is written whole or not at all.
     """
+    if (path / "config.json").is_file() and is_ommatidia(path):
+        return _copied(path, out)
     with tempfile.TemporaryDirectory() as scratch:
-        checkpoint = Checkpoint.open(path, allow_pickle=allow_pickle, scratch=Path(scratch))
+        checkpoint = Checkpoint.open(path, pickles=pickles, scratch=Path(scratch))
         family = family_of(checkpoint.config)
         reading = family.read(checkpoint)
         config, dtype = _config(reading, checkpoint, changes, encoders or {}), checkpoint.dtype()
@@ -88,6 +90,14 @@ def import_checkpoint(
             notes = {"imported from": family.name, "published config": json.dumps(checkpoint.config)}
             write_around(config, draft, notes=notes, elsewhere=reading.elsewhere, dtype=dtype)
     return Imported(out, family.name, config, accounted, dtype)
+
+
+def _copied(path: Path, out: Path) -> Imported:
+    """A folder of our own: checked and copied as it is."""
+    config, shards = read_config(path), Shards(path)
+    with drafted(out) as draft:
+        shutil.copytree(path, draft, dirs_exist_ok=True)
+    return Imported(out, "ommatidia", config, Account({name: name for name in shards}), "as stored")
 
 
 def _config(
@@ -126,12 +136,19 @@ def _weights(config: MLLMConfig, reading: Reading, checkpoint: Checkpoint, draft
     what = str(checkpoint.folder)
     accounted = account(checkpoint.shards, reading.rules, expected, what=what)
     for theirs, ours in accounted.used.items():
-        if checkpoint.shards.shape(theirs) != expected[ours]:
-            said = f"{list(checkpoint.shards.shape(theirs))}, the config says {list(expected[ours])}"
-            raise RunError(f"{what}: {theirs!r} has the shape {said}")
+        shape = checkpoint.shards.shape(theirs)
+        if _added(theirs, reading):
+            shape = (expected[ours][0], *shape[1:])
+        if shape != expected[ours]:
+            raise RunError(f"{what}: {theirs!r} has the shape {list(shape)}, the config says {list(expected[ours])}")
     writer = ShardWriter(draft)
     for theirs, tensor in checkpoint.shards.tensors():
         if theirs in accounted.used:
-            writer.add(accounted.used[theirs], tensor)
+            writer.add(accounted.used[theirs], tensor[: reading.rows] if _added(theirs, reading) else tensor)
     writer.close()
     return accounted
+
+
+def _added(name: str, reading: Reading) -> bool:
+    """Whether a tensor may hold a row that an export of ours has added for the image mark."""
+    return reading.rows is not None and name.endswith(("embed_tokens.weight", "lm_head.weight"))

@@ -6,6 +6,7 @@ pinpoints and ends rows with a learned vector.
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, cast
@@ -38,7 +39,7 @@ class _Llava(Family):
         encoder: dict[str, Any] = {
             "kind": "hf", "architecture": "CLIPVisionModel", "config": vision, "features": kept - 1 - depth,
             "image_size": vision["image_size"], "mean": CLIP_MEAN, "std": CLIP_STD, "interpolation": "bicubic",
-            "fit": self.fit(config), "weights": "random",
+            "fit": self.fit(checkpoint), "weights": "random",
         }  # fmt: skip
         stored = prefix is not None
         if not stored:
@@ -53,8 +54,9 @@ class _Llava(Family):
             "injection": {"kind": "inline", "row_end": bool(pinpoints)},
         }
         language = self.language(checkpoint)
-        model["chat"] = _chat(language)
-        return Reading(model, language, rules, frozenset() if stored else frozenset({"clip"}))
+        model["chat"] = config.get("ommatidia_chat") or _chat(language)
+        elsewhere = frozenset() if stored else frozenset({"clip"})
+        return Reading(model, language, rules, elsewhere, rows=config.get("ommatidia_rows"))
 
     @abstractmethod
     def vision(self, checkpoint: Checkpoint) -> tuple[dict[str, Any], str | None]:
@@ -65,7 +67,8 @@ class _Llava(Family):
         """The hidden state taken, counted as transformers counts: 0 enters the first block, -1 leaves the last."""
 
     @abstractmethod
-    def fit(self, config: Mapping[str, Any]) -> str: ...
+    def fit(self, checkpoint: Checkpoint) -> str:
+        """How its own processor fits a picture into a square."""
 
     @abstractmethod
     def pinpoints(self, config: Mapping[str, Any]) -> list[list[int]] | None:
@@ -100,8 +103,8 @@ class Llava(_Llava):
     def layer(self, config: Mapping[str, Any]) -> int:
         return int(config.get("mm_vision_select_layer", -2))
 
-    def fit(self, config: Mapping[str, Any]) -> str:
-        mode = str(config.get("image_aspect_ratio") or "square")
+    def fit(self, checkpoint: Checkpoint) -> str:
+        mode = str(checkpoint.config.get("image_aspect_ratio") or "square")
         if mode not in _FIT:
             raise ConfigError(f"image_aspect_ratio: {unknown('mode', mode, _FIT)}")
         return _FIT[mode]
@@ -147,8 +150,15 @@ class LlavaTransformers(_Llava):
             raise ConfigError("vision_feature_layer: one number and the strategy 'default' are read here")
         return layer
 
-    def fit(self, config: Mapping[str, Any]) -> str:
-        return "stretch" if config["model_type"] == "llava_next" else "crop_last"
+    def fit(self, checkpoint: Checkpoint) -> str:
+        if checkpoint.config["model_type"] == "llava_next":
+            return "stretch"
+        for name in ("preprocessor_config.json", "processor_config.json"):
+            path = checkpoint.folder / name
+            stated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            if stated.get("image_processor", stated).get("do_pad"):
+                return "pad_first"
+        return "crop_last"
 
     def pinpoints(self, config: Mapping[str, Any]) -> list[list[int]] | None:
         # transformers writes (height, width), LLaVA (width, height).
@@ -161,7 +171,8 @@ class LlavaTransformers(_Llava):
         for name in ("architectures", "torch_dtype", "dtype", "transformers_version"):
             kept.pop(name, None)
         embeddings = next(name for name in checkpoint.shards if name.endswith("embed_tokens.weight"))
-        return {"model_type": "llama", **kept, "vocab_size": checkpoint.side(embeddings)}
+        rows = checkpoint.config.get("ommatidia_rows") or checkpoint.side(embeddings)
+        return {"model_type": "llama", **kept, "vocab_size": rows}
 
     def rules(self) -> list[Rule]:
         return [
