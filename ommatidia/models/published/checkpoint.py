@@ -39,15 +39,15 @@ class Checkpoint:
         except json.JSONDecodeError as error:
             raise ConfigError(f"{folder / 'config.json'}: not valid JSON, line {error.lineno}") from None
         weights = folder
-        pickles = sorted(folder.glob("*.bin"))
-        if pickles and not (folder / SINGLE).is_file() and not (folder / INDEX).is_file():
+        found = sorted(folder.glob("*.bin"))
+        if found and not (folder / SINGLE).is_file() and not (folder / INDEX).is_file():
             if not pickles:
                 raise ConfigError(
-                    f"{folder}: only pickles ({pickles[0].name}); --allow-pickle reads their tensors and runs no code"
+                    f"{folder}: only pickles ({found[0].name}); --allow-pickle reads their tensors and runs no code"
                 )
             if scratch is None:
                 raise ConfigError(f"{folder}: reading pickles needs a scratch folder")
-            _unpickle(pickles, scratch)
+            _unpickle(found, scratch)
             weights = scratch
         return cls(folder, config, Shards(weights))
 
