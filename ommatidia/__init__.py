@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ommatidia.models.auto import announce
+
 if TYPE_CHECKING:
     from ommatidia.core.types import ImagePart, Message, Sample
     from ommatidia.lab.recipe import Recipe
@@ -46,6 +48,9 @@ __all__ = [
     "load",
     "save",
 ]
+
+
+announce()  # AutoModel.from_pretrained then knows our folders; nothing is imported for it
 
 
 def __getattr__(name: str) -> Any:

@@ -221,6 +221,43 @@ def evaluate(
     console().result(result.data)
 
 
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="a published checkpoint: Eagle-1, Cambrian-1, LLaVA-1.5 or NeXT")],
+    out: Annotated[Path, typer.Argument(help="the Ommatidia folder to write")],
+    encoders: Annotated[
+        Path | None, typer.Option(help="YAML of encoders by name, for those the checkpoint does not hold")
+    ] = None,
+    changes: Changes = None,
+    pickles: Annotated[
+        bool, typer.Option("--allow-pickle", help="read a folder of pickles: tensors alone, no code is run")
+    ] = False,
+) -> None:
+    """Turn a published checkpoint into an Ommatidia folder; every tensor of it is accounted for."""
+    from ommatidia.lab.exchange import import_folder
+
+    result = import_folder(path, out, encoders=encoders, changes=changes or [], pickles=pickles)
+    for title, columns, rows in result.tables:
+        console().table(title, columns, rows, out=True)
+    for line in result.lines:
+        console().say(line)
+    console().result(result.data)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="a saved model folder")],
+    out: Annotated[Path, typer.Argument(help="the folder to write")],
+) -> None:
+    """Write a folder for transformers: stock classes for LLaVA designs, AutoModel after `import ommatidia` else."""
+    from ommatidia.lab.exchange import export_folder
+
+    result = export_folder(folder, out)
+    for line in result.lines:
+        console().say(line)
+    console().result(result.data)
+
+
 @app.command()
 def report(
     name: Annotated[str | None, typer.Argument(help="a search or run of the store; the latest by default")] = None,

@@ -1,4 +1,6 @@
-"""Grid: the shape of everything visual, known before any weight exists. Cost: what a part or a step needs."""
+"""Grid: the shape of everything visual, known before any weight exists. Blocks: where a trunk may be steered.
+Cost: what a part or a step needs.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +32,14 @@ class Grid:
 
     def __str__(self) -> str:
         return f"{self.height}x{self.width}x{self.dim}"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The ``count`` equal blocks of a trunk between which its features may be changed, and the grid they pass on."""
+
+    count: int
+    grid: Grid
 
 
 @dataclass(frozen=True, slots=True)

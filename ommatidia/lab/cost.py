@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from ommatidia.core.errors import DataError
-from ommatidia.core.types import Sample
+from ommatidia.core.grid import Cost
+from ommatidia.core.types import ImagePart, Sample
 from ommatidia.data.mixture import MixtureConfig
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.lab.jobs.job import Price
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.processor import Processor
+from ommatidia.models.vision.tiling import Mark, Whole
 from ommatidia.train.pattern import Pattern
 from ommatidia.train.stage import Stage
 
@@ -28,60 +30,114 @@ _LOOK = 48
 
 @dataclass(frozen=True, slots=True)
 class SampleTokens:
-    """The mean sample of a mixture: words, supervised words, pictures; and how many samples there are."""
+    """The mean sample of a mixture, as one model reads it; and how many samples there are."""
+
+    text: float
+    """Words, marks between views included."""
+    supervised: float
+    pictures: float
+    views: float
+    visual: float
+    """Positions of the sequence that visual tokens take."""
+    samples: int
+
+    @property
+    def length(self) -> float:
+        """Positions of the sequence."""
+        return self.text + self.visual
+
+
+Sizes = tuple[tuple[int, int], ...]
+"""(height, width) in pixels of a sample's pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """Some samples of a mixture: mean words and supervised words, the sizes of each one's pictures; and how many
+    samples there are in all."""
 
     text: float
     supervised: float
-    views: float
+    sizes: tuple[Sizes, ...]
     samples: int
 
+    def read_by(self, model: MLLMConfig, speech: str) -> SampleTokens:
+        n = max(1, len(self.sizes))
+        flat = [size for sizes in self.sizes for size in sizes]
+        if not model.encoders:
+            return SampleTokens(self.text, self.supervised, len(flat) / n, 0.0, 0.0, self.samples)
+        told = {size: _told(model, size, speech) for size in dict.fromkeys(flat)}
+        views, visual, marks = (sum(told[size][i] for size in flat) / n for i in range(3))
+        return SampleTokens(self.text + marks, self.supervised, len(flat) / n, views, visual, self.samples)
 
-_Means = tuple[float, float, float]
+
+def _told(model: MLLMConfig, size: tuple[int, int], speech: str) -> tuple[int, int, int]:
+    """Views, visual tokens and tokens of marks that a picture of this size brings."""
+    visual = marks = 0
+    for piece in model.script(*size):
+        if isinstance(piece, Mark):
+            marks += _words(piece.text, speech)
+        else:
+            visual += len(piece.numbers)
+    return len(model.tiling.views(*size)), visual, marks
 
 
-def _look(read: Callable[[int], Sample], places: Iterable[int], speech: str, *, answer: bool) -> _Means:
-    """Mean words, supervised words and pictures of the samples at some places."""
-    processor = Processor(MLLMConfig.parse(json.loads(speech)))
-    examples, views = [], 0
+@lru_cache(maxsize=2**16)
+def _words(text: str, speech: str) -> int:
+    return len(_processor(speech).tokenizer.encode(text, special=False))
+
+
+@lru_cache(maxsize=16)
+def _processor(speech: str) -> Processor:
+    return Processor(MLLMConfig.parse(json.loads(speech)))
+
+
+def _look(read: Callable[[int], Sample], places: Iterable[int], speech: str, samples: int, *, answer: bool) -> _Looked:
+    """Samples at some places; pictures are measured by their headers, not decoded."""
+    text = supervised = 0
+    found: list[Sizes] = []
     for place in places:
         try:
             sample = read(place)
-            examples.append(processor(sample, answer=answer))
+            example = _processor(speech)(sample, answer=answer)
+            parts = (part for message in sample.messages for part in message.parts if isinstance(part, ImagePart))
+            found.append(tuple(sample.images[part.index].size() for part in parts))
         except DataError:  # counted and reported by whoever trains on it or asks it; here only lengths matter
             continue
-        views += sum(not isinstance(part, str) for message in sample.messages for part in message.parts)
-    n = max(1, len(examples))
-    return sum(len(e.ids) for e in examples) / n, sum(e.supervised for e in examples) / n, views / n
+        text, supervised = text + len(example.ids), supervised + example.supervised
+    n = max(1, len(found))
+    return _Looked(text / n, supervised / n, tuple(found), samples)
 
 
 def sample_tokens(data: MixtureConfig, model: MLLMConfig) -> SampleTokens:
-    """Mean lengths of a training mixture under this model's tokenizer and chat format."""
-    return _mixture_tokens(data.fingerprint(), data.to_json(), _speech(model))
+    """Mean lengths of a training mixture under this model's tokenizer, chat format and tiling."""
+    speech = _speech(model)
+    return _mixture_looked(data.fingerprint(), data.to_json(), speech).read_by(model, speech)
 
 
 def benchmark_tokens(benchmark: BenchmarkConfig, model: MLLMConfig, *, views: bool) -> SampleTokens:
     """Mean prompt of a benchmark; without pictures when ``views`` is False."""
-    seen = _benchmark_tokens(benchmark.fingerprint(), benchmark.to_json(), _speech(model))
-    return seen if views else SampleTokens(seen.text, seen.supervised, 0.0, seen.samples)
+    speech = _speech(model)
+    looked = _benchmark_looked(benchmark.fingerprint(), benchmark.to_json(), speech)
+    return (looked if views else replace(looked, sizes=((),) * len(looked.sizes))).read_by(model, speech)
 
 
 def _speech(model: MLLMConfig) -> str:
-    """The part of a model that decides how words become tokens, as text: pictures are counted here, not decoded."""
-    return model.model_copy(update={"encoders": {}}).to_json()
+    """The part of a model that decides how words become tokens, as text."""
+    return model.model_copy(update={"encoders": {}, "tiling": Whole()}).to_json()
 
 
 @lru_cache(maxsize=256)
-def _mixture_tokens(fingerprint: str, data: str, speech: str) -> SampleTokens:
+def _mixture_looked(fingerprint: str, data: str, speech: str) -> _Looked:
     mixture = MixtureConfig.parse(json.loads(data)).open()
-    means = _look(lambda place: mixture.draw(place, seed=0), range(_LOOK), speech, answer=True)
-    return SampleTokens(*means, mixture.size)
+    return _look(lambda place: mixture.draw(place, seed=0), range(_LOOK), speech, mixture.size, answer=True)
 
 
 @lru_cache(maxsize=256)
-def _benchmark_tokens(fingerprint: str, data: str, speech: str) -> SampleTokens:
+def _benchmark_looked(fingerprint: str, data: str, speech: str) -> _Looked:
     samples = BenchmarkConfig.parse(json.loads(data)).open().samples()
     places = range(0, len(samples), max(1, len(samples) // _LOOK))
-    return SampleTokens(*_look(samples.__getitem__, places, speech, answer=False), len(samples))
+    return _look(samples.__getitem__, places, speech, len(samples), answer=False)
 
 
 def trains(stage: Stage, part: str, *, below: str = "") -> bool:
@@ -103,38 +159,57 @@ def training_price(
         learning, teaching = stage.distill.cost(model)
         flops = tokens.views * (3 * learning.flops + teaching.flops) * samples
         return Price(flops, 0, 0, learning.parameters + teaching.parameters, samples)
-    views = tokens.views if model.encoders else 0.0
-    costs = model.cost(text_tokens=round(tokens.text), views=1, head_tokens=round(tokens.supervised))
-    shape = model.language.shape()
-    length = tokens.text + views * model.tokens_per_view
-    language = shape.cost(tokens=round(length), head_tokens=round(tokens.supervised)).flops
+    looks = _looks(model, tokens)
+    costs = sample_cost(model, tokens)
     early = any(trains(stage, name) for name in costs if name != "language")  # gradients must reach behind the decoder
-    flops = language * (3 if trains(stage, "language") else 2 if early else 1)
+    flops = costs["language"].flops * (3 if trains(stage, "language") else 2 if early else 1)
+    before = any(trains(stage, f"encoders.{name}") for name in model.encoders)
     for name in ("fusion", "projector", "injection"):
         if name in costs:
-            before = any(trains(stage, f"encoders.{e}") for e in model.encoders)
-            flops += views * costs[name].flops * (3 if trains(stage, name) else 2 if before else 1)
+            flops += costs[name].flops * (3 if trains(stage, name) else 2 if before else 1)
     for name, encoder in model.encoders.items():
         trunk, whole = encoder.trunk_cost().flops, encoder.cost().flops
         part = f"encoders.{name}"
-        flops += views * (whole - trunk) * (3 if trains(stage, part, below="neck") else 1)
+        flops += looks[name] * (whole - trunk) * (3 if trains(stage, part, below="neck") else 1)
         if name not in stored:
-            flops += views * trunk * (3 if trains(stage, part, below="trunk") else 1)
+            flops += looks[name] * trunk * (3 if trains(stage, part, below="trunk") else 1)
     parameters = sum(cost.parameters for cost in costs.values())
-    return Price(flops * samples, 0, round(length * samples), parameters, samples)
+    return Price(flops * samples, 0, round(tokens.length * samples), parameters, samples)
 
 
 def prediction_price(model: MLLMConfig, stored: frozenset[str], tokens: SampleTokens, new_tokens: int) -> Price:
     """Of answering every sample: the prompt once, then a few words (half of the allowance is assumed)."""
-    views = tokens.views if model.encoders else 0.0
-    length = round(tokens.text + views * model.tokens_per_view)
     answer = max(1, new_tokens // 2)
-    flops = model.language.shape().cost(tokens=length + answer, head_tokens=answer).flops
-    costs = model.cost(text_tokens=0, views=1, head_tokens=0)
-    flops += views * sum(costs[name].flops for name in ("fusion", "projector", "injection") if name in costs)
-    for name, encoder in model.encoders.items():
-        flops += views * (encoder.cost().flops - (encoder.trunk_cost().flops if name in stored else 0.0))
+    spoken = replace(tokens, text=tokens.text + answer, supervised=answer)
+    costs = sample_cost(model, spoken)
+    flops = sum(cost.flops for cost in costs.values())
+    flops -= sum(
+        n * model.encoders[name].trunk_cost().flops for name, n in _looks(model, tokens).items() if name in stored
+    )
     parameters = sum(cost.parameters for cost in costs.values())
     return Price(
-        flops * tokens.samples, 200 * tokens.samples, (length + answer) * tokens.samples, parameters, tokens.samples
+        flops * tokens.samples, 200 * tokens.samples, round(spoken.length) * tokens.samples, parameters, tokens.samples
     )
+
+
+def sample_cost(model: MLLMConfig, tokens: SampleTokens) -> dict[str, Cost]:
+    """Per part: one forward pass of the mean sample."""
+    return model.cost(
+        text_tokens=round(tokens.text),
+        views=tokens.views,
+        head_tokens=round(tokens.supervised),
+        visual_tokens=round(tokens.visual),
+        pictures=tokens.pictures,
+    )
+
+
+def largest_cost(model: MLLMConfig, *, text_tokens: int, head_tokens: int) -> dict[str, Cost]:
+    """Per part: one forward pass over one picture of the size that brings most visual tokens, and some words."""
+    views = len(model.tiling.views(*model.tiling.largest()))
+    visual = model.most_visual_tokens
+    return model.cost(text_tokens=text_tokens, views=views, head_tokens=head_tokens, visual_tokens=visual, pictures=1)
+
+
+def _looks(model: MLLMConfig, tokens: SampleTokens) -> dict[str, float]:
+    """How often each encoder runs for a sample: once a view, or once a picture that it sees whole."""
+    return {n: tokens.pictures if n in model.tiling.seen_whole else tokens.views for n in model.encoders}

@@ -6,18 +6,19 @@ from typing import Any
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.cost import sample_tokens
-from ommatidia.lab.listing import Table
+from ommatidia.lab.cost import largest_cost, sample_tokens
+from ommatidia.lab.listing import PICTURE_SIZES, Table
 from ommatidia.lab.plan import Plan, seconds_per_flop
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
 from ommatidia.lab.store import Store
+from ommatidia.models.vision.tiling import Mark, Whole
 
 
 def describe(value: Config) -> list[Table]:
     """Tables of a recipe; of a search, those of the designs it starts with."""
     if isinstance(value, Recipe):
-        return [_parts(value), _stages(value)]
+        return [_parts(value), *_pictures(value), _stages(value)]
     if isinstance(value, Search):
         first = value.strategy.first()
         return [_designs(first), _stages(max(first, key=lambda recipe: len(recipe.stages)))]
@@ -25,20 +26,40 @@ def describe(value: Config) -> list[Table]:
 
 
 def _parts(recipe: Recipe) -> Table:
-    """Part by part: grid out, parameters, operations for one picture and its mean dialogue."""
+    """Part by part: grid out, parameters, operations for the mean picture of the last mixture and its dialogue."""
     model = recipe.model
     mixed = [s for s in recipe.stages if s.scope == "mixture"] or list(recipe.stages)
     tokens = sample_tokens(mixed[-1].data, model)
-    costs = model.cost(text_tokens=round(tokens.text), views=1, head_tokens=round(tokens.supervised))
+    share = 1 / tokens.pictures if tokens.pictures else 1.0
+    views, visual = (tokens.views * share, tokens.visual * share) if tokens.views else (1.0, model.tokens_per_view)
+    costs = model.cost(
+        text_tokens=round(tokens.text),
+        views=views,
+        head_tokens=round(tokens.supervised),
+        visual_tokens=round(visual),
+        pictures=1,
+    )
     grids = {f"encoders.{name}": str(grid) for name, grid in model.grids().items()}
     if model.encoders:
         grids |= {"fusion": str(model.fused_grid()), "projector": str(model.visual_grid())}
-    length = round(tokens.text) + model.tokens_per_view
-    grids["language"] = f"{length} tokens ({model.tokens_per_view} visual)"
+    grids["language"] = f"{round(tokens.text) + round(visual)} tokens ({round(visual)} visual)"
     rows = [[name, grids.get(name, ""), f"{c.parameters:,}", f"{c.flops / 1e6:,.1f}"] for name, c in costs.items()]
     total_p, total_f = sum(c.parameters for c in costs.values()), sum(c.flops for c in costs.values())
     rows.append(["total", "", f"{total_p:,}", f"{total_f / 1e6:,.1f}"])
     return "parts", ("part", "gives", "parameters", "MFLOP a picture"), rows
+
+
+def _pictures(recipe: Recipe) -> list[Table]:
+    """Picture size by picture size: views, visual tokens and marks, where the tiling lets them depend on it."""
+    model = recipe.model
+    if not model.encoders or isinstance(model.tiling, Whole):
+        return []
+    rows = []
+    for height, width in PICTURE_SIZES:
+        marks = [piece.text for piece in model.script(height, width) if isinstance(piece, Mark)]
+        views = len(model.tiling.views(height, width))
+        rows.append([f"{width}x{height}", views, model.visual_tokens(height, width), " ".join(map(repr, marks))])
+    return [("pictures", ("width x height", "views", "visual tokens", "marks"), rows)]
 
 
 def _stages(recipe: Recipe) -> Table:
@@ -54,11 +75,11 @@ def _stages(recipe: Recipe) -> Table:
 def _designs(recipes: tuple[Recipe, ...]) -> Table:
     rows = []
     for recipe in recipes:
-        costs = recipe.model.cost(text_tokens=0, views=1, head_tokens=0)
+        costs = largest_cost(recipe.model, text_tokens=0, head_tokens=0)
         rows.append(
             [
                 recipe.label(),
-                recipe.model.tokens_per_view,
+                recipe.model.most_visual_tokens,
                 f"{sum(c.parameters for c in costs.values()) / 1e6:.1f}",
                 f"{sum(c.flops for c in costs.values()) / 1e9:.3f}",
                 recipe.seed,

@@ -202,7 +202,7 @@ def _ranking(trials: Sequence[Trial]) -> Table:
                 trial.recipe.seed,
                 f"{100 * trial.average:.1f}",
                 f"{100 * interval.low:.1f} to {100 * interval.high:.1f}",
-                trial.recipe.model.tokens_per_view,
+                trial.recipe.model.most_visual_tokens,
                 f"{trial.price.flops / 1e9:,.0f}",
             ]
         )

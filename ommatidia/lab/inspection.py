@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, RunError, unknown
-from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Example, ImagePart, Message, Part, Sample
+from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Example, ImagePart, Message, Part, Picture, Sample
 from ommatidia.data.picture import FilePicture
 from ommatidia.lab.listing import Table
 from ommatidia.lab.plan import alone
@@ -17,6 +17,7 @@ from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
 from ommatidia.models.pretrained import read_config
 from ommatidia.models.processor import Processor
+from ommatidia.models.vision.tiling import Mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,22 +92,44 @@ def _inspect(processor: Processor, sample: Sample, out: Path, *, answer: bool) -
     except OSError as error:
         raise RunError(f"{out}: cannot write the picture: {error.strerror or error}") from None
     rows = [[run.start, len(run.pieces), run.nature, run.words] for run in runs]
-    views = [
+    encoders = [
         [name, "x".join(map(str, p.size)), str(processor.config.encoders[name].grid()), p.fit]
         for name, p in processor.preprocess.items()
     ]
+    cut = [
+        [n, v.picture, f"{v.size[0]}x{v.size[1]}", " ".join(f"{edge:.2f}" for edge in v.box), mark]
+        for n, (v, mark) in enumerate(zip(example.views, marks(processor, sample), strict=True))
+    ]
     tables: list[Table] = [
-        ("views", ("encoder", "pixels", "grid", "fit"), views),
+        ("views", ("encoder", "pixels", "grid", "fit"), encoders),
+        *([("tiles", ("view", "picture", "pixels", "top left bottom right", "mark"), cut)] if cut else []),
         ("tokens", ("at", "count", "nature", "text"), rows),
     ]
     data = {
         "id": sample.id,
         "tokens": len(example.ids),
+        "views": len(example.views),
         "visual_tokens": int((example.ids == IMAGE_TOKEN_ID).sum()),
         "supervised": example.supervised,
         "runs": [{"start": r.start, "count": len(r.pieces), "nature": r.nature, "text": r.words} for r in runs],
     }
     return Inspection(out, tables, data)
+
+
+def _shown(processor: Processor, sample: Sample) -> list[Picture]:
+    """The pictures of a sample in the order of its words; none for a model that sees nothing."""
+    parts = [part for message in sample.messages for part in message.parts if isinstance(part, ImagePart)]
+    return [sample.images[part.index] for part in parts] if processor.config.encoders else []
+
+
+def marks(processor: Processor, sample: Sample) -> list[str]:
+    """For every view the text that announces it, or nothing."""
+    found: list[str] = []
+    for picture in _shown(processor, sample):
+        size = picture.size()
+        said = {p.view: p.text for p in processor.config.script(*size) if isinstance(p, Mark) and p.view is not None}
+        found += [said.get(view, "") for view in range(len(processor.config.tiling.views(*size)))]
+    return found
 
 
 def token_runs(processor: Processor, example: Example) -> list[Run]:
@@ -126,31 +149,47 @@ def token_runs(processor: Processor, example: Example) -> list[Run]:
 def _draw(processor: Processor, sample: Sample, example: Example, runs: Sequence[Run]) -> Figure:
     from matplotlib.figure import Figure
 
-    views = [(f"{name}\n{p.size[0]}x{p.size[1]} px", name) for name, p in processor.preprocess.items() if sample.images]
-    columns = max(1, len(views) + (1 if sample.images else 0))
     pieces = [(run.nature, piece) for run in runs for piece in ([run.words] if run.nature == "visual" else run.pieces)]
     lines = _wrap(pieces, width=100)
-    height = (3.2 if sample.images else 0.4) + 0.34 * len(lines) + 0.8
-    figure = Figure(figsize=(max(8.0, 2.6 * columns), height), layout="constrained")
-    top, bottom = cast(Any, figure.subfigures)(
-        2, 1, height_ratios=[3.2 if sample.images else 0.4, 0.34 * len(lines) + 0.8]
-    )
+    rows, columns = max(1, len(example.views)), 1 + len(processor.preprocess)
+    row = 3.2 if rows == 1 else max(1.0, min(2.4, 120 / rows))
+    heights = row * rows if sample.images else 0.4, 0.34 * len(lines) + 0.8
+    figure = Figure(figsize=(max(8.0, 2.6 * columns), sum(heights)), layout="constrained")
+    top, bottom = cast(Any, figure.subfigures)(2, 1, height_ratios=list(heights))
     figure.suptitle(f"{sample.id}: {len(example.ids)} tokens, {example.supervised} supervised", fontsize=11)
-    if sample.images:
-        axes = top.subplots(1, columns, squeeze=False)[0]
-        _show(axes[0], sample.images[0].open(), "picture")
-        for axis, (title, name) in zip(axes[1:], views, strict=True):
-            grid = processor.config.encoders[name].grid()
-            _show(axis, _seen(processor, example, name), f"{title}, grid {grid.height}x{grid.width}")
+    if example.views:
+        _draw_views(top.subplots(rows, columns, squeeze=False), processor, sample, example)
+    elif sample.images:
+        _show(top.subplots(), sample.images[0].open(), "picture")
     _write_tokens(bottom.subplots(), lines)
     return figure
 
 
-def _seen(processor: Processor, example: Example, name: str) -> Any:
-    """The first view's pixels with the encoder's normalisation undone, H_W_C in [0, 1]."""
+def _draw_views(axes: Any, processor: Processor, sample: Sample, example: Example) -> None:
+    """One row a view: what was cut, and what each encoder sees of it; a whole picture stands in its first row."""
+    tiling = processor.config.tiling
+    cut = [view for picture in _shown(processor, sample) for view in tiling.cut(picture.open())]
+    said = marks(processor, sample)
+    for number, view in enumerate(example.views):
+        title = "picture" if len(cut) == 1 else f"view {number}, {view.size[0]}x{view.size[1]} px\n{said[number]}"
+        _show(axes[number, 0], cut[number], title)
+        first = number == 0 or example.views[number - 1].picture != view.picture
+        for axis, (name, prepare) in zip(axes[number, 1:], processor.preprocess.items(), strict=True):
+            whole = name in tiling.seen_whole
+            if whole and not first:
+                axis.axis("off")
+                continue
+            grid = processor.config.encoders[name].grid()
+            seen = _seen(processor, example, name, view.picture if whole else number)
+            size = f"{prepare.size[0]}x{prepare.size[1]} px"
+            _show(axis, seen, f"{name}{' (whole)' if whole else ''}\n{size}, grid {grid.height}x{grid.width}")
+
+
+def _seen(processor: Processor, example: Example, name: str, row: int) -> Any:
+    """One row of an encoder's pixels with its normalisation undone, H_W_C in [0, 1]."""
     import torch
 
-    prepare, pixels_CHW = processor.preprocess[name], example.pixels[name][0]
+    prepare, pixels_CHW = processor.preprocess[name], example.pixels[name][row]
     mean, std = torch.tensor(prepare.mean)[:, None, None], torch.tensor(prepare.std)[:, None, None]
     return (pixels_CHW * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()
 

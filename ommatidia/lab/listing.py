@@ -9,6 +9,7 @@ from typing import Any
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.core.grid import Grid
 from ommatidia.core.source import SourceConfig
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.scoring.scorer import ScorerConfig
@@ -24,7 +25,7 @@ from ommatidia.models.vision.catalog import CATALOG
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.measured import known
 from ommatidia.models.vision.neck import NeckConfig
-from ommatidia.models.vision.tiling import TilingConfig
+from ommatidia.models.vision.tiling import Places, TilingConfig
 from ommatidia.models.vision.weights import WeightsConfig
 
 Table = tuple[str, Sequence[str], list[list[Any]]]
@@ -44,6 +45,13 @@ FAMILIES: dict[str, type[Config]] = {
     "scorers": ScorerConfig,
     "strategies": Strategy,
 }
+
+
+PICTURE_SIZES = ((336, 336), (480, 640), (768, 1024), (1080, 1920), (2000, 500))
+"""(height, width) in pixels: pictures of which tables tell what a tiling makes of them."""
+
+_VIEW = Grid(24, 24, 1)
+"""What one view brings in the table of tilings: CLIP-L at 336 px."""
 
 
 def _family(name: str) -> Table:
@@ -96,6 +104,18 @@ def _features(kind: str, encoder: Mapping[str, Any]) -> str:
     return ", ".join(map(str, chosen)) if isinstance(chosen, list | tuple) else str(chosen)
 
 
+def _tilings() -> Table:
+    """What every tiling's default makes of some picture sizes, in visual tokens."""
+    name, columns, rows = _family("tilings")
+    for row in rows:
+        tiling = TilingConfig.kinds()[row[0]]()
+        for size in PICTURE_SIZES:
+            script = tiling.script(*size, _VIEW)
+            row.append(sum(len(piece.numbers) for piece in script if isinstance(piece, Places)))
+    sizes = [f"tokens of {width}x{height}" for height, width in PICTURE_SIZES]
+    return name, (*columns, *sizes), rows
+
+
 def _chats() -> Table:
     return "chats", ("name", "end of turn"), [[name, repr(fields["end"])] for name, fields in CHAT_FORMATS.items()]
 
@@ -119,6 +139,7 @@ _TABLES: dict[str, Callable[[], Table]] = {
     "encoders": _encoders,
     "encoder-sources": _encoder_sources,
     **{name: (lambda name=name: _family(name)) for name in FAMILIES},  # type: ignore[misc]
+    "tilings": _tilings,
     "chats": _chats,
     "recipes": _recipes,
     "benchmarks": _benchmarks,

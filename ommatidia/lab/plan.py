@@ -155,7 +155,8 @@ def alone(model: MLLMConfig, name: str) -> MLLMConfig:
 
     No fusion, only its way to the common grid: so one pre-aligned expert serves every fusion.
     """
-    return model.model_copy(update={"encoders": {name: model.encoders[name]}, "fusion": model.fusion.single(name)})
+    parts = {"encoders": {name: model.encoders[name]}, "fusion": model.fusion.single(name)}
+    return model.model_copy(update={**parts, "tiling": model.tiling.only((name,))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ def feature_jobs(
 ) -> tuple[FeatureJob, ...]:
     """Feature jobs of the model's ``stored`` encoders, for each source that has pictures."""
     return tuple(
-        FeatureJob(name, encoder, source, recipe.feature_precision, recipe.device)
+        FeatureJob(name, encoder, source, recipe.feature_precision, recipe.device, model.tiling)
         for name, encoder in model.encoders.items()
         if name in stored
         for source in sources
@@ -222,7 +223,7 @@ def reads_per_picture(recipe: Recipe) -> float:
         if stage.scope == "language":
             continue
         records = 0 if stage.steps is not None else stage.data.open().size
-        read += stage.total_steps(records) * stage.batch * sample_tokens(stage.data, recipe.model).views
+        read += stage.total_steps(records) * stage.batch * sample_tokens(stage.data, recipe.model).pictures
         tolerant = stage.data.tolerance > 0
         pictures = max(pictures, sum(picture_count(w.source, tolerant=tolerant) for w in stage.data.sources.values()))
     return read / pictures if pictures else 0.0

@@ -15,15 +15,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ommatidia.core.config import Config
-from ommatidia.core.errors import AlignmentError, ConfigError
+from ommatidia.core.errors import AlignmentError, ConfigError, unknown
 from ommatidia.core.grid import Cost, Grid
-from ommatidia.core.types import IGNORE_LABEL, Batch, Example
+from ommatidia.core.types import IGNORE_LABEL, ROW_END, Batch, Example
 from ommatidia.models.fusion.fusion import Between, Fusion, FusionConfig
 from ommatidia.models.injection import Injection, InjectionConfig, Inline, Seen
 from ommatidia.models.language import ChatFormat, LanguageConfig, LanguageModel
 from ommatidia.models.projector import ProjectorConfig
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
 from ommatidia.models.vision.tiling import Places, Script, TilingConfig, Whole
+from ommatidia.models.vision.tilings.cutting import cut_maps
 
 _NAME = re.compile(r"[a-z][a-z0-9_@]*")
 
@@ -49,11 +50,40 @@ class MLLMConfig(Config):
                 )
             if hasattr(nn.ModuleDict(), name):
                 raise ConfigError(f"encoders: {name!r} is a word that torch's modules keep for themselves; add to it")
-        tokens = self.tokens_per_view
-        context = self.language.shape().context
-        if tokens >= context:
-            raise ConfigError(f"{tokens} visual tokens a view leave no room for text in a context of {context}")
+        if self.encoders:
+            self._tiles_fit()
+            self._fusion()
+            self._injection()
         return self
+
+    def _tiles_fit(self) -> None:
+        """Raises ConfigError where the tiling does not go with encoders, fusion, injection or context."""
+        tiling = self.tiling.kind  # type: ignore[attr-defined]
+        steered = self.fusion.steered(tuple(self.encoders))
+        for name in self.tiling.seen_whole:
+            if name not in self.encoders:
+                raise ConfigError(f"tiling {tiling}: whole: {unknown('encoder', name, self.encoders)}")
+            if name in steered:
+                raise ConfigError(
+                    f"tiling {tiling}: encoder {name!r} is to see pictures whole, but the fusion "
+                    f"{self.fusion.kind} steers it view by view"  # type: ignore[attr-defined]
+                )
+        self.tiling.suits(
+            {name: e.preprocess().fit for name, e in self.encoders.items() if name not in self.tiling.seen_whole}
+        )
+        height, width = self.tiling.largest()
+        script = self.script(height, width)
+        if not self.injection.ends_rows and any(
+            isinstance(piece, Places) and ROW_END in piece.numbers for piece in script
+        ):
+            raise ConfigError(
+                f"tiling {tiling} ends each row of visual tokens, but injection "
+                f"{self.injection.kind} has no vector for that; set its row_end to true"  # type: ignore[attr-defined]
+            )
+        tokens, context = self.most_visual_tokens, self.language.shape().context
+        if tokens >= context:
+            of = "a view" if tokens == self.tokens_per_view else f"of a picture of {width}x{height} px"
+            raise ConfigError(f"{tokens} visual tokens {of} leave no room for text in a context of {context}")
 
     def hashed(self) -> Any:
         """Without encoders the visual parts are never built, so that blind models of any fusion are one model."""
@@ -62,8 +92,9 @@ class MLLMConfig(Config):
         return {name: value for name, value in data.items() if name not in absent}
 
     def grids(self) -> dict[str, Grid]:
-        """What each encoder hands to the fusion."""
-        return {name: encoder.grid() for name, encoder in self.encoders.items()}
+        """What each encoder hands to the fusion for one view."""
+        whole, part = self.tiling.seen_whole, self.tiling.view_grid
+        return {n: part(e.grid()) if n in whole else e.grid() for n, e in self.encoders.items()}
 
     def fused_grid(self) -> Grid | None:
         """What the fusion hands to the projector; None without encoders."""
@@ -74,6 +105,27 @@ class MLLMConfig(Config):
         fused = self.fused_grid()
         return None if fused is None else self.projector.out(fused, self.language.shape().width)
 
+    def _fusion(self) -> FusionConfig:
+        """The fusion as it is built: it knows the language model's width and the encoders that it steers."""
+        if self.fusion.counts_on_padding:
+            for name, encoder in self.encoders.items():
+                prepare = encoder.preprocess()
+                if prepare.fit not in ("pad", "pad_first") or prepare.size[0] != prepare.size[1]:
+                    rows, columns = prepare.size
+                    raise ConfigError(
+                        f"fusion: it counts on pictures that are padded to a square, but encoder {name!r} has fit "
+                        f"{prepare.fit!r} at {rows}x{columns} px; change either, or set fusion.padded to false"
+                    )
+        steered = self.fusion.steered(tuple(self.encoders))
+        blocks = {name: encoder.blocks() for name, encoder in self.encoders.items() if name in steered}
+        return self.fusion.reading(self.language.shape().width).over(blocks)
+
+    def _injection(self) -> InjectionConfig:
+        """The injection as it is built: it knows what the fusion leaves for it."""
+        grid = self.visual_grid()
+        assert grid is not None
+        return self.injection.reading(self.fusion.leaves(self.grids()), grid, self.language.shape())
+
     def script(self, height: int, width: int) -> Script:
         """What stands in the text for a picture of this size (pixels): marks and visual tokens, in order."""
         grid = self.visual_grid()
@@ -81,36 +133,57 @@ class MLLMConfig(Config):
 
     def visual_tokens(self, height: int, width: int) -> int:
         """Positions of the sequence that the visual tokens of a picture of this size take, marks not counted."""
-        return sum(len(piece.numbers) for piece in self.script(height, width) if isinstance(piece, Places))
+        return _positions(self.script(height, width))
 
     @property
     def tokens_per_view(self) -> int:
-        """Positions of the sequence that a picture takes which one view shows whole."""
-        side = 1  # the smallest picture: no tiling cuts it
-        return self.visual_tokens(side, side)
+        """Positions of the sequence that one view takes by itself."""
+        grid = self.visual_grid()
+        return 0 if grid is None else _positions(self.injection.script(Whole().script(1, 1, grid), grid))
+
+    @property
+    def most_visual_tokens(self) -> int:
+        """Positions of the sequence that the visual tokens of one picture can take at most."""
+        return self.visual_tokens(*self.tiling.largest())
 
     def cost(
-        self, *, text_tokens: int, views: float, head_tokens: int, visual_tokens: int | None = None
+        self,
+        *,
+        text_tokens: int,
+        views: float,
+        head_tokens: int,
+        visual_tokens: int | None = None,
+        pictures: float | None = None,
     ) -> dict[str, Cost]:
         """Per part: parameters, and operations of one forward pass over a sample of this size.
 
         ``visual_tokens``: positions that pictures take in the sequence; None: each view brings all its tokens.
+        ``pictures``: what encoders see that see pictures whole; None: every view is a picture.
         """
         shape, grid = self.language.shape(), self.visual_grid()
         tokens = text_tokens + (round(views * self.tokens_per_view) if visual_tokens is None else visual_tokens)
-        costs = {f"encoders.{name}": encoder.cost().times(views) for name, encoder in self.encoders.items()}
+        looks = dict.fromkeys(self.tiling.seen_whole, views if pictures is None else pictures)
+        costs = {f"encoders.{n}": encoder.cost().times(looks.get(n, views)) for n, encoder in self.encoders.items()}
         if grid is not None:
-            fusion = self.fusion.reading(shape.width)
+            fusion = self._fusion()
             costs["fusion"] = fusion.cost(self.grids()).times(views)
             costs["projector"] = self.projector.cost(fusion.out(self.grids()), shape.width).times(views)
-            costs["injection"] = self.injection.cost(grid, shape, tokens=tokens, views=views)
+            costs["injection"] = self._injection().cost(grid, shape, tokens=tokens, views=views)
         costs["language"] = shape.cost(tokens=tokens, head_tokens=head_tokens)
         return costs
 
-    def build(self, *, seed: int, pretrained: bool = True, without_trunks: frozenset[str] = frozenset()) -> MLLM:
+    def build(
+        self,
+        *,
+        seed: int,
+        pretrained: bool = True,
+        without_trunks: frozenset[str] = frozenset(),
+        fetched: frozenset[str] = frozenset(),
+    ) -> MLLM:
         """The module. Each part draws its random weights from (seed, part name), so that a part's start does not
-        depend on which other parts the design has. ``pretrained=False`` skips reading weights that a load will replace;
-        encoders named in ``without_trunks`` get their neck alone, for batches that bring stored features.
+        depend on which other parts the design has. ``pretrained=False`` skips reading weights that a load will replace,
+        but for the encoders named in ``fetched``; those named in ``without_trunks`` get their neck alone, for batches
+        that bring stored features.
         """
         shape, grids, fused, grid = self.language.shape(), self.grids(), self.fused_grid(), self.visual_grid()
         model = MLLM()
@@ -121,15 +194,21 @@ class MLLMConfig(Config):
                 if name in without_trunks:
                     model.encoders[name] = VisionEncoder(StoredTrunk(name), encoder.neck.build(encoder.trunk_grid()))
                 else:
-                    model.encoders[name] = encoder.build(pretrained=pretrained)
+                    model.encoders[name] = encoder.build(pretrained=pretrained or name in fetched)
         if fused is not None and grid is not None:
             with _Seeded(seed, "fusion"):
-                model.fusion = self.fusion.reading(shape.width).build(grids)
+                model.fusion = self._fusion().build(grids)
             with _Seeded(seed, "projector"):
                 model.projector = self.projector.build(fused, shape.width)
             with _Seeded(seed, "injection"):
-                model.injection = self.injection.build(grid, shape)
+                model.injection = self._injection().build(grid, shape)
+        views = {name: seen for name, seen in self.grids().items() if name in self.tiling.seen_whole}
+        model.seen_whole = {name: (grid.height, grid.width) for name, grid in views.items()}
         return model
+
+
+def _positions(script: Script) -> int:
+    return sum(len(piece.numbers) for piece in script if isinstance(piece, Places))
 
 
 class _Seeded:
@@ -166,10 +245,13 @@ class MLLM(nn.Module):
     projector: nn.Module
     injection: Injection
     """Fusion, projector and injection are absent where there are no encoders."""
+    seen_whole: dict[str, tuple[int, int]]
+    """Encoders that see whole pictures, and the rows and columns of what is cut from their maps for one view."""
 
     def __init__(self) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict()
+        self.seen_whole = {}
 
     def parts(self) -> dict[str, nn.Module]:
         """The parts by their stable names; a model without encoders has only ``language``."""
@@ -189,8 +271,12 @@ class MLLM(nn.Module):
         def look(name: str, between: Between | None = None) -> Tensor:
             encoder = cast(VisionEncoder, self.encoders[name])
             if name in batch.features:
-                return encoder.refine(batch.features[name])
-            return encoder(batch.pixels[name]) if between is None else encoder(batch.pixels[name], between)
+                x_KHWD = encoder.refine(batch.features[name])
+            else:
+                x_KHWD = encoder(batch.pixels[name], *(() if between is None else (between,)))
+            if name in self.seen_whole and batch.views is not None:  # one row a picture so far
+                return cut_maps(x_KHWD, batch.views, *self.seen_whole[name])
+            return x_KHWD
 
         return self.fusion.encode(tuple(self.encoders), look)
 

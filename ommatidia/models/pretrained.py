@@ -5,26 +5,26 @@ Loading reads the folder and nothing else: no base encoder is fetched or built t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors import SafetensorError
 
 import ommatidia
-from ommatidia.core.errors import ConfigError, DiskError, RunError, unknown
+from ommatidia.core.errors import ConfigError, DiskError
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
+from ommatidia.models.shards import Shards, ShardWriter, copy_into, unshared
 
 FORMAT = 1
-_CONFIG, _WEIGHTS, _LANGUAGE, _CARD = "config.json", "model.safetensors", "language", "README.md"
+_CONFIG, _LANGUAGE, _CARD = "config.json", "language", "README.md"
 
 
 def save(model: MLLM, config: MLLMConfig, folder: str | Path, *, notes: Mapping[str, Any] | None = None) -> Path:
@@ -33,13 +33,32 @@ def save(model: MLLM, config: MLLMConfig, folder: str | Path, *, notes: Mapping[
     Raises DiskError when the disk is full or the place not writable.
     """
     folder = Path(folder)
+    with drafted(folder) as draft:
+        language = draft / _LANGUAGE
+        language.mkdir()
+        model.language.save_config(language)
+        Processor(config).tokenizer.save(language)
+        writer = ShardWriter(draft)
+        for name, tensor in unshared(model.state_dict()).items():
+            writer.add(name, tensor)
+        writer.close()
+        write_around(config, draft, notes=dict(notes or {}))
+    return folder
+
+
+@contextlib.contextmanager
+def drafted(folder: Path) -> Iterator[Path]:
+    """A folder beside ``folder`` that takes its place when the block ends well, and is gone when it does not.
+
+    Raises DiskError when the disk is full or the place not writable.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Not mkdtemp: its folders are for their owner's eyes alone, and a saved model is there to be shared.
         draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
         draft.mkdir()
         try:
-            _write(model, config, draft, dict(notes or {}))
+            yield draft
             if folder.exists():
                 shutil.rmtree(folder)
             draft.rename(folder)
@@ -47,75 +66,53 @@ def save(model: MLLM, config: MLLMConfig, folder: str | Path, *, notes: Mapping[
             shutil.rmtree(draft, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise DiskError(f"{folder}: cannot save the model: {getattr(error, 'strerror', None) or error}") from None
-    return folder
 
 
-def _write(model: MLLM, config: MLLMConfig, folder: Path, notes: dict[str, Any]) -> None:
-    language = folder / _LANGUAGE
-    language.mkdir()
-    model.language.save_config(language)
-    Processor(config).tokenizer.save(language)
+def write_around(
+    config: MLLMConfig,
+    folder: Path,
+    *,
+    notes: Mapping[str, Any],
+    elsewhere: Iterable[str] = (),
+    dtype: str = "float32",
+) -> None:
+    """What stands around the weights: the config and the card. ``elsewhere`` names the encoders whose trunks are not in
+    the folder but come from where their own config says; ``dtype`` is the type the weights are stored in."""
     document = {
         "format": FORMAT,
         "model_type": "ommatidia",
+        "architectures": ["OmmatidiaModel"],
         "ommatidia_version": ommatidia.__version__,
+        "dtype": dtype,
+        "elsewhere": sorted(elsewhere),
         "model": config.to_dict(),
-        "notes": notes,
+        "notes": dict(notes),
     }
     (folder / _CONFIG).write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
-    save_file(_unshared(model.state_dict()), folder / _WEIGHTS, metadata={"format": "pt"})
-    (folder / _CARD).write_text(_card(model, config, notes), encoding="utf-8")
+    (folder / _CARD).write_text(_card(config, notes), encoding="utf-8")
 
 
-def _unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each storage once: tied matrices keep their first name, and loading ties them again."""
-    seen: set[tuple[int, int]] = set()
-    out = {}
-    for name, tensor in state.items():
-        place = (tensor.data_ptr(), tensor.numel())
-        if tensor.numel() and place in seen:
-            continue
-        seen.add(place)
-        out[name] = tensor.detach().contiguous()
-    return out
-
-
-def load(folder: str | Path, *, device: str = "cpu") -> tuple[MLLM, Processor]:
-    """Model and processor of a saved folder, ready to evaluate. Raises ConfigError or RunError."""
+def load(
+    folder: str | Path, *, device: str = "cpu", dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+) -> tuple[MLLM, Processor]:
+    """Model and processor of a saved folder, ready to evaluate in ``dtype``. Raises ConfigError or RunError."""
     folder = Path(folder)
-    config = read_config(folder)
-    model = config.build(seed=0, pretrained=False)
-    expected = dict(model.state_dict())
-    try:
-        with safe_open(folder / _WEIGHTS, framework="pt") as file:
-            present = set(file.keys())
-            if strangers := present - set(expected):
-                raise RunError(f"{folder / _WEIGHTS}: {unknown('tensor', min(strangers), expected)}")
-            loaded = {_place(expected[name]) for name in present}
-            missing = [name for name, tensor in expected.items() if _place(tensor) not in loaded]
-            if missing:
-                raise RunError(f"{folder / _WEIGHTS}: {len(missing)} tensors are missing, the first is {missing[0]!r}")
-            for name in present:
-                _copy(expected[name], file.get_tensor(name), f"{folder / _WEIGHTS}: {name}")
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{folder / _WEIGHTS}: unreadable or truncated: {error}") from None
+    config, document = _read(folder, dtype)
+    outside = frozenset(document.get("elsewhere", ()))
+    model = config.build(seed=0, pretrained=False, fetched=outside).to(getattr(torch, dtype))
+    trunks = tuple(f"encoders.{name}.trunk." for name in outside)
+    expected = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(trunks)}
+    copy_into(expected, Shards(folder))
     return model.to(device).eval(), Processor(config)
-
-
-def _place(tensor: Tensor) -> tuple[int, int]:
-    return tensor.data_ptr(), tensor.numel()
-
-
-@torch.no_grad()
-def _copy(into: Tensor, tensor: Tensor, what: str) -> None:
-    if into.shape != tensor.shape:
-        raise RunError(f"{what} has shape {tuple(tensor.shape)}, but the config says {tuple(into.shape)}")
-    into.copy_(tensor)
 
 
 def read_config(folder: str | Path) -> MLLMConfig:
     """The model's value from a saved folder, its language model pointing into the folder itself."""
-    folder = Path(folder)
+    return _read(Path(folder), "float32")[0]
+
+
+def _read(folder: Path, dtype: Literal["float32", "bfloat16", "float16"]) -> tuple[MLLMConfig, dict[str, Any]]:
+    """The model's value and the whole document of a saved folder. Raises ConfigError."""
     try:
         document = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     except OSError:
@@ -129,16 +126,24 @@ def read_config(folder: str | Path) -> MLLMConfig:
         raise ConfigError(f"{folder}: a checkpoint of type {kind!r}, not 'ommatidia'")
     if document.get("format") != FORMAT:
         raise ConfigError(f"{folder}: written in format {document.get('format')}; this version reads format {FORMAT}")
-    language = HFLanguage(path=str(folder / _LANGUAGE)).to_dict()
+    language = HFLanguage(path=str(folder / _LANGUAGE), dtype=dtype).to_dict()
     try:
-        return MLLMConfig.parse(dict(document.get("model") or {}) | {"language": language})
+        return MLLMConfig.parse(dict(document.get("model") or {}) | {"language": language}), document
     except ConfigError as error:
         raise ConfigError(f"{folder / _CONFIG}: {error}") from None
 
 
-def _card(model: MLLM, config: MLLMConfig, notes: Mapping[str, Any]) -> str:
+def is_ommatidia(folder: Path) -> bool:
+    """Whether a folder's config.json says that it was saved by us."""
+    try:
+        return json.loads((folder / _CONFIG).read_text(encoding="utf-8")).get("model_type") == "ommatidia"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _card(config: MLLMConfig, notes: Mapping[str, Any]) -> str:
     """The model card: what it sees with, how large its parts are, and whatever the run noted about itself."""
-    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()}
+    parts = {name: c.parameters for name, c in config.cost(text_tokens=0, views=1, head_tokens=0).items()}
     lines = [
         "# An Ommatidia model",
         "",

@@ -28,10 +28,13 @@ from ommatidia.core.types import (
 from ommatidia.models.injection import Attends
 from ommatidia.models.language import Segment
 from ommatidia.models.mllm import MLLMConfig
-from ommatidia.models.vision.tiling import Mark
+from ommatidia.models.vision.encoder import EncoderConfig
+from ommatidia.models.vision.preprocess import Preprocess
+from ommatidia.models.vision.tiling import Mark, TilingConfig
 
 FeatureLookup = Callable[[str], Tensor]
-"""From a picture's digest to its stored trunk features x_HWD. Raises RunError when the picture was not stored."""
+"""From a picture's digest to the stored trunk features x_KHWD of its views, or x_1HWD where the encoder sees pictures
+whole. Raises RunError when the picture was not stored."""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,13 @@ class _Row:
         self.window = (first if self.attends == "last" else 0, len(self.views))
 
 
+def sight(tiling: TilingConfig, name: str, encoder: EncoderConfig) -> Preprocess:
+    """How an encoder prepares what the tiling gives it: a view as it always does, a whole canvas stretched, so that
+    fractions of the canvas are fractions of its map."""
+    prepare = encoder.preprocess()
+    return prepare.model_copy(update={"fit": "stretch"}) if name in tiling.seen_whole else prepare
+
+
 class Processor:
     """Renders the dialogue, places the visual tokens, and prepares each picture once for every encoder."""
 
@@ -87,7 +97,7 @@ class Processor:
         self.features = dict(features or {})
         if strangers := set(self.features) - set(config.encoders):
             raise ConfigError(f"stored features for {sorted(strangers)}, which are no encoders of this model")
-        self.preprocess = {n: e.preprocess() for n, e in config.encoders.items() if n not in self.features}
+        self.preprocess = {n: sight(config.tiling, n, e) for n, e in config.encoders.items() if n not in self.features}
         self._encode = lru_cache(maxsize=2**16)(self._encode_uncached)
 
     def _encode_uncached(self, text: str, special: bool) -> tuple[int, ...]:
@@ -101,7 +111,10 @@ class Processor:
         try:
             row = self._render(sample, answer=answer)
             if len(row.ids) > self.context:
-                raise DataError(f"{len(row.ids)} tokens, but the context of the language model holds {self.context}")
+                seen = f": {len(row.places)} are visual, of {len(row.views)} views" if row.views else ""
+                raise DataError(
+                    f"{len(row.ids)} tokens, but the context of the language model holds {self.context}{seen}"
+                )
             pixels, features = self._see(row.pictures)
         except DataError as error:
             raise error.at(sample=sample.id) from None
@@ -148,12 +161,22 @@ class Processor:
         """
         if not pictures:
             return {}, {}
-        features = {name: torch.stack([look(p.digest) for p in pictures]) for name, look in self.features.items()}
-        if not self.preprocess:
-            return {}, features
-        images = [view for picture in pictures for view in self.config.tiling.cut(picture.open())]
-        prepared = {prepare: torch.stack([prepare(i) for i in images]) for prepare in set(self.preprocess.values())}
-        return {name: prepared[prepare] for name, prepare in self.preprocess.items()}, features
+        features = {name: torch.cat([look(p.digest) for p in pictures]) for name, look in self.features.items()}
+        tiling = self.config.tiling
+        whole = {name: prepare for name, prepare in self.preprocess.items() if name in tiling.seen_whole}
+        tiled = {name: prepare for name, prepare in self.preprocess.items() if name not in whole}
+        views: dict[Preprocess, list[Tensor]] = {prepare: [] for prepare in tiled.values()}
+        canvases: dict[Preprocess, list[Tensor]] = {prepare: [] for prepare in whole.values()}
+        for image in (picture.open() for picture in pictures if self.preprocess):
+            for view in tiling.cut(image) if views else ():
+                for prepare, pixels in views.items():
+                    pixels.append(prepare(view))
+            canvas = tiling.canvas(image) if canvases else image
+            for prepare, pixels in canvases.items():
+                pixels.append(prepare(canvas))
+        seen = {prepare: torch.stack(pixels) for prepare, pixels in views.items()}
+        laid_out = {prepare: torch.stack(pixels) for prepare, pixels in canvases.items()}
+        return {n: laid_out[p] if n in whole else seen[p] for n, p in self.preprocess.items()}, features
 
     def collate(self, examples: Sequence[Example], *, left: bool = False) -> Batch:
         """Pad to the longest. Padding stands on the right for training, on the left for generation."""

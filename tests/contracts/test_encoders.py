@@ -124,6 +124,27 @@ def test_preprocess_takes_any_picture(config: EncoderConfig, size: tuple[int, in
     assert torch.isfinite(tensor).all()
 
 
+def test_a_trunk_with_blocks_can_be_steered_behind_each(config: EncoderConfig, encoder: VisionEncoder) -> None:
+    if not getattr(encoder.trunk, "depth", 0):
+        with pytest.raises(ConfigError, match="its trunk is no row of equal blocks"):
+            config.blocks()
+        return
+    blocks = config.blocks()
+    x, seen = pixels(config, 2), []
+
+    def note(x_BHWD: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(x_BHWD.shape))
+        return x_BHWD
+
+    with torch.no_grad():
+        plain = encoder.features(x)
+        assert torch.equal(encoder.features(x, dict.fromkeys(range(blocks.count), note)), plain)
+        assert seen == [shape(blocks.grid, 2)] * blocks.count
+        for block in range(blocks.count):
+            assert not torch.allclose(encoder.features(x, {block: lambda x_BHWD: x_BHWD.flip(-1)}), plain, atol=1e-4)
+        assert torch.equal(encoder.features(x), plain)
+
+
 def test_bf16_stays_close_to_fp32(config: EncoderConfig, encoder: VisionEncoder) -> None:
     with torch.no_grad():
         exact = encoder(pixels(config, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ommatidia.core.config import Config
-from ommatidia.core.grid import Cost, Grid
+from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion import FusionConfig, ResampleConfig
+from ommatidia.models.fusion import Between, FusionConfig, ResampleConfig
 from ommatidia.models.projector import ProjectorConfig
+
+BLOCKS = 5
 
 
 @dataclass
@@ -35,12 +38,30 @@ class Part:
     def run(self, module: nn.Module, features: dict[str, Tensor]) -> Tensor:
         if self.single:
             return module(features["x"])
-        return module(features, Views.whole(len(next(iter(features.values()))))).y_KHWD
+        views = Views.whole(len(next(iter(features.values()))), (48, 64))
+        return module(module.encode(tuple(self.grids), partial(look, features)), views).y_KHWD
+
+
+def look(features: dict[str, Tensor], name: str, between: Between | None = None) -> Tensor:
+    """An encoder whose blocks pass on what they get."""
+    x_KHWD = features[name]
+    for block in range(BLOCKS):
+        x_KHWD = (between or {}).get(block, lambda x: x)(x_KHWD)
+    return x_KHWD
+
+
+def moved(module: nn.Module) -> nn.Module:
+    """The module off its start: what starts at zero lets no gradient through to what comes before it."""
+    for parameter in module.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    return module
 
 
 def fusion(config: FusionConfig) -> Part:
     grids = config.tiny_grids()
-    return Part(config, grids, config.out(grids), config.cost(grids), lambda: config.build(grids))
+    fitted = config.over({name: Blocks(BLOCKS, grids[name]) for name in config.steered(tuple(grids))})
+    return Part(config, grids, fitted.out(grids), fitted.cost(grids), lambda: moved(fitted.build(grids)))
 
 
 def projector(config: ProjectorConfig) -> Part:

@@ -52,7 +52,7 @@ def test_what_is_stored_is_what_the_trunk_gives(store_folder: Path) -> None:
     for picture in features.pictures_of(job.source, tolerant=False):
         with torch.no_grad():
             x_HWD = encoder.features(prepare(picture.open())[None])[0]
-        stored = look(picture.digest)
+        (stored,) = look(picture.digest)
         assert stored.dtype == torch.float16
         torch.testing.assert_close(stored, x_HWD.half(), rtol=1e-2, atol=1e-2)
     with pytest.raises(RunError, match=r"features of eye on drawn counts .*: no stored features for picture 0000"):
@@ -68,7 +68,7 @@ def test_a_broken_picture_is_stored_as_its_error(store_folder: Path, tmp_path: P
         look(bad)
     found = [p.digest for p in features.pictures_of(job.source, tolerant=True)]
     assert len(found) == 5
-    values = [look(digest)[0, 0, 0].item() for digest in found if digest != bad]
+    values = [look(digest)[0, 0, 0, 0].item() for digest in found if digest != bad]
     assert values == sorted(values)
     assert len(set(values)) == 4
 

@@ -52,6 +52,27 @@ def test_a_sample_is_drawn_and_told(tmp_path: Path) -> None:
     assert again.data == found.data
 
 
+def test_every_view_and_its_mark_is_drawn(tmp_path: Path) -> None:
+    tiling = {"kind": "fixed_grid", "rows": 1, "columns": 2, "tile": 16, "tags": "one_d", "whole": ["fine"]}
+    one = recipe("coarse", "fine")
+    model = one.model.to_dict() | {"tiling": tiling, "fusion": {"kind": "channel_concat", "grid": [2, 2]}}
+    found = inspect_recipe(recipe("coarse", "fine", model=model), "tune", 0, tmp_path / "look.png")
+    with (
+        Image.open(found.path) as picture,
+        Image.open(inspect_recipe(one, "tune", 0, tmp_path / "one.png").path) as single,
+    ):
+        assert picture.height > single.height
+    assert (found.data["views"], found.data["visual_tokens"]) == (3, 12)
+    tiles = next(rows for title, _, rows in found.tables if title == "tiles")
+    assert [row[2:] for row in tiles] == [
+        ["16x16", "0.00 0.00 1.00 0.50", "<tile_1>"],
+        ["16x16", "0.00 0.50 1.00 1.00", "<tile_2>"],
+        ["32x32", "0.00 0.00 1.00 1.00", "<tile_global_thumbnail>"],
+    ]
+    said = "".join(run["text"] for run in found.data["runs"])
+    assert said.index("<tile_1>") < said.index("<tile_2>") < said.index("<tile_global_thumbnail>")
+
+
 def test_a_text_stage_is_drawn_without_pictures(tmp_path: Path) -> None:
     found = inspect_recipe(recipe("coarse"), "language", 0, tmp_path / "look.png")
     assert found.path.is_file()

@@ -21,11 +21,22 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("name", listing.FAMILIES)
 def test_a_family_lists_every_kind_with_a_word_about_it(name: str) -> None:
     ((title, columns, rows),) = listing.listing(name)
-    assert (title, tuple(columns)) == (name, ("kind", "what", "fields"))
+    assert (title, tuple(columns[:3])) == (name, ("kind", "what", "fields"))
     kinds = set(listing.FAMILIES[name].kinds())
     assert {row[0] for row in rows} == kinds
     ours = [row for row in rows if listing.FAMILIES[name].kinds()[row[0]].__module__.startswith("ommatidia.")]
     assert all(row[1] for row in ours)
+
+
+def test_tilings_are_listed_with_their_tokens() -> None:
+    ((_, columns, rows),) = listing.listing("tilings")
+    assert columns[3:] == tuple(
+        f"tokens of {size}" for size in ("336x336", "640x480", "1024x768", "1920x1080", "500x2000")
+    )
+    tokens = {row[0]: row[3:] for row in rows}
+    assert tokens["whole"] == [576] * 5
+    assert tokens["unpad"] == [600, 450, 450, 350, 168]
+    assert tokens["any_resolution"] == [1176, 2340, 2340, 1948, 1944]
 
 
 def test_every_table_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +64,22 @@ def test_every_table_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_family_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"unknown family 'encoder'; did you mean 'encoders'\?"):
         listing.listing("encoder")
+
+
+def test_a_tiled_recipe_is_shown_with_its_pictures() -> None:
+    tiling = {"kind": "dynamic", "tile": 16, "max_tiles": 2, "tags": "one_d"}
+    one = recipe("coarse")
+    tiled = recipe("coarse", model={**one.model.to_dict(), "tiling": tiling})
+    (_, _, parts), (title, columns, rows), _ = describe(tiled)
+    assert (title, columns) == ("pictures", ("width x height", "views", "visual tokens", "marks"))
+    assert rows[1] == ["640x480", 1, 4, "'<tile_global_thumbnail>'"]
+    assert rows[4] == ["500x2000", 3, 12, "'<tile_1>' '<tile_2>' '<tile_global_thumbnail>'"]
+    assert len(describe(one)) == 2
+    # Its pictures are square: one view, and the words of one tag more.
+    plain = next(row for row in describe(one)[0][2] if row[0] == "language")[1]
+    said = next(row for row in parts if row[0] == "language")[1]
+    assert said.endswith("(4 visual)")
+    assert int(said.split()[0]) > int(plain.split()[0])
 
 
 def test_a_recipe_is_shown_part_by_part() -> None:

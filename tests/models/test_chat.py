@@ -48,6 +48,7 @@ TWO_ROUNDS = {
         "<|im_start|>user\n<image>\nHow many?<|im_end|><|im_start|>assistant\nTwo.<|im_end|>"
         "<|im_start|>user\nColour?<|im_end|><|im_start|>assistant\nBlue.<|im_end|>"
     ),
+    "mistral_instruct": ("<s>[INST] <image>\nHow many? [/INST] Two.</s>[INST] Colour? [/INST] Blue.</s>"),
     "chatml": (
         "<|im_start|>user\n<image>\nHow many?<|im_end|>\n<|im_start|>assistant\nTwo.<|im_end|>\n"
         "<|im_start|>user\nColour?<|im_end|>\n<|im_start|>assistant\nBlue.<|im_end|>\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_toys import Colour, config, mixed_samples, sample, save_tokenizer
+from model_toys import PATCHES, Colour, config, mixed_samples, sample, save_tokenizer
 from torch import Tensor
 
 from ommatidia.core.errors import ConfigError, DataError
@@ -94,9 +94,31 @@ def test_pictures_are_prepared_in_reading_order_and_decoded_once() -> None:
     assert not torch.equal(example.pixels["a"][0], example.pixels["a"][1])
 
 
+def test_tiles_of_a_picture_are_cut_from_one_decoding() -> None:
+    opened: list[str] = []
+
+    class Watched(Colour):
+        def open(self):  # type: ignore[no-untyped-def]
+            opened.append(self.digest)
+            return super().open()
+
+    tiling = {"kind": "fixed_grid", "rows": 1, "columns": 2, "tile": 32, "tags": "one_d"}
+    processor = Processor(config("a", "b", tiling=tiling))
+    example = processor(sample(ImagePart(0), "?", images=(Watched(250),)))
+    assert opened == ["colour-250-0"]
+    prepare = processor.preprocess["a"]
+    left, right, overview = processor.config.tiling.cut(Colour(250).open())
+    assert torch.equal(example.pixels["a"], torch.stack([prepare(left), prepare(right), prepare(overview)]))
+    shared = config("a", encoders={"a": PATCHES, "again": PATCHES}, fusion="channel_concat", tiling=tiling)
+    twice = Processor(shared)(sample(ImagePart(0), images=(RED,)))
+    assert twice.pixels["a"] is twice.pixels["again"]
+    long = refusal(processor, sample(*[ImagePart(0)] * 12, images=(RED,), name="many"))
+    assert "256: 144 are visual, of 36 views" in str(long)
+
+
 def test_stored_features_take_the_place_of_pixels() -> None:
     def look(digest: str) -> Tensor:
-        return torch.full((2, 2, 768), float(len(digest)), dtype=torch.float16)
+        return torch.full((1, 2, 2, 768), float(len(digest)), dtype=torch.float16)
 
     both = Processor(config("a", "b"), features={"a": look})
     example = both(sample(ImagePart(0), images=(RED,)))

@@ -1,22 +1,26 @@
-"""Features: a frozen trunk's output for every picture of a source, stored once, shared by every design that uses it.
+"""Features: a frozen trunk's output for every view of a source's pictures, stored once, shared by every design that
+uses it.
 
-Layout: ``features.npy``, float16 N_H_W_D memory-mapped, and ``index.json``, picture digest to row, or to the reason why
-the picture could not be read: whoever asks for it gets that DataError and counts it against its own tolerance.
+Layout: ``features.npy``, float16 N_H_W_D memory-mapped, one row a view, and ``index.json``, picture digest to first row
+and number of rows, or to the reason why the picture could not be read: whoever asks for it gets that DataError and
+counts it against its own tolerance.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ommatidia.core.console import console
@@ -26,52 +30,66 @@ from ommatidia.core.types import Picture
 from ommatidia.data.mixture import MixtureConfig, Weighted
 from ommatidia.lab.jobs.job import Job, Price
 from ommatidia.lab.store import Store
+from ommatidia.models.processor import sight
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
+from ommatidia.models.vision.tiling import TilingConfig, Whole
 
 _BATCH = 32
+"""Views at once; a picture's are never parted, so it may be a few more."""
+
+_LOOK = 48
+"""How many pictures are measured to estimate the mean number of views."""
 
 
 @dataclass(frozen=True)
 class FeatureJob(Job):
-    """One trunk over the pictures of one source."""
+    """One trunk over the pictures of one source, cut to views as the tiling says."""
 
     kind: ClassVar[str] = "features"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     name: str
     encoder: EncoderConfig
     source: SourceConfig
     precision: Literal["fp32", "bf16"]
     device: str = "cpu"
+    tiling: TilingConfig = field(default_factory=Whole)
 
     @property
     def label(self) -> str:
         return f"features of {self.name} on {self.source.describe()}"
 
+    @property
+    def whole(self) -> bool:
+        """Whether the encoder sees each picture once, however it is cut."""
+        return self.name in self.tiling.seen_whole
+
     def identity(self) -> Any:
-        return [self.encoder.trunk_digest(), self.source.fingerprint(), self.precision]
+        cut = [self.whole, self.tiling.cutting()]
+        return [self.encoder.trunk_digest(), self.source.fingerprint(), self.precision, cut]
 
     def needs(self) -> tuple[Job, ...]:
         return ()
 
     def price(self) -> Price:
         pictures, grid, cost = picture_count(self.source), self.encoder.trunk_grid(), self.encoder.trunk_cost()
-        return Price(cost.flops * pictures, 2 * grid.values * pictures, 0, cost.parameters, pictures)
+        views = round(pictures * (1.0 if self.whole else views_per_picture(self.source, self.tiling)))
+        return Price(cost.flops * views, 2 * grid.values * views, 0, cost.parameters, pictures)
 
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
-        pictures = pictures_of(self.source, tolerant=True)
-        if not pictures:
+        sights = _sights(pictures_of(self.source, tolerant=True), self.tiling, self.whole)
+        if not sights:
             raise DataError("no pictures to see", source=self.source.describe())
-        grid = self.encoder.trunk_grid()
-        shape = (len(pictures), grid.height, grid.width, grid.dim)
+        grid, total = self.encoder.trunk_grid(), sights[-1].end
+        shape = (total, grid.height, grid.width, grid.dim)
         # Rows are finished in order, so a killed job goes on behind the last row it counted.
         path, log = scratch / "features.npy", scratch / "done.json"
         done, refused = _resumed(path, log)
         rows = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=np.float16, shape=shape)
         _claim(path)
         encoder = self.encoder.build().to(self.device).eval()
-        with console().progress(self.label, len(pictures), done=done) as bar:
-            for start, pixels_BCHW, bad in _prepared(self.encoder, pictures[done:], done):
+        with console().progress(self.label, total, done=done) as bar:
+            for start, pixels_BCHW, bad in self._prepared([s for s in sights if s.first >= done]):
                 x_BHWD = _trunk(encoder, pixels_BCHW.to(self.device), self.precision)
                 kept = x_BHWD.half().cpu()
                 if not kept.isfinite().all():
@@ -86,25 +104,95 @@ class FeatureJob(Job):
                 bar.advance(len(x_BHWD))
         del rows
         path.rename(out / "features.npy")
-        index = {p.digest: refused.get(p.digest, row) for row, p in enumerate(pictures)}
+        index = {s.picture.digest: refused.get(s.picture.digest, [s.first, s.views]) for s in sights}
         (out / "index.json").write_text(json.dumps(index))
-        return {"pictures": len(pictures), "grid": [grid.height, grid.width, grid.dim], "refused": refused}
+        said = {"pictures": len(sights), "grid": [grid.height, grid.width, grid.dim], "refused": refused}
+        return said if total == len(sights) else {**said, "views": total}
+
+    def _prepared(self, sights: list[_Sight]) -> Iterator[_Batch]:
+        """First row, pixels (zeros for an unreadable picture), and what was unreadable; decoded one batch ahead."""
+        prepare = sight(self.tiling, self.name, self.encoder)
+
+        def load(group: list[_Sight]) -> _Batch:
+            pixels, bad = [], {}
+            for one in group:
+                try:
+                    pixels += [prepare(view) for view in one.open(self.tiling, self.whole)]
+                except DataError as error:
+                    bad[one.picture.digest] = str(error)
+                    pixels += [torch.zeros(3, *prepare.size)] * one.views
+            return group[0].first, torch.stack(pixels), bad
+
+        groups = _grouped(sights)
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(load, groups[0]) if groups else None
+            for number in range(len(groups)):
+                batch = coming.result() if coming else load(groups[number])
+                coming = ahead.submit(load, groups[number + 1]) if number + 1 < len(groups) else None
+                yield batch
 
     def lookup(self, store: Store) -> Callable[[str], Tensor]:
-        """Stored features by picture digest, x_HWD float16; nothing is read before it is asked for."""
+        """Stored features of a picture's views by digest, x_KHWD float16; nothing is read before it is asked for."""
         folder = self.folder(store)
         rows = np.load(folder / "features.npy", mmap_mode="r")
-        index: dict[str, int | str] = json.loads((folder / "index.json").read_text())
+        index: dict[str, tuple[int, int] | str] = json.loads((folder / "index.json").read_text())
 
         def look(digest: str) -> Tensor:
-            row = index.get(digest)
-            if row is None:
+            found = index.get(digest)
+            if found is None:
                 raise RunError(f"{self.label}: no stored features for picture {digest[:12]}")
-            if isinstance(row, str):
-                raise DataError(row)
-            return torch.from_numpy(np.array(rows[row]))
+            if isinstance(found, str):
+                raise DataError(found)
+            first, views = found
+            return torch.from_numpy(np.array(rows[first : first + views]))
 
         return look
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What an encoder sees of one picture, and the rows that it fills."""
+
+    picture: Picture
+    first: int
+    views: int
+
+    @property
+    def end(self) -> int:
+        return self.first + self.views
+
+    def open(self, tiling: TilingConfig, whole: bool) -> list[Image.Image]:
+        """Raises DataError."""
+        image = self.picture.open()
+        seen = [tiling.canvas(image)] if whole else tiling.cut(image)
+        if len(seen) != self.views:
+            raise DataError(f"{len(seen)} views where the size in its header promised {self.views}")
+        return seen
+
+
+_Batch = tuple[int, Tensor, dict[str, str]]
+
+
+def _sights(pictures: list[Picture], tiling: TilingConfig, whole: bool) -> list[_Sight]:
+    """The pictures and their rows, one after another; an unreadable picture has one."""
+    sights, first = [], 0
+    for picture in pictures:
+        views = 1
+        if not whole and tiling.cutting() is not None:
+            with contextlib.suppress(DataError):  # opening it will say the same
+                views = len(tiling.views(*picture.size()))
+        sights.append(_Sight(picture, first, views))
+        first += views
+    return sights
+
+
+def _grouped(sights: list[_Sight]) -> list[list[_Sight]]:
+    groups: list[list[_Sight]] = []
+    for one in sights:
+        if not groups or groups[-1][-1].end - groups[-1][0].first >= _BATCH:
+            groups.append([])
+        groups[-1].append(one)
+    return groups
 
 
 def _resumed(path: Path, log: Path) -> tuple[int, dict[str, str]]:
@@ -144,32 +232,6 @@ def _trunk(encoder: VisionEncoder, pixels_BCHW: Tensor, precision: str) -> Tenso
         return encoder.features(pixels_BCHW).float()
 
 
-_Batch = tuple[int, Tensor, dict[str, str]]
-
-
-def _prepared(encoder: EncoderConfig, pictures: list[Picture], first: int) -> Iterator[_Batch]:
-    """First row, pixels (zeros for an unreadable picture), and what was unreadable; decoded one batch ahead."""
-    prepare = encoder.preprocess()
-
-    def load(start: int) -> _Batch:
-        pixels, bad = [], {}
-        for picture in pictures[start : start + _BATCH]:
-            try:
-                pixels.append(prepare(picture.open()))
-            except DataError as error:
-                bad[picture.digest] = str(error)
-                pixels.append(torch.zeros(3, *prepare.size))
-        return first + start, torch.stack(pixels), bad
-
-    starts = range(0, len(pictures), _BATCH)
-    with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(load, 0) if pictures else None
-        for start in starts:
-            batch = coming.result() if coming else load(start)
-            coming = ahead.submit(load, start + _BATCH) if start + _BATCH < len(pictures) else None
-            yield batch
-
-
 def pictures_of(source: SourceConfig, *, tolerant: bool) -> list[Picture]:
     """The distinct pictures of a source, in the order they first occur.
 
@@ -188,3 +250,20 @@ def picture_count(source: SourceConfig, *, tolerant: bool = True) -> int:
 @lru_cache(maxsize=256)
 def _picture_count(fingerprint: str, text: str, tolerant: bool) -> int:
     return len(pictures_of(SourceConfig.parse(json.loads(text)), tolerant=tolerant))
+
+
+def views_per_picture(source: SourceConfig, tiling: TilingConfig) -> float:
+    """The mean number of views of a source's pictures, judged by some of them."""
+    if tiling.cutting() is None:
+        return 1.0
+    return _views_per_picture(source.fingerprint(), source.to_json(), tiling.to_json())
+
+
+@lru_cache(maxsize=256)
+def _views_per_picture(fingerprint: str, text: str, tiling: str) -> float:
+    cut, counts = TilingConfig.parse(json.loads(tiling)), []
+    pictures = pictures_of(SourceConfig.parse(json.loads(text)), tolerant=True)
+    for picture in pictures[:: max(1, len(pictures) // _LOOK)]:
+        with contextlib.suppress(DataError):  # refused by name when it is to be seen
+            counts.append(len(cut.views(*picture.size())))
+    return sum(counts) / len(counts) if counts else 1.0

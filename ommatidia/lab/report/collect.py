@@ -11,6 +11,7 @@ from typing import Any
 
 from ommatidia.eval.statistics import Comparison, judge
 from ommatidia.eval.statistics import Interval as Estimate
+from ommatidia.lab.cost import largest_cost
 from ommatidia.lab.jobs.training import TrainingJob
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
 from ommatidia.lab.report.contributions import contributions
@@ -130,12 +131,12 @@ def _row(
         fusion=model.fusion.kind if len(model.encoders) > 1 else "none",  # type: ignore[attr-defined]
         is_blind_model=not model.encoders,
         seeds=tuple(t.recipe.seed for t in group),
-        visual_tokens=model.tokens_per_view,
+        visual_tokens=model.most_visual_tokens,
         command=f"{record['command']}  # row {first.design[:12]}",
     )
     if error := next((t.error for t in group if t.error), None):
         return row(failed=error)
-    costs = model.cost(text_tokens=32, views=1, head_tokens=4)
+    costs = largest_cost(model, text_tokens=32, head_tokens=4)
     if first.design == best[0].design:
         verdict = Verdict("best")
     else:

@@ -92,6 +92,7 @@ class DesignRow:
     curves: dict[int, tuple[Curve, ...]] = field(default_factory=dict)
     versus_best: Verdict | None = None
     visual_tokens: int | None = None
+    """Of one picture: of the largest where the tiling lets the number depend on the size."""
     parameters: int | None = None
     trained_parameters: int | None = None
     train_flops: float | None = None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
-from ommatidia.core.grid import Cost, Grid
+from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.core.types import Views
 from ommatidia.models.fusion.resample import Auto, ResampleConfig
 
@@ -40,6 +40,19 @@ class FusionConfig(Config, family=True):
     def steered(self, names: Sequence[str]) -> frozenset[str]:
         """Encoders whose features depend on other encoders, so that they can be neither stored nor run alone."""
         return frozenset()
+
+    @property
+    def counts_on_padding(self) -> bool:
+        """Whether the features are taken for those of pictures that were centred on a square canvas."""
+        return False
+
+    def over(self, blocks: Mapping[str, Blocks]) -> FusionConfig:
+        """This fusion for steered encoders of these blocks; a fusion that steers learns here where it can step in."""
+        return self
+
+    def leaves(self, grids: Mapping[str, Grid]) -> Any:
+        """Sizes of ``Fused.memory`` for layers inside the decoder; None: it leaves nothing."""
+        return None
 
     def reading(self, width: int) -> FusionConfig:
         """This fusion for a language model of this width; a fusion that reads the question learns its size here."""

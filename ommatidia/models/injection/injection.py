@@ -59,9 +59,21 @@ class InjectionConfig(Config, family=True):
         picture before it (Flamingo), or those of all pictures before it (NVLM)."""
         return "none"
 
+    @property
+    def ends_rows(self) -> bool:
+        """Whether the injection has the learned vector that stands behind a row of visual tokens."""
+        return False
+
     @abstractmethod
     def script(self, script: Script, grid: Grid) -> Script:
         """What of a tiling's script stands in the text; ``grid`` is what the projector gives for one view."""
+
+    def reading(self, left: Any, grid: Grid, language: LanguageShape) -> Self:
+        """This injection for what the fusion leaves (``FusionConfig.leaves``), the projector's grid and the decoder.
+
+        A kind with layers that look at it again learns their sizes here. Raises ConfigError where they do not fit.
+        """
+        return self
 
     @abstractmethod
     def build(self, grid: Grid, language: LanguageShape) -> Injection: ...

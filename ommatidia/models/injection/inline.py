@@ -25,6 +25,10 @@ class Inline(InjectionConfig):
     kind: Literal["inline"] = "inline"
     row_end: bool = False
 
+    @property
+    def ends_rows(self) -> bool:
+        return self.row_end
+
     def script(self, script: Script, grid: Grid) -> Script:
         return script
 

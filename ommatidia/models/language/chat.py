@@ -174,6 +174,13 @@ _FIELDS: dict[str, dict[str, Any]] = {
     # Cambrian-1: no newline behind a Llama-3 header; its 13B model speaks plain vicuna_v1.
     "cambrian_llama3": _llama3("<|begin_of_text|>", system=_CAMBRIAN_SYSTEM_BROKEN, newlines=""),
     "cambrian_chatml": _chatml(_CAMBRIAN_SYSTEM, ""),
+    "mistral_instruct": {
+        "start": "<s>",
+        "user_prefix": "[INST] ",
+        "user_suffix": " [/INST]",
+        "answer_prefix": " ",
+        "end": "</s>",
+    },
     "chatml": _chatml("", "\n"),
     "smollm2": _chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face", "\n"),
     # Without a system message: shorter, and the model answers as well.

@@ -18,6 +18,7 @@ from ommatidia.models.vision.pix2struct import Pix2StructEncoder
 from ommatidia.models.vision.preprocess import Preprocess
 from ommatidia.models.vision.sam import SamEncoder
 from ommatidia.models.vision.tiling import TilingConfig, Whole
+from ommatidia.models.vision.tilings import AnyResolution, Dynamic, FixedGrid, Slices, Unpad, Windows
 from ommatidia.models.vision.timm import TimmEncoder
 from ommatidia.models.vision.weights import (
     FileWeights,
@@ -31,14 +32,17 @@ from ommatidia.models.vision.weights import (
 
 __all__ = [
     "CATALOG",
+    "AnyResolution",
     "Card",
     "ClipEncoder",
     "ConvNeck",
     "CraftEncoder",
     "DiffusionEncoder",
+    "Dynamic",
     "EncoderConfig",
     "Eva02DetEncoder",
     "FileWeights",
+    "FixedGrid",
     "FolderWeights",
     "HFEncoder",
     "HubFileWeights",
@@ -53,9 +57,12 @@ __all__ = [
     "Preprocess",
     "RandomWeights",
     "SamEncoder",
+    "Slices",
     "TilingConfig",
     "TimmEncoder",
+    "Unpad",
     "VisionEncoder",
     "WeightsConfig",
     "Whole",
+    "Windows",
 ]

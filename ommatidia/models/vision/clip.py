@@ -18,6 +18,7 @@ from ommatidia.models.vision.preprocess import CLIP_MEAN, CLIP_STD, ImageSize, P
 from ommatidia.models.vision.published import (
     Between,
     PublishedEncoderConfig,
+    blocks_run,
     check_divisible,
     chosen,
     draw,
@@ -99,6 +100,11 @@ class Clip(nn.Module):
             "encoder": nn.ModuleDict({"layers": layers}),
         })  # fmt: skip
         draw(self)
+
+    @property
+    def depth(self) -> int:
+        """Blocks that are run."""
+        return blocks_run(self.vision_model.get_submodule("encoder.layers"), self.wanted)
 
     def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
         if self.input_size is not None and pixels_BCHW.shape[2:] != self.input_size:

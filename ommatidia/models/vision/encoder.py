@@ -5,6 +5,7 @@ Shapes: B batch, C colour channels, H rows, W columns, D feature channels.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ommatidia.core.config import Config, digest
 from ommatidia.core.errors import ConfigError
-from ommatidia.core.grid import Cost, Grid
+from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.models.vision.neck import NeckConfig, NoNeck
 from ommatidia.models.vision.preprocess import Fit, ImageSize, Interpolation, Preprocess, Triple
 from ommatidia.models.vision.weights import RandomWeights, StateDict, WeightsConfig, seeded
@@ -75,6 +76,10 @@ class EncoderConfig(Config, family=True):
     def trunk_cost(self) -> Cost:
         """Parameters of the trunk, and its operations for one view."""
         return measured_once(self).cost
+
+    def blocks(self) -> Blocks:
+        """The trunk's blocks, for a fusion that steers it in between. Raises ConfigError where there are none."""
+        return _blocks_json(_trunk_json(self))
 
     def describe(self) -> str:
         """A few words for tables and cards."""
@@ -194,19 +199,49 @@ def measure(make_trunk: Callable[[], nn.Module], size: tuple[int, int], *, what:
     return Measured(Grid(*shape[1:]), Cost(parameters, float(counter.get_total_flops())), unused)
 
 
+def _trunk_json(config: EncoderConfig) -> str:
+    return json.dumps({n: value for n, value in config.to_dict().items() if n not in ("neck", "weights")})
+
+
 def measured_once(config: EncoderConfig) -> Measured:
     """What the config's trunk measures, taken once a process. Raises ConfigError as ``measure`` does."""
-    data = {name: value for name, value in config.to_dict().items() if name not in ("neck", "weights")}
-    return _measured_json(json.dumps(data))
+    return _measured_json(_trunk_json(config))
+
+
+def _called(data: Mapping[str, Any]) -> str:
+    """What a trunk is called in messages."""
+    return str(next(data[key] for key in ("model", "architecture", "kind") if data.get(key)))
 
 
 @lru_cache(maxsize=512)
 def _measured_json(text: str) -> Measured:
     data = json.loads(text)
     config = EncoderConfig.parse(data)
-    named = [data[key] for key in ("model", "architecture", "kind") if data.get(key)]
-    what = f"{named[0]}: " + (f"features {data['features']!r} at " if "features" in data else "")
+    what = f"{_called(data)}: " + (f"features {data['features']!r} at " if "features" in data else "")
     return measure(lambda: config.trunk(pretrained=False), config.preprocess().size, what=what)
+
+
+@lru_cache(maxsize=64)
+def _blocks_json(text: str) -> Blocks:
+    """A trunk of blocks has a ``depth`` and takes ``between``; here every block says what grid passes it."""
+    data = json.loads(text)
+    config = EncoderConfig.parse(data)
+    with seeded(0), torch.device("meta"):
+        trunk = config.trunk(pretrained=False).eval()
+    shapes: list[tuple[int, ...]] = []
+
+    def note(x_BHWD: Tensor) -> Tensor:
+        shapes.append(tuple(x_BHWD.shape))
+        return x_BHWD
+
+    depth = int(getattr(trunk, "depth", 0))
+    with torch.no_grad(), contextlib.suppress(RuntimeError, ValueError):  # where tokens make no grid, shapes will miss
+        if depth:
+            pixels_BCHW = torch.empty(1, 3, *config.preprocess().size, device="meta")
+            trunk(pixels_BCHW, dict.fromkeys(range(depth), note))
+    if not depth or len(shapes) != depth or len(set(shapes)) != 1:
+        raise ConfigError(f"{_called(data)}: its trunk is no row of equal blocks, so nothing can steer it in between")
+    return Blocks(depth, Grid(*shapes[0][1:]))
 
 
 class Skip(nn.Module):

@@ -18,6 +18,7 @@ from ommatidia.models.vision.preprocess import IMAGENET_MEAN, IMAGENET_STD, Imag
 from ommatidia.models.vision.published import (
     Between,
     PublishedEncoderConfig,
+    blocks_run,
     check_divisible,
     chosen,
     draw,
@@ -101,6 +102,11 @@ class Eva02Det(nn.Module):
             self.rope_glb = _Table(rows, columns, self.head_dim)
         draw(self)
         nn.init.normal_(self.pos_embed, std=0.02)
+
+    @property
+    def depth(self) -> int:
+        """Blocks that are run."""
+        return blocks_run(self.blocks, self.wanted)
 
     def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
         x_BHWD = patches(self.patch_embed["proj"], pixels_BCHW)  # type: ignore[arg-type]

@@ -9,17 +9,18 @@ import contextlib
 import inspect
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self, cast
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.models.behind import Change, behind
 from ommatidia.models.vision.encoder import ImageEncoderConfig, measured_once
 from ommatidia.models.vision.preprocess import HALF, Preprocess
-from ommatidia.models.vision.timm import Features, join
+from ommatidia.models.vision.timm import Features, join, on_grid
 from ommatidia.models.vision.weights import FolderWeights, HubWeights, RandomWeights
 
 _PIL_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -129,22 +130,42 @@ class HFTrunk(nn.Module):
         self.native = _pair(getattr(config, "image_size", None))
         self.width = getattr(config, "hidden_size", None)
         self.interpolates = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+        self.path = _path_of_blocks(model)
         self.indices: list[int] = []
         if features != "last":
-            path, blocks = _blocks(model, name)
+            blocks = self._blocks
             wanted = [features] if isinstance(features, int) else list(features)
             for index in wanted:
                 if not -len(blocks) <= index < len(blocks):
                     raise ConfigError(f"features: {index} is out of range; {name} has {len(blocks)} blocks")
             self.indices = [index % len(blocks) for index in wanted]
             kept = nn.ModuleList(blocks[: max(self.indices) + 1])
-            model.get_submodule(path.rpartition(".")[0]).register_module(path.rpartition(".")[2], kept)
+            parent, _, last = str(self.path).rpartition(".")
+            model.get_submodule(parent).register_module(last, kept)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+    @property
+    def _blocks(self) -> nn.ModuleList:
+        if self.path is None:
+            raise ConfigError(f"features: {self.name} has no list of blocks to choose from; use last")
+        return cast(nn.ModuleList, self.model.get_submodule(self.path))
+
+    @property
+    def depth(self) -> int:
+        """Blocks that are run; 0 where the model keeps them in no list or its tokens have no grid."""
+        return len(self._blocks) if self.patch and self.path is not None else 0
+
+    def forward(self, pixels_BCHW: Tensor, between: Mapping[int, Change] | None = None) -> Tensor:
+        if not between or not self.patch:
+            return self._run(pixels_BCHW)
+        size = (side // patch for side, patch in zip(pixels_BCHW.shape[2:], self.patch, strict=True))
+        with behind(self._blocks, on_grid(between, *size)):
+            return self._run(pixels_BCHW)
+
+    def _run(self, pixels_BCHW: Tensor) -> Tensor:
         options = {"interpolate_pos_encoding": True} if self.interpolates else {}
         if not self.indices:
             return self._as_grid(self.model(pixel_values=pixels_BCHW, **options).last_hidden_state, pixels_BCHW)
-        blocks, outputs = _blocks(self.model, self.name)[1], {}
+        blocks, outputs = self._blocks, {}
 
         def keep(index: int) -> Any:
             def hook(_module: nn.Module, _args: Any, output: Any) -> None:
@@ -188,12 +209,10 @@ def _pair(value: Any) -> tuple[int, int] | None:
     return int(value[0]), int(value[1])
 
 
-def _blocks(model: nn.Module, name: str) -> tuple[str, nn.ModuleList]:
-    """Path and list of the transformer blocks: the first list of that many equal modules."""
-    for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len({type(block) for block in module}) == 1 and len(module) > 0:
-            return path, module
-    raise ConfigError(f"features: {name} has no list of blocks to choose from; use last")
+def _path_of_blocks(model: nn.Module) -> str | None:
+    """The path of the transformer blocks: the first list of equal modules."""
+    lists = ((path, module) for path, module in model.named_modules() if isinstance(module, nn.ModuleList))
+    return next((path for path, blocks in lists if len({type(block) for block in blocks}) == 1), None)
 
 
 def _architecture(name: str) -> Any:

@@ -19,6 +19,7 @@ from ommatidia.models.vision.preprocess import HALF, ImageSize, Preprocess, Trip
 from ommatidia.models.vision.published import (
     Between,
     PublishedEncoderConfig,
+    blocks_run,
     chosen,
     draw,
     merge_heads,
@@ -88,6 +89,11 @@ class Pix2Struct(nn.Module):
             # Scores are not scaled by the width of a head, so queries are drawn that much smaller, as T5 does.
             if name.endswith("query.weight"):
                 nn.init.normal_(weight, std=0.02 * (config.width // config.heads) ** -0.5)
+
+    @property
+    def depth(self) -> int:
+        """Blocks that are run."""
+        return blocks_run(self.encoder["layer"], self.wanted)
 
     def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
         found_BHWD = flat_patches(pixels_BCHW, mean=self.mean, std=self.std, patch=self.patch, budget=self.budget)

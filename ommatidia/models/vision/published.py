@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from pydantic import model_validator
 from torch import Tensor, nn
@@ -82,6 +82,11 @@ def chosen(features: Features, depth: int) -> tuple[int, ...]:
         if not -depth <= index < depth:
             raise ConfigError(f"features: {index} is out of range; there are {depth} blocks, 0 to {depth - 1}")
     return tuple(index % depth for index in wanted)
+
+
+def blocks_run(blocks: Any, wanted: tuple[int, ...]) -> int:
+    """How many of the blocks are run for these features."""
+    return max(wanted) + 1 if wanted else len(blocks)
 
 
 def run_blocks(

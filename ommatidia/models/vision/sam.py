@@ -18,6 +18,7 @@ from ommatidia.models.vision.preprocess import IMAGENET_MEAN, IMAGENET_STD, Imag
 from ommatidia.models.vision.published import (
     Between,
     PublishedEncoderConfig,
+    blocks_run,
     check_divisible,
     chosen,
     draw,
@@ -109,6 +110,11 @@ class Sam(nn.Module):
         self.neck = _Neck(config.width, config.end_dim, short=config.end == "short")
         draw(self)
         nn.init.normal_(self.pos_embed, std=0.02)
+
+    @property
+    def depth(self) -> int:
+        """Blocks that are run."""
+        return blocks_run(self.layers, self.wanted)
 
     def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
         x_BHWD = patches(self.patch_embed["projection"], pixels_BCHW)  # type: ignore[arg-type]

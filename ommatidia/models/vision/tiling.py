@@ -8,9 +8,9 @@ Shapes: K views of a picture, H rows and W columns of visual tokens a view.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from PIL import Image
 
@@ -51,7 +51,39 @@ class TilingConfig(Config, family=True):
 
     @abstractmethod
     def script(self, height: int, width: int, grid: Grid) -> Script:
-        """Marks and visual tokens in the order of the text; ``grid`` is what the projector gives for one view."""
+        """Marks and visual tokens in the order of the text; ``grid`` is what the projector gives for one view.
+
+        Raises ConfigError when the tiling cannot lay out a grid of this shape.
+        """
+
+    def largest(self) -> tuple[int, int]:
+        """(height, width) of a picture that brings as many visual tokens as any picture can."""
+        return 1, 1
+
+    @property
+    def seen_whole(self) -> tuple[str, ...]:
+        """Encoders that see each picture once, as ``canvas`` lays it out; their maps are cut to the views."""
+        return ()
+
+    def canvas(self, image: Image.Image) -> Image.Image:
+        """The whole picture as the tiling lays it out, at its own resolution, borders included; views' boxes are
+        fractions of it. An encoder that sees pictures whole stretches it to its own size."""
+        return image
+
+    def view_grid(self, grid: Grid) -> Grid:
+        """What such an encoder hands over for one view, when ``grid`` is what it gives for the whole canvas."""
+        return grid
+
+    def only(self, names: Sequence[str]) -> TilingConfig:
+        """This tiling for a model with no encoders but these."""
+        return self
+
+    def suits(self, fits: Mapping[str, str]) -> None:
+        """Raises ConfigError where the way in which an encoder fits pictures (by name) contradicts the tiling."""
+
+    def cutting(self) -> Any:
+        """What decides the pixels of the views, as plain data; None: every picture is one view, as it is."""
+        return None
 
     @classmethod
     def tiny(cls) -> Self:

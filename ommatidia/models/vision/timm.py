@@ -5,8 +5,10 @@ Shapes: B batch, C colour channels, H rows, W columns, D feature channels.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Any, Literal, Self
 
 import torch
@@ -14,6 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.models.behind import Change, behind
 from ommatidia.models.fusion.resample import Auto, Bilinear
 from ommatidia.models.vision.encoder import ImageEncoderConfig
 from ommatidia.models.vision.preprocess import ImageSize, Interpolation, Preprocess
@@ -149,16 +152,43 @@ class TimmTrunk(nn.Module):
         model.prune_intermediate_layers(sorted(set(self.indices)), prune_norm=not self.norm)
         self.model: Any = model
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+    @property
+    def depth(self) -> int:
+        """Blocks of a plain transformer that are run; 0 for other models."""
+        patch = getattr(getattr(self.model, "patch_embed", None), "patch_size", None)
+        count = len(self.model.blocks) if patch and hasattr(self.model, "blocks") else 0
+        return count if count == max(self.indices) + 1 else 0
+
+    def forward(self, pixels_BCHW: Tensor, between: Mapping[int, Change] | None = None) -> Tensor:
         indices = sorted(set(self.indices))
-        maps = self.model.forward_intermediates(
-            pixels_BCHW.contiguous(memory_format=torch.channels_last),
-            indices=indices, norm=self.norm, stop_early=True, output_fmt="NCHW", intermediates_only=True,
-        )  # fmt: skip
+        steering: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if between:
+            size = (side // patch for side, patch in zip(pixels_BCHW.shape[2:], self.model.patch_embed.patch_size))
+            steering = behind(self.model.blocks, on_grid(between, *size))
+        with steering:
+            maps = self.model.forward_intermediates(
+                pixels_BCHW.contiguous(memory_format=torch.channels_last),
+                indices=indices, norm=self.norm, stop_early=True, output_fmt="NCHW", intermediates_only=True,
+            )  # fmt: skip
         maps_BHWD = [maps[indices.index(i)].permute(0, 2, 3, 1) for i in self.indices]
         if self.common_grid is None:
             return join(maps_BHWD)
         return torch.cat([Bilinear()(x.float(), *self.common_grid).to(x.dtype) for x in maps_BHWD], -1)
+
+
+def on_grid(between: Mapping[int, Change], height: int, width: int) -> dict[int, Change]:
+    """Changes of x_BHWD for blocks that pass on x_BND; class and register tokens stay as they are."""
+
+    def of_tokens(change: Change, x_BND: Tensor) -> Tensor:
+        if x_BND.ndim == 4:  # windowed transformers keep their grid
+            return change(x_BND)
+        prefix = x_BND.shape[1] - height * width
+        if prefix < 0:
+            raise ValueError(f"{x_BND.shape[1]} tokens make no grid of {height}x{width}")
+        changed_BHWD = change(x_BND[:, prefix:].unflatten(1, (height, width)))
+        return torch.cat([x_BND[:, :prefix], changed_BHWD.flatten(1, 2)], 1)
+
+    return {index: partial(of_tokens, change) for index, change in between.items()}
 
 
 def join(maps_BHWD: list[Tensor]) -> Tensor:

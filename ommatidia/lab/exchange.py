@@ -1,0 +1,36 @@
+"""Folders in and out: published checkpoints become ours, ours become what transformers loads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ommatidia.core.config import read_assignment, read_yaml
+from ommatidia.lab.drive import Driven
+from ommatidia.models.published import export_checkpoint, import_checkpoint
+
+
+def import_folder(path: Path, out: Path, *, encoders: Path | None, changes: Sequence[str], pickles: bool) -> Driven:
+    """Import a published checkpoint. Raises ConfigError, RunError or DiskError."""
+    done = import_checkpoint(
+        path,
+        out,
+        changes=[read_assignment(change) for change in changes],
+        encoders=None if encoders is None else read_yaml(encoders),
+        pickles=pickles,
+    )
+    table = ("tensors", ("part", "tensors", "why"), done.account.table())
+    lines = [f"{out}: {done.family}, {done.dtype}", f'ask it: omma chat {out} --image FILE "question"']
+    data = {
+        "folder": str(out), "family": done.family, "dtype": done.dtype, "used": len(done.account.used),
+        "ignored": dict(done.account.ignored),
+    }  # fmt: skip
+    return Driven(tables=[table], lines=lines, data=data)
+
+
+def export_folder(folder: Path, out: Path) -> Driven:
+    """Export a saved folder. Raises ConfigError, RunError or DiskError."""
+    done = export_checkpoint(folder, out)
+    how = f"transformers.{done.architecture}.from_pretrained" if not done.why else "AutoModel, after import ommatidia"
+    lines = [f"{out}: loads with {how}"] + ([f"no stock architecture: {done.why}"] if done.why else [])
+    return Driven([], lines, {"folder": str(out), "architecture": done.architecture, "why": done.why})

@@ -1,0 +1,72 @@
+"""Leaving out the visual tokens of padding, with the end of each row marked.
+
+Shapes: H rows and W columns of visual tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from PIL import Image
+
+from ommatidia.core.errors import ConfigError
+from ommatidia.core.grid import Grid
+from ommatidia.core.types import ROW_END, View
+from ommatidia.models.vision.tiling import Places, Script, TilingConfig
+
+PADDING_FITS = frozenset({"pad", "pad_first"})
+"""Ways of fitting a picture that centre it between borders of padding."""
+
+
+class Unpad(TilingConfig):
+    """One view, padded to a square, without the rows or columns of padding; each row ends with a learned vector.
+
+    Cambrian-1 (Tong et al. 2024, inference path). 640 x 480 on a 24 x 24 grid leaves 18 rows of 24 tokens and 18 ends.
+    """
+
+    kind: Literal["unpad"] = "unpad"
+
+    def views(self, height: int, width: int) -> tuple[View, ...]:
+        return (View(0, (height, width)),)
+
+    def cut(self, image: Image.Image) -> list[Image.Image]:
+        return [image]
+
+    def script(self, height: int, width: int, grid: Grid) -> Script:
+        square("unpad", grid)
+        top, left, bottom, right = content(grid.height, grid.width, height, width, at_least=1)
+        pieces = []
+        for row in range(top, bottom):
+            pieces += [Places(range(row * grid.width + left, row * grid.width + right)), Places((ROW_END,))]
+        return tuple(pieces)
+
+    def suits(self, fits: Mapping[str, str]) -> None:
+        for name, fit in fits.items():
+            if fit not in PADDING_FITS:
+                raise ConfigError(
+                    f"tiling unpad leaves out what padding fills, but encoder {name!r} fits pictures by {fit!r}; "
+                    f"set its fit to 'pad'"
+                )
+
+
+def content(rows: int, columns: int, height: int, width: int, *, at_least: int = 0) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) in cells of what a centred picture covers of a map of rows x columns.
+
+    Rounded as LLaVA-NeXT and Cambrian-1 do: the picture's side down to whole cells, but not below ``at_least``, then
+    half of what is left off either end.
+    """
+    if width / height > columns / rows:
+        border = (rows - max(at_least, int(height * (columns / width)))) // 2
+        return border, 0, rows - border, columns
+    border = (columns - max(at_least, int(width * (rows / height)))) // 2
+    return 0, border, rows, columns - border
+
+
+def square(kind: str, grid: Grid) -> None:
+    """Raises ConfigError for a grid whose cells are no squares of the (square) view."""
+    if grid.height != grid.width:
+        raise ConfigError(
+            f"tiling {kind} keeps cells by where they lie in a square view, but the projector gives a grid of "
+            f"{grid.height}x{grid.width}; choose a fusion and projector that keep it square, or another tiling"
+        )
