@@ -38,6 +38,9 @@ from ommatidia.models.fusion.windows import Windows, WindowSizes, showing, windo
 
 Positive = Annotated[int, Field(gt=0)]
 
+_MOST = 2**15
+"""Queries of one call: each is a batch of its own, and CUDA's kernels count batches up to 65535."""
+
 
 class SVA(FusionConfig):
     """Queries of ``width`` channels on a grid of ``side`` x ``side``; the defaults are those of the final models.
@@ -233,7 +236,8 @@ class _WindowAttention(nn.Module):
                 torch.cat([self.v_proj[name](x_NMC) for name, x_NMC in cells.items()], 1),
             )
         )
-        a = functional.scaled_dot_product_attention(q, k, v, attn_mask=shown_NM[:, None, None])
+        parts = zip(*(x.split(_MOST) for x in (q, k, v, shown_NM[:, None, None])), strict=True)
+        a = torch.cat([functional.scaled_dot_product_attention(*part) for part in parts])
         return self.o_proj(a.flatten(1))
 
 
