@@ -80,7 +80,7 @@ class DeepSVA(InjectionConfig):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(count=2, stride=1, zero_init=True)
+        return cls(count=1, zero_init=True)
 
 
 class DeepSVAInjection(Injection):
