@@ -1,7 +1,8 @@
 """The Spatial Vision Aggregator of Cambrian-1 (arXiv 2406.16860, section 3.2; where the paper and the released code
 differ, the code): queries on a grid, each of which looks at the windows of all encoders at its own place.
 
-Names follow the published checkpoint, encoders by name instead of number, encoder and group by name ``k`` and ``g``:
+Names follow the published checkpoint. There ``k`` is an encoder's number, here it is its name; ``g`` and ``d`` are the
+numbers of a group and of a layer in both:
 
 | published | here |
 |---|---|
