@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import pytest
@@ -123,6 +122,10 @@ def test_a_slow_map_twice_as_fine(golden: Callable[[str], Any], close: Callable[
         "slow": given["module.slow"].permute(0, 2, 3, 1),
     }
     module = fusion(case, Grid(fast, fast, maps["fast"].shape[-1]), Grid(slow, slow, maps["slow"].shape[-1]))
-    steer: Callable[[Tensor], Tensor] = partial(module._steer, 1, {"slow": maps["slow"]})  # type: ignore[operator]
-    close(steer(maps["fast"]).flatten(1, 2), out["module.adapter1.pooled"], "adapter, averaged")
+
+    def look(encoder: str, between: Between | None = None) -> Tensor:
+        return maps[encoder] if between is None else between[sorted(between)[1]](maps[encoder])
+
+    steered_KHWD = module.encode(("fast", "slow"), look)["fast"]
+    close(steered_KHWD.flatten(1, 2), out["module.adapter1.pooled"], "adapter, averaged")
     close(module(maps, Views.whole(2)).y_KHWD.flatten(1, 2), out["module.merge.pooled"], "merge, averaged")

@@ -11,7 +11,7 @@ from ommatidia.core.grid import Grid
 from ommatidia.core.types import View, Views
 from ommatidia.models.fusion import SVA, FusionConfig
 from ommatidia.models.fusion.sva import SVALayer, layer_cost
-from ommatidia.models.fusion.windows import Windows, WindowSizes, from_windows, padding, showing, to_windows, windows
+from ommatidia.models.fusion.windows import Windows, WindowSizes, padding, showing, to_windows, windows
 from ommatidia.models.projector import MLPProjector
 
 FINAL = {
@@ -39,7 +39,11 @@ def test_windows_hold_their_own_cells_and_come_back() -> None:
     assert x_NMC.shape == (8, 9, 1)
     assert x_NMC[1, :, 0].tolist() == [3, 4, 5, 9, 10, 11, 15, 16, 17]
     assert x_NMC[4, 0, 0] == 36, "the second view starts behind all windows of the first"
-    assert torch.equal(from_windows(x_NMC, 3, 2), x_KSSC)
+    back_KSSC = torch.empty_like(x_KSSC)
+    for n, x_MC in enumerate(x_NMC):
+        view, row, column = n // 4, 3 * (n // 2 % 2), 3 * (n % 2)
+        back_KSSC[view, row : row + 3, column : column + 3] = x_MC.unflatten(0, (3, 3))
+    assert torch.equal(back_KSSC, x_KSSC)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The Spatial Vision Aggregator of Cambrian-1 (arXiv 2406.16860, section 3.2; where the paper and the released code
 differ, the code): queries on a grid, each of which looks at the windows of all encoders at its own place.
 
-Names follow the published checkpoint, encoders by name instead of number, encoder and group by name ``k`` and ``g``:
+Names follow the published checkpoint. There ``k`` is an encoder's number, here it is its name; ``g`` and ``d`` are the
+numbers of a group and of a layer in both:
 
 | published | here |
 |---|---|
@@ -37,6 +38,9 @@ from ommatidia.models.fusion.resample import Bilinear
 from ommatidia.models.fusion.windows import Windows, WindowSizes, showing, windows
 
 Positive = Annotated[int, Field(gt=0)]
+
+_MOST = 2**15
+"""Queries of one call: each is a batch of its own, and CUDA's kernels count batches up to 65535."""
 
 
 class SVA(FusionConfig):
@@ -233,7 +237,8 @@ class _WindowAttention(nn.Module):
                 torch.cat([self.v_proj[name](x_NMC) for name, x_NMC in cells.items()], 1),
             )
         )
-        a = functional.scaled_dot_product_attention(q, k, v, attn_mask=shown_NM[:, None, None])
+        parts = zip(*(x.split(_MOST) for x in (q, k, v, shown_NM[:, None, None])), strict=True)
+        a = torch.cat([functional.scaled_dot_product_attention(*part) for part in parts])
         return self.o_proj(a.flatten(1))
 
 

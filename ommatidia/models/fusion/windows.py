@@ -81,12 +81,6 @@ def to_windows(x_KSSC: Tensor, cells: int) -> Tensor:
     return blocks.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
 
-def from_windows(x_NMC: Tensor, cells: int, side: int) -> Tensor:
-    """The grid x_KSSC that ``to_windows`` cut up; queries stand on a grid of side x side."""
-    blocks = x_NMC.unflatten(1, (cells, cells)).unflatten(0, (-1, side, side))  # K, L, L, m, m, C
-    return blocks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-
 def padding(height: int, width: int, side: int) -> tuple[int, int]:
     """Rows above (and below) and columns left (and right) of a centred picture on a square grid of ``side`` cells.
 

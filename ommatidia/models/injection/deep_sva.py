@@ -82,6 +82,10 @@ class DeepSVA(InjectionConfig):
         row_end = Cost(language.width if self.row_end else 0)
         return Cost(self.count * layer.parameters, self.count * layer.flops) + row_end
 
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(count=1, zero_init=True)
+
 
 class DeepSVAInjection(Injection):
     """Fills the placeholders, then changes the visual tokens' hidden states between the decoder's blocks."""
