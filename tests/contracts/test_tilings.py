@@ -100,6 +100,7 @@ def test_every_size_is_laid_out_in_advance(kind: str, default: bool) -> None:
         seen = [n for n in numbers if n != ROW_END]
         assert views, (height, width)
         assert seen, (height, width)
+        assert sum(view.overview for view in views) <= (len(views) > 1)
         assert len(seen) == len(set(seen))
         assert set(seen) <= set(range(len(views) * grid.tokens)), (height, width)
         assert len(numbers) <= most, (height, width)
