@@ -104,6 +104,7 @@ def test_every_size_is_laid_out_in_advance(kind: str, default: bool) -> None:
         assert len(seen) == len(set(seen))
         assert set(seen) <= set(range(len(views) * grid.tokens)), (height, width)
         assert len(numbers) <= most, (height, width)
+        assert len(views) <= len(tiling.views(*tiling.largest())), (height, width)
         for piece in script:
             assert piece.text if isinstance(piece, Mark) else True
             assert not isinstance(piece, Mark) or piece.view is None or 0 <= piece.view < len(views)
