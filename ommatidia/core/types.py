@@ -96,6 +96,8 @@ class View:
     """(height, width) in pixels of what the view shows, before any encoder's own transform."""
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     """(top, left, bottom, right) of the region as fractions of the picture as the tiling lays it out."""
+    overview: bool = False
+    """Whether it shows all of a picture whose other views are its tiles."""
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.lab.jobs.job import Price
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.processor import Processor
-from ommatidia.models.vision.tiling import Mark, Whole
+from ommatidia.models.vision.tiling import Mark, Places, Whole
 from ommatidia.train.pattern import Pattern
 from ommatidia.train.stage import Stage
 
@@ -77,7 +77,7 @@ def _told(model: MLLMConfig, size: tuple[int, int], speech: str) -> tuple[int, i
     for piece in model.script(*size):
         if isinstance(piece, Mark):
             marks += _words(piece.text, speech)
-        else:
+        elif isinstance(piece, Places):
             visual += len(piece.numbers)
     return len(model.tiling.views(*size)), visual, marks
 

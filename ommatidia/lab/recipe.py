@@ -77,6 +77,7 @@ def with_encoders(recipe: Recipe, encoders: Mapping[str, EncoderConfig]) -> Reci
     """
     data = recipe.to_dict()
     data["model"]["encoders"] = {name: encoder.to_dict() for name, encoder in encoders.items()}
+    data["model"]["tiling"] = recipe.model.tiling.only(tuple(encoders)).to_dict()
     if len(encoders) == 1:
         data["model"]["fusion"] = recipe.model.fusion.single(next(iter(encoders))).to_dict()
     if not encoders:

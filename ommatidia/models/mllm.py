@@ -58,14 +58,13 @@ class MLLMConfig(Config):
 
     def _tiles_fit(self) -> None:
         """Raises ConfigError where the tiling does not go with encoders, fusion, injection or context."""
-        tiling = self.tiling.kind  # type: ignore[attr-defined]
         steered = self.fusion.steered(tuple(self.encoders))
         for name in self.tiling.seen_whole:
             if name not in self.encoders:
-                raise ConfigError(f"tiling {tiling}: whole: {unknown('encoder', name, self.encoders)}")
+                raise ConfigError(f"{self.tiling}: whole: {unknown('encoder', name, self.encoders)}")
             if name in steered:
                 raise ConfigError(
-                    f"tiling {tiling}: encoder {name!r} is to see pictures whole, but the fusion "
+                    f"{self.tiling}: encoder {name!r} is to see pictures whole, but the fusion "
                     f"{self.fusion.kind} steers it view by view"  # type: ignore[attr-defined]
                 )
         self.tiling.suits(
@@ -77,7 +76,7 @@ class MLLMConfig(Config):
             isinstance(piece, Places) and ROW_END in piece.numbers for piece in script
         ):
             raise ConfigError(
-                f"tiling {tiling} ends each row of visual tokens, but injection "
+                f"{self.tiling} ends each row of visual tokens, but injection "
                 f"{self.injection.kind} has no vector for that; set its row_end to true"  # type: ignore[attr-defined]
             )
         tokens, context = self.most_visual_tokens, self.language.shape().context

@@ -100,9 +100,11 @@ def test_every_size_is_laid_out_in_advance(kind: str, default: bool) -> None:
         seen = [n for n in numbers if n != ROW_END]
         assert views, (height, width)
         assert seen, (height, width)
+        assert sum(view.overview for view in views) <= (len(views) > 1)
         assert len(seen) == len(set(seen))
         assert set(seen) <= set(range(len(views) * grid.tokens)), (height, width)
         assert len(numbers) <= most, (height, width)
+        assert len(views) <= len(tiling.views(*tiling.largest())), (height, width)
         for piece in script:
             assert piece.text if isinstance(piece, Mark) else True
             assert not isinstance(piece, Mark) or piece.view is None or 0 <= piece.view < len(views)
@@ -133,6 +135,36 @@ def test_as_many_places_as_the_model_fills(kind: str) -> None:
         assert x_BTE.shape[1] == len(example.ids)
         assert (0 if seen is None else len(seen.v_KHWE)) == len(example.views)
         assert {len(pixels) for pixels in example.pixels.values()} <= {len(example.views)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_token_stands_where_the_script_says(kind: str) -> None:
+    model, processor = built(kind)
+    cfg, batch = processor.config, processor.collate([processor(one) for one in ROWS])
+    with torch.no_grad():
+        x_BTE, seen = model.embed(batch)
+    assert seen is not None
+    v_NE, first, expected = seen.v_KHWE.flatten(0, 2), 0, []
+    for picture in (picture for one in ROWS for picture in one.images):
+        for piece in cfg.script(picture.height, picture.width):
+            for n in piece.numbers if isinstance(piece, Places) else ():
+                expected.append(
+                    model.injection.row_end_E if n == ROW_END else v_NE[first * processor.tokens_per_view + n]
+                )
+        first += len(cfg.tiling.views(picture.height, picture.width))
+    assert first == len(seen.v_KHWE)
+    torch.testing.assert_close(x_BTE[seen.slots_BT], torch.stack(expected))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_views_of_every_encoder_are_prepared_in_order(kind: str) -> None:
+    _, processor = built(kind)
+    for one in ROWS:
+        example = processor(one)
+        cut = [view for picture in one.images for view in processor.config.tiling.cut(picture.open())]
+        for name, prepare in processor.preprocess.items():
+            if cut:
+                assert torch.equal(example.pixels[name], torch.stack([prepare(view) for view in cut]))
 
 
 @pytest.mark.parametrize("kind", KINDS)

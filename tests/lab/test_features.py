@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lab_toys import COARSE, FINE, VIT, pictures
+from lab_toys import COARSE, FINE, VIT, pictures, recipe
 from PIL import Image
 from torch import Tensor
 
@@ -20,7 +20,10 @@ from ommatidia.lab.jobs.features import FeatureJob, joined
 from ommatidia.lab.plan import Plan
 from ommatidia.lab.run import execute
 from ommatidia.lab.store import Store
+from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.processor import Processor, sight
 from ommatidia.models.vision.encoder import EncoderConfig
+from ommatidia.models.vision.tiling import TilingConfig
 
 
 def job_of(source: dict[str, Any], encoder: dict[str, Any] = VIT) -> FeatureJob:
@@ -57,6 +60,72 @@ def test_what_is_stored_is_what_the_trunk_gives(store_folder: Path) -> None:
         torch.testing.assert_close(stored, x_HWD.half(), rtol=1e-2, atol=1e-2)
     with pytest.raises(RunError, match=r"features of eye on drawn counts .*: no stored features for picture 0000"):
         look("0000")
+
+
+def shapes(folder: Path) -> dict[str, Any]:
+    """A conversation file over pictures of unlike shapes, the third of them torn behind its header."""
+    sizes = [(64, 32), (32, 32), (32, 96), (20, 60), (100, 20)]
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "red"}]
+    for number, size in enumerate(sizes):
+        noise = torch.randint(0, 256, (*size, 3), generator=torch.Generator().manual_seed(number)).to(torch.uint8)
+        Image.fromarray(noise.numpy()).save(folder / f"{number}.bmp")
+    torn = folder / "2.bmp"
+    torn.write_bytes(torn.read_bytes()[:400])
+    records = [{"id": str(n), "image": f"{n}.bmp", "conversations": turns} for n in range(len(sizes))]
+    (folder / "data.json").write_text(json.dumps(records))
+    return {"kind": "llava_json", "path": str(folder / "data.json"), "image_root": str(folder)}
+
+
+TILING = {"kind": "dynamic", "tile": 16, "max_tiles": 3, "whole": ["canvas"]}
+
+
+@pytest.mark.parametrize("name", ["eye", "canvas"])
+def test_every_view_has_its_row(name: str, store_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SourceConfig.parse(shapes(tmp_path))
+    tiling = TilingConfig.parse(TILING)
+    store, job = (
+        Store(store_folder),
+        FeatureJob(name, EncoderConfig.parse(FINE), source, "fp32", tiling=tiling),
+    )
+    monkeypatch.setattr(features, "_BATCH", 4)
+    carry_out(job, store)
+    look, encoder = job.lookup(store), job.encoder.build().eval()
+    prepare = sight(tiling, name, job.encoder)
+    found = features.pictures_of(source, tolerant=True)
+    views = [1, 1, 1, 1, 1] if name == "canvas" else [3, 1, 4, 4, 4]
+    with pytest.raises(DataError, match=r"2\.bmp"):
+        look(found[2].digest)
+    for number in (0, 1, 3, 4):
+        image = found[number].open()
+        seen = [tiling.canvas(image)] if name == "canvas" else tiling.cut(image)
+        with torch.no_grad():
+            x_KHWD = encoder.features(torch.stack([prepare(view) for view in seen]))
+        assert len(x_KHWD) == views[number]
+        torch.testing.assert_close(look(found[number].digest), x_KHWD.half(), rtol=1e-2, atol=1e-2)
+    notes = store.record(job.kind, job.key)["notes"]
+    assert (notes["pictures"], notes.get("views", 5)) == (5, sum(views))
+    trunk = job.encoder.trunk_cost().flops
+    assert job.price().flops == trunk * sum(views)
+    assert job.price().bytes == 2 * sum(views) * job.encoder.trunk_grid().values
+
+
+def test_a_model_reads_its_stored_views_as_it_sees_them(store_folder: Path, tmp_path: Path) -> None:
+    store, source = Store(store_folder), SourceConfig.parse(shapes(tmp_path))
+    model = recipe("coarse", "fine").model
+    tiling = TilingConfig.parse({**TILING, "whole": ["fine"]})
+    cfg = MLLMConfig.parse({**model.to_dict(), "tiling": tiling.to_dict()})
+    jobs = [FeatureJob(name, encoder, source, "fp32", tiling=tiling) for name, encoder in cfg.encoders.items()]
+    for job in jobs:
+        carry_out(job, store)
+    pixels, stored = Processor(cfg), Processor(cfg, features={job.name: job.lookup(store) for job in jobs})
+    seeing = cfg.build(seed=0).eval()
+    records = [record for record in source.open() if record.id != "2"]
+    with torch.no_grad():
+        plain = seeing.encode(pixels.collate([pixels(one) for one in records]))
+        again = seeing.encode(stored.collate([stored(one) for one in records]))
+    for name in cfg.encoders:
+        assert plain[name].shape[0] == 3 + 1 + 4 + 4
+        torch.testing.assert_close(plain[name], again[name], rtol=1e-2, atol=1e-2)
 
 
 def test_a_broken_picture_is_stored_as_its_error(store_folder: Path, tmp_path: Path) -> None:
@@ -115,7 +184,14 @@ def test_the_key_is_of_the_trunk_and_the_content_not_of_the_neck_or_the_name() -
     renamed = FeatureJob("other", one.encoder, one.source, "fp32", device="cuda")
     assert renamed.key == one.key
     assert job_of(pictures("counts"), {**VIT, "neck": "none"}).key == one.key
+    cut = FeatureJob("eye", one.encoder, one.source, "fp32", tiling=TilingConfig.parse(TILING))
+    tagged = FeatureJob("eye", one.encoder, one.source, "fp32", tiling=TilingConfig.parse({**TILING, "tags": "box"}))
+    assert tagged.key == cut.key, "tags are words: they change no pixel"
+    unpadded = FeatureJob("eye", one.encoder, one.source, "fp32", tiling=TilingConfig.parse("unpad"))
+    assert unpadded.key == one.key, "the view is the same, only fewer of its tokens are read"
     different = [
+        cut,
+        FeatureJob("canvas", one.encoder, one.source, "fp32", tiling=TilingConfig.parse(TILING)),
         job_of(pictures("counts", count=7)),
         job_of(pictures("counts", "test")),
         job_of(pictures("counts"), {**VIT, "image_size": 48}),
@@ -123,4 +199,4 @@ def test_the_key_is_of_the_trunk_and_the_content_not_of_the_neck_or_the_name() -
         job_of(pictures("counts"), {**VIT, "weights": {"kind": "random", "seed": 1}}),
         FeatureJob("eye", one.encoder, one.source, "bf16"),
     ]
-    assert len({one.key, *(job.key for job in different)}) == 7
+    assert len({one.key, *(job.key for job in different)}) == 9

@@ -190,6 +190,53 @@ def test_the_price_of_training_is_arithmetic() -> None:
     assert features_job.price().bytes == 6 * 2 * EncoderConfig.parse(VIT).trunk_grid().values
 
 
+def tiled(*experts: str, tiling: dict[str, Any], **changes: Any) -> Recipe:
+    one = recipe(*experts)
+    return recipe(*experts, model={**one.model.to_dict(), "tiling": tiling}, **changes)
+
+
+def test_the_price_of_tiles_is_arithmetic() -> None:
+    grid = {"kind": "fixed_grid", "rows": 1, "columns": 2, "tile": 16}
+    plain = recipe("coarse", "fine", features="never")
+    three = tiled("coarse", "fine", tiling=grid, features="never")
+    once = tiled("coarse", "fine", tiling={**grid, "whole": ["fine"]}, features="never")
+    trunk, samples = EncoderConfig.parse(FINE).trunk_cost().flops, 3 * 8
+    prices = [job_named(one, "tune").price() for one in (plain, three, once)]
+    assert prices[1].tokens - prices[0].tokens == samples * 2 * 4
+    assert prices[2].tokens == prices[1].tokens
+    neck = EncoderConfig.parse(FINE).cost().flops - trunk  # trained: three passes
+    channels = 2 * 4 * 16 * 32  # of 32 channels of "fine" 16 are left, half its cells: a smaller projector
+    saved = samples * (2 * (trunk + 3 * neck) + 3 * 3 * channels)
+    assert prices[1].flops - prices[2].flops == pytest.approx(saved, rel=1e-6)
+    tags = job_named(tiled("coarse", tiling={**grid, "tags": "one_d"}), "tune").price()
+    bare = job_named(tiled("coarse", tiling=grid), "tune").price()
+    words = recipe("coarse").model.language.tokenizer()
+    said = sum(len(words.encode(tag, special=False)) for tag in ("<tile_1>", "<tile_2>", "<tile_global_thumbnail>"))
+    assert tags.tokens - bare.tokens == samples * said
+
+
+def test_designs_of_one_tiling_share_their_stored_features() -> None:
+    grid = {"kind": "fixed_grid", "rows": 1, "columns": 2, "tile": 16}
+
+    def stored(one: Recipe) -> set[str]:
+        return {job.key for job in plan_trial(one).jobs() if isinstance(job, FeatureJob)}
+
+    assert stored(tiled("vit", tiling=grid))
+    assert stored(tiled("vit", tiling=grid)) == stored(tiled("vit", tiling={**grid, "tags": "box"}))
+    assert not stored(tiled("vit", tiling=grid)) & stored(recipe("vit"))
+
+
+def test_a_tiling_forgets_encoders_that_are_taken_away() -> None:
+    both = tiled("coarse", "fine", tiling={"kind": "fixed_grid", "tile": 16, "whole": ["fine"]})
+    assert with_encoders(both, {"coarse": both.model.encoders["coarse"]}).model.tiling.seen_whole == ()
+    assert with_encoders(both, {}).model.tiling.seen_whole == ()
+    experts = {
+        tuple(job.weights.model.encoders): job.weights.model.tiling.seen_whole for job in plan_trial(both).training
+    }
+    assert experts[("coarse",)] == ()
+    assert experts[("fine",)] == ("fine",)
+
+
 def test_sharing_is_cheaper_than_working_alone() -> None:
     plan = Plan.of(round_robin().strategy.horizon())
     assert plan.price().flops == pytest.approx(sum(job.price().flops for job in plan.jobs.values()))

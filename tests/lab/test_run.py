@@ -145,6 +145,19 @@ def test_stored_features_hardly_change_the_training(store_folder: Path) -> None:
     assert sorted(again.reused) == sorted(result.executed)
 
 
+def test_a_tiled_design_is_carried_out_from_stored_features(store_folder: Path) -> None:
+    store = Store(store_folder)
+    tiling = {"kind": "fixed_grid", "rows": 1, "columns": 2, "tile": 16, "tags": "one_d", "whole": ["fine"]}
+    model = {**recipe("fine", "vit").model.to_dict(), "tiling": tiling}
+    stored, plain = (recipe("fine", "vit", model=model, features=f) for f in ("auto", "never"))
+    result, (one, _) = carry_out(store, stored, plain)
+    assert result.failed == {}
+    assert one.error is None
+    last = [plan_trial(r).training[-1] for r in (stored, plain)]
+    losses = [store.record(job.kind, job.key)["notes"]["final_loss"] for job in last]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3)
+
+
 def broken(one: dict[str, Any]) -> dict[str, Any]:
     """An encoder whose values leave the range of 16 bits."""
     return {**one, "std": [1e-30, 1e-30, 1e-30]}

@@ -56,9 +56,13 @@ class TilingConfig(Config, family=True):
         Raises ConfigError when the tiling cannot lay out a grid of this shape.
         """
 
+    @abstractmethod
     def largest(self) -> tuple[int, int]:
-        """(height, width) of a picture that brings as many visual tokens as any picture can."""
-        return 1, 1
+        """(height, width) of a picture that brings as many views and visual tokens as any picture can."""
+
+    def __str__(self) -> str:
+        kind = type(self).model_fields.get("kind")
+        return f"tiling {kind.default if kind else type(self).__name__}"
 
     @property
     def seen_whole(self) -> tuple[str, ...]:
@@ -104,3 +108,6 @@ class Whole(TilingConfig):
 
     def script(self, height: int, width: int, grid: Grid) -> Script:
         return (Places(range(grid.tokens)),)
+
+    def largest(self) -> tuple[int, int]:
+        return 1, 1

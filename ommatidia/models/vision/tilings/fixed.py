@@ -34,6 +34,9 @@ class FixedGrid(TaggedTiles):
         picture = centred(height, width, canvas) if self.fit == "pad" else None
         return Layout.grid(self.rows, self.columns, self.tile, picture)
 
+    def largest(self) -> tuple[int, int]:
+        return 1, 1
+
     def overview_on_canvas(self) -> bool:
         return self.fit == "pad"
 
@@ -75,6 +78,9 @@ class Windows(TaggedTiles):
         rows, columns = (range(0, side - self.window + 1, self.stride or self.window) for side in self.size)
         tiles = tuple((top, left, top + self.window, left + self.window) for top in rows for left in columns)
         return Layout(self.size, (0, 0, *self.size), tiles, len(columns))
+
+    def largest(self) -> tuple[int, int]:
+        return 1, 1
 
     def view_grid(self, grid: Grid) -> Grid:
         rows, columns = (self.window / side for side in self.size)

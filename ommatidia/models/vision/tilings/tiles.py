@@ -103,9 +103,9 @@ class Tiles(TilingConfig):
         if (where := self.overview_of(layout)) is None:
             return tuple(tiles)
         if self.overview_on_canvas():
-            overview = View(0, _native(layout, height, width))
+            overview = View(0, _native(layout, height, width), overview=True)
         else:
-            overview = View(0, (height, width), layout.fractions(layout.picture))
+            overview = View(0, (height, width), layout.fractions(layout.picture), overview=True)
         return (overview, *tiles) if where == "first" else (*tiles, overview)
 
     def cut(self, image: Image.Image) -> list[Image.Image]:

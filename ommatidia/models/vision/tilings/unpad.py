@@ -41,6 +41,9 @@ class Unpad(TilingConfig):
             pieces += [Places(range(row * grid.width + left, row * grid.width + right)), Places((ROW_END,))]
         return tuple(pieces)
 
+    def largest(self) -> tuple[int, int]:
+        return 1, 1
+
     def suits(self, fits: Mapping[str, str]) -> None:
         for name, fit in fits.items():
             if fit not in PADDING_FITS:
