@@ -26,6 +26,8 @@ from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
 from ommatidia.models.vision.tiling import Places, Script, TilingConfig, Whole
 
 _NAME = re.compile(r"[a-z][a-z0-9_@]*")
+_LARGE = (4096, 2048)
+"""Pixels of a picture that a tiling cuts, if it cuts any: an injection that cannot show the pieces refuses them."""
 
 
 class MLLMConfig(Config):
@@ -50,9 +52,13 @@ class MLLMConfig(Config):
             if hasattr(nn.ModuleDict(), name):
                 raise ConfigError(f"encoders: {name!r} is a word that torch's modules keep for themselves; add to it")
         tokens = self.tokens_per_view
-        context = self.language.shape().context
+        shape, grid = self.language.shape(), self.visual_grid()
+        context = shape.context
         if tokens >= context:
             raise ConfigError(f"{tokens} visual tokens a view leave no room for text in a context of {context}")
+        if grid is not None:
+            self.injection.check(grid, shape)
+            self.script(*_LARGE)
         return self
 
     def hashed(self) -> Any:
@@ -77,7 +83,10 @@ class MLLMConfig(Config):
     def script(self, height: int, width: int) -> Script:
         """What stands in the text for a picture of this size (pixels): marks and visual tokens, in order."""
         grid = self.visual_grid()
-        return () if grid is None else self.injection.script(self.tiling.script(height, width, grid), grid)
+        if grid is None:
+            return ()
+        script, views = self.tiling.script(height, width, grid), self.tiling.views(height, width)
+        return self.injection.script(script, grid, views)
 
     def visual_tokens(self, height: int, width: int) -> int:
         """Positions of the sequence that the visual tokens of a picture of this size take, marks not counted."""

@@ -1,7 +1,9 @@
 """How visual tokens meet the language model."""
 
 from ommatidia.models.injection import inline
+from ommatidia.models.injection.cross_attention import CrossAttention
+from ommatidia.models.injection.hybrid import Hybrid
 from ommatidia.models.injection.injection import Attends, Injection, InjectionConfig, Seen
 from ommatidia.models.injection.inline import Inline
 
-__all__ = ["Attends", "Injection", "InjectionConfig", "Inline", "Seen", "inline"]
+__all__ = ["Attends", "CrossAttention", "Hybrid", "Injection", "InjectionConfig", "Inline", "Seen", "inline"]
