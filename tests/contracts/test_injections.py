@@ -168,7 +168,10 @@ def test_generating_in_a_batch_with_a_cache_says_what_one_by_one_without_says(mo
     assert len(set(together)) > 2
     assert together == [generate(model, processor, [one], decoding)[0] for one in samples]
     for one, said in zip(samples, together, strict=True):
-        assert said == processor.tokenizer.decode(uncached(model, processor.collate([processor(one, answer=False)]))).strip()
+        assert (
+            said
+            == processor.tokenizer.decode(uncached(model, processor.collate([processor(one, answer=False)]))).strip()
+        )
 
 
 def uncached(model: MLLM, prompt: Batch) -> list[int]:

@@ -144,13 +144,13 @@ class Look:
         is generated sees what the last position of the prompt sees. Raises AlignmentError for any other number.
         """
         rows, positions = x_BTE.shape[:2]
+        known = self._sees_BT2.shape[1]
+        if rows != len(self._sees_BT2) or 1 < positions < known:
+            raise AlignmentError(
+                f"{rows} rows of {positions} positions in the decoder, but it is known what "
+                f"{len(self._sees_BT2)} rows of {known} positions see"
+            )
         if self._now is None or self._now[0] != positions:
-            known = self._sees_BT2.shape[1]
-            if rows != len(self._sees_BT2) or 1 < positions < known:
-                raise AlignmentError(
-                    f"{rows} rows of {positions} positions in the decoder, but it is known what "
-                    f"{len(self._sees_BT2)} rows of {known} positions see"
-                )
             last_B12 = self._sees_BT2[:, -1:]
             sees_BT2 = last_B12 if positions < known else self._sees_BT2
             sees_BT2 = torch.cat([sees_BT2, last_B12.expand(-1, positions - sees_BT2.shape[1], -1)], 1)
