@@ -166,6 +166,8 @@ def test_tags_of_tiles_stand_beside_their_tokens() -> None:
         assert model.injection.looked_at(seen).tolist() == [0, 1, 4, 5]
         with_tags = model.read(x_BTE, batch.mask_BT, seen)
         without = model.read(x_BTE, batch.mask_BT, replace(seen, tags_KG=None))
+        padded = torch.cat([batch.tags_KG, torch.full((8, 3), NO_TOKEN)], 1)
+        torch.testing.assert_close(model.read(x_BTE, batch.mask_BT, replace(seen, tags_KG=padded)), with_tags)
     changed = [(one - other).abs().max().item() > 1e-3 for one, other in zip(with_tags, without, strict=True)]
     assert changed == [False, True, True, False]
 
