@@ -100,11 +100,8 @@ class View:
     """(height, width) in pixels of what the view shows, before any encoder's own transform."""
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     """(top, left, bottom, right) of the region as fractions of the picture as the tiling lays it out."""
-
-    @property
-    def overview(self) -> bool:
-        """Whether it shows the whole picture: a thumbnail, or a picture that is not cut."""
-        return self.box == (0.0, 0.0, 1.0, 1.0)
+    overview: bool = False
+    """Whether it shows all of a picture whose other views are its tiles."""
 
 
 @dataclass(slots=True)

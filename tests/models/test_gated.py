@@ -221,7 +221,7 @@ def test_the_size_of_flamingo() -> None:
         (
             Hybrid(every=1),
             Halves(thumbnail=False),
-            "of the 2 views .* none shows all of it; give the tiling a thumbnail",
+            "but of the 2 views .* a large one into none is its overview",
         ),
     ],
 )

@@ -25,7 +25,7 @@ class Halves(TilingConfig):
             return (View(0, (height, width)),)
         half = (height, width // 2)
         halves = (View(0, half, (0.0, 0.0, 1.0, 0.5)), View(0, half, (0.0, 0.5, 1.0, 1.0)))
-        return (*halves, View(0, (height, width))) if self.thumbnail else halves
+        return (*halves, View(0, (height, width), overview=True)) if self.thumbnail else halves
 
     def cut(self, image: Image.Image) -> list[Image.Image]:
         width, height = image.size
@@ -36,7 +36,7 @@ class Halves(TilingConfig):
     def script(self, height: int, width: int, grid: Grid) -> Script:
         pieces: list[Mark | Places] = [Mark("(")]
         for number, view in enumerate(self.views(height, width)):
-            name = "<all>" if view.overview else f"<tile {number}>"
+            name = "<all>" if view.box == (0.0, 0.0, 1.0, 1.0) else f"<tile {number}>"
             pieces += [Mark(name, number)] if self.tags else []
             pieces += [Places(range(number * grid.tokens, (number + 1) * grid.tokens))]
         return (*pieces, Mark(")"))

@@ -24,10 +24,12 @@ Layer = Callable[[Tensor], Tensor]
 class _Preceded(nn.Module):
     """A block with a layer before it. For everything else the decoder asks of it, it is the block."""
 
+    layer: Layer
+
     def __init__(self, layer: Layer, block: nn.Module) -> None:
         super().__init__()
         self.block = block
-        self._layer = layer
+        object.__setattr__(self, "layer", layer)  # a module inside it belongs to another part
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -36,7 +38,7 @@ class _Preceded(nn.Module):
             return getattr(super().__getattr__("block"), name)
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return self.block(self._layer(hidden_states), *args, **kwargs)
+        return self.block(self.layer(hidden_states), *args, **kwargs)
 
 
 @contextlib.contextmanager

@@ -31,11 +31,11 @@ class Hybrid(GatedConfig):
     pictures: Literal["last", "all"] = "all"
 
     def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
-        inline = {number for number, view in enumerate(views) if view.overview}
+        inline = {number for number, view in enumerate(views) if view.overview or len(views) == 1}
         if not inline:
             raise ConfigError(
-                f"hybrid: of the {len(views)} views that the tiling cuts a picture into, none shows all of it; "
-                "give the tiling a thumbnail"
+                f"injection: hybrid wants one view of a picture to show all of it, but of the {len(views)} views that "
+                "the tiling cuts a large one into none is its overview"
             )
         return tuple(kept for piece in script if (kept := _kept(piece, inline, grid.tokens)) is not None)
 
