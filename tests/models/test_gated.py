@@ -230,6 +230,18 @@ def test_what_cannot_be_is_refused_with_both_numbers(injection: Any, tiling: Any
         model_config(injection, tiling)
 
 
+def test_a_decoder_of_half_precision_keeps_it() -> None:
+    cfg = model_config(Hybrid(every=1), Halves())
+    model, processor = cfg.build(seed=0), Processor(cfg)
+    opened(model.injection)
+    batch = processor.collate([processor(one) for one in cut_samples()])
+    exact = model(batch)
+    model.language.bfloat16()
+    rough = model(batch)
+    assert rough.dtype == torch.bfloat16
+    assert (rough.float() - exact).norm() <= 0.02 * exact.norm()
+
+
 def test_a_batch_of_another_design_is_refused() -> None:
     inline, cross = model_config("inline"), model_config(CrossAttention(every=1))
     one = sample(ImagePart(0), "What?", images=(Colour(1),))
