@@ -15,10 +15,14 @@ from ommatidia.models.vision.tiling import Mark, Places, Script, TilingConfig
 
 
 class Halves(TilingConfig):
-    """Cuts what is wider than high. Without a ``kind`` it stays out of the registry."""
+    """Cuts what is wider than high. Without a field ``kind`` it stays out of the registry."""
 
     thumbnail: bool = True
     tags: bool = True
+
+    @property
+    def kind(self) -> str:
+        return "halves"
 
     def views(self, height: int, width: int) -> tuple[View, ...]:
         if width <= height and self.thumbnail:
