@@ -1,6 +1,7 @@
 """The values that flow: Picture, Message, Sample (from data), Example (one tokenised sample), Batch (for a model).
 
-Shapes: B batch, T tokens of a sequence, K views, C colour channels, H rows, W columns, D feature channels.
+Shapes: B batch, T tokens of a sequence, K views, G words beside a view, C colour channels, H rows, W columns, D feature
+channels.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ IGNORE_LABEL = -100
 
 ROW_END = -1
 """Among ``places``: no visual token but the learned vector that ends a row of an unpadded picture."""
+
+NO_TOKEN = -1
+"""Fills up ``tags`` where a view has fewer words beside it than another."""
 
 
 class Picture(Protocol):
@@ -122,6 +126,8 @@ class Example:
     """True at the words of the user's turns: what a fusion that reads the question may see. None: nothing marked."""
     sees: torch.Tensor | None = None
     """T_2: the views [first, end) that layers inside the decoder may look at from each position. None: no layers."""
+    tags: torch.Tensor | None = None
+    """K_G: ids of words that stand beside a view's tokens for those layers, NO_TOKEN behind them. None: no words."""
 
     @property
     def supervised(self) -> int:
@@ -206,6 +212,8 @@ class Batch:
     """True at the words of the user's turns."""
     sees_BT2: torch.Tensor | None = None
     """The views [first, end), counted through K, that layers inside the decoder may look at from each position."""
+    tags_KG: torch.Tensor | None = None
+    """Ids of words that stand beside each view's tokens for those layers, NO_TOKEN behind them."""
 
     @property
     def supervised(self) -> int:
@@ -228,5 +236,5 @@ class Batch:
             {name: move(t) for name, t in self.pixels.items()},
             {name: move(t) for name, t in self.features.items()},
             None if self.views is None else self.views.to(device),
-            *(None if t is None else move(t) for t in (self.places_N, self.asked_BT, self.sees_BT2)),
+            *(None if t is None else move(t) for t in (self.places_N, self.asked_BT, self.sees_BT2, self.tags_KG)),
         )

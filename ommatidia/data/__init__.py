@@ -1,6 +1,7 @@
 """Sources of samples, their mixture, and the loader. Importing this package registers every kind of source."""
 
 from ommatidia.data.easy_vqa import EasyVQA
+from ommatidia.data.expert_text import ExpertText
 from ommatidia.data.hub import HFDataset
 from ommatidia.data.llava_json import LlavaJSON
 from ommatidia.data.plain_questions import PlainQuestions
@@ -25,6 +26,7 @@ __all__ = [
     "DrawnRelations",
     "DrawnWords",
     "EasyVQA",
+    "ExpertText",
     "HFDataset",
     "LlavaJSON",
     "PlainQuestions",

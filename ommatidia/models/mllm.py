@@ -128,7 +128,10 @@ class MLLMConfig(Config):
     def script(self, height: int, width: int) -> Script:
         """What stands in the text for a picture of this size (pixels): marks and visual tokens, in order."""
         grid = self.visual_grid()
-        return () if grid is None else self.injection.script(self.tiling.script(height, width, grid), grid)
+        if grid is None:
+            return ()
+        script, views = self.tiling.script(height, width, grid), self.tiling.views(height, width)
+        return self.injection.script(script, grid, views)
 
     def visual_tokens(self, height: int, width: int) -> int:
         """Positions of the sequence that the visual tokens of a picture of this size take, marks not counted."""
@@ -138,7 +141,11 @@ class MLLMConfig(Config):
     def tokens_per_view(self) -> int:
         """Positions of the sequence that one view takes by itself."""
         grid = self.visual_grid()
-        return 0 if grid is None else _positions(self.injection.script(Whole().script(1, 1, grid), grid))
+        return (
+            0
+            if grid is None
+            else _positions(self.injection.script(Whole().script(1, 1, grid), grid, Whole().views(1, 1)))
+        )
 
     @property
     def most_visual_tokens(self) -> int:

@@ -16,6 +16,7 @@ from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.types import (
     IGNORE_LABEL,
     IMAGE_TOKEN_ID,
+    NO_TOKEN,
     ROW_END,
     Batch,
     Example,
@@ -29,8 +30,8 @@ from ommatidia.models.injection import Attends
 from ommatidia.models.language import Segment
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.vision.encoder import EncoderConfig
-from ommatidia.models.vision.preprocess import Preprocess
-from ommatidia.models.vision.tiling import Mark, TilingConfig
+from ommatidia.models.vision.preprocess import Preprocess, prepare_all
+from ommatidia.models.vision.tiling import Mark, Places, Tag, TilingConfig
 
 FeatureLookup = Callable[[str], Tensor]
 """From a picture's digest to the stored trunk features x_KHWD of its views, or x_1HWD where the encoder sees pictures
@@ -49,6 +50,7 @@ class _Row:
     sees: list[tuple[int, int]] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     views: list[View] = field(default_factory=list)
+    tags: list[list[int]] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     window: tuple[int, int] = (0, 0)
 
@@ -61,19 +63,31 @@ class _Row:
     def speak(self, ids: Sequence[int], segment: Segment) -> None:
         self._write(ids, supervised=segment.supervised, asked=segment.asked, sees=self.window)
 
-    def mark(self, ids: Sequence[int], view: int | None) -> None:
-        """A mark looks at the view it announces, or at what the text before it sees."""
-        self._write(ids, supervised=False, asked=False, sees=self.window if view is None else (view, view + 1))
+    def begin_picture(self, picture: Picture, views: Sequence[View]) -> int:
+        """Its views stand behind those that were there; how many these are."""
+        first = len(self.views)
+        self.views += [replace(view, picture=len(self.pictures)) for view in views]
+        self.tags += [[] for _ in views]
+        self.pictures.append(picture)
+        return first
+
+    def _behind(self, first: int) -> tuple[int, int]:
+        """What text behind the picture that starts with this view sees."""
+        return first if self.attends == "last" else 0, len(self.views)
+
+    def mark(self, ids: Sequence[int], mark: Mark, first: int) -> None:
+        """A mark looks at the view it announces, at the picture it stands for, or at what the text before it sees."""
+        sees = self._behind(first) if mark.whole else self.window
+        if mark.view is not None:
+            sees = (first + mark.view, first + mark.view + 1)
+        self._write(ids, supervised=False, asked=False, sees=sees)
 
     def place(self, numbers: Sequence[int]) -> None:
         self.places += numbers
         self._write([IMAGE_TOKEN_ID] * len(numbers), supervised=False, asked=False, sees=self.window)
 
-    def end_picture(self, picture: Picture, views: Sequence[View]) -> None:
-        first = len(self.views)
-        self.views += [replace(view, picture=len(self.pictures)) for view in views]
-        self.pictures.append(picture)
-        self.window = (first if self.attends == "last" else 0, len(self.views))
+    def end_picture(self, first: int) -> None:
+        self.window = self._behind(first)
 
 
 def sight(tiling: TilingConfig, name: str, encoder: EncoderConfig) -> Preprocess:
@@ -125,9 +139,10 @@ class Processor:
             pixels,
             features,
             tuple(row.views),
-            torch.tensor(row.places) if row.views else None,
+            torch.tensor(row.places, dtype=torch.long) if row.views else None,
             torch.tensor(row.asked),
             torch.tensor(row.sees) if row.views and self.config.injection.attends != "none" else None,
+            _even(row.tags) if any(row.tags) else None,
         )
 
     def _render(self, sample: Sample, *, answer: bool) -> _Row:
@@ -145,14 +160,15 @@ class Processor:
     def _look(self, row: _Row, picture: Picture) -> None:
         """One picture: its views, and what of it stands in the text."""
         height, width = picture.size()
-        views = self.config.tiling.views(height, width)
-        first, per_view = len(row.views), self.tokens_per_view
+        first = row.begin_picture(picture, self.config.tiling.views(height, width))
         for piece in self.config.script(height, width):
-            if isinstance(piece, Mark):
-                row.mark(self._encode(piece.text, False), None if piece.view is None else first + piece.view)
+            if isinstance(piece, Places):
+                row.place([n if n == ROW_END else n + first * self.tokens_per_view for n in piece.numbers])
+            elif isinstance(piece, Tag):
+                row.tags[first + piece.view] += self._encode(piece.text, False)
             else:
-                row.place([n if n == ROW_END else n + first * per_view for n in piece.numbers])
-        row.end_picture(picture, views)
+                row.mark(self._encode(piece.text, False), piece, first)
+        row.end_picture(first)
 
     def _see(self, pictures: Sequence[Picture]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Pixels K_C_H_W and stored features K_H_W_D per encoder; a picture is decoded once, and only if it must be.
@@ -165,18 +181,15 @@ class Processor:
         tiling = self.config.tiling
         whole = {name: prepare for name, prepare in self.preprocess.items() if name in tiling.seen_whole}
         tiled = {name: prepare for name, prepare in self.preprocess.items() if name not in whole}
-        views: dict[Preprocess, list[Tensor]] = {prepare: [] for prepare in tiled.values()}
-        canvases: dict[Preprocess, list[Tensor]] = {prepare: [] for prepare in whole.values()}
+        pixels: dict[str, list[Tensor]] = {name: [] for name in self.preprocess}
         for image in (picture.open() for picture in pictures if self.preprocess):
-            for view in tiling.cut(image) if views else ():
-                for prepare, pixels in views.items():
-                    pixels.append(prepare(view))
-            canvas = tiling.canvas(image) if canvases else image
-            for prepare, pixels in canvases.items():
-                pixels.append(prepare(canvas))
-        seen = {prepare: torch.stack(pixels) for prepare, pixels in views.items()}
-        laid_out = {prepare: torch.stack(pixels) for prepare, pixels in canvases.items()}
-        return {n: laid_out[p] if n in whole else seen[p] for n, p in self.preprocess.items()}, features
+            for view in tiling.cut(image) if tiled else ():
+                for name, pixels_CHW in prepare_all(view, tiled).items():
+                    pixels[name].append(pixels_CHW)
+            if whole:
+                for name, pixels_CHW in prepare_all(tiling.canvas(image), whole).items():
+                    pixels[name].append(pixels_CHW)
+        return _shared(pixels, torch.stack), features
 
     def collate(self, examples: Sequence[Example], *, left: bool = False) -> Batch:
         """Pad to the longest. Padding stands on the right for training, on the left for generation."""
@@ -213,7 +226,22 @@ class Processor:
             places_N,
             asked_BT,
             sees_BT2 if any(example.sees is not None for example in examples) else None,
+            _tags(examples),
         )
+
+
+def _even(tags: Sequence[Sequence[int]]) -> Tensor:
+    """Ids K_G, each view's filled up to the longest."""
+    longest = max(map(len, tags))
+    return torch.tensor([[*ids, *[NO_TOKEN] * (longest - len(ids))] for ids in tags], dtype=torch.long)
+
+
+def _tags(examples: Sequence[Example]) -> Tensor | None:
+    """The tags of all views of a batch, K_G."""
+    if all(example.tags is None for example in examples):
+        return None
+    none: list[list[int]] = [[]]
+    return _even([ids for e in examples for ids in (none * len(e.views) if e.tags is None else e.tags.tolist())])
 
 
 def _joined(maps: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -221,12 +249,18 @@ def _joined(maps: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
     Encoders that share their tensors in every row share the joined one.
     """
-    joined: dict[tuple[int, ...], Tensor] = {}
+    names = dict.fromkeys(name for one in maps for name in one)
+    rows = {name: [one[name] for one in maps if name in one] for name in names}
+    return _shared(rows, lambda tensors: torch.cat(tensors).float())
+
+
+def _shared(lists: Mapping[str, list[Tensor]], join: Callable[[list[Tensor]], Tensor]) -> dict[str, Tensor]:
+    """Each list joined; names whose lists hold the very same tensors share the result."""
+    made: dict[tuple[int, ...], Tensor] = {}
     out = {}
-    for name in dict.fromkeys(name for one in maps for name in one):
-        rows = [one[name] for one in maps if name in one]
-        key = tuple(id(row) for row in rows)
-        if key not in joined:
-            joined[key] = torch.cat(rows).float()
-        out[name] = joined[key]
+    for name, tensors in lists.items():
+        key = tuple(map(id, tensors))
+        if key not in made:
+            made[key] = join(tensors)
+        out[name] = made[key]
     return out

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from model_toys import config, lively, mixed_samples, sample, save_tokenizer
+from model_toys import config, lively, sample, save_tokenizer
+from tiles import Halves, cut_samples, opened
 from torch import nn
 
 from ommatidia.core.errors import ConfigError
+from ommatidia.core.types import Sample
 from ommatidia.models.generate import Decoding, generate
+from ommatidia.models.injection import InjectionConfig
 from ommatidia.models.language import LanguageConfig
 from ommatidia.models.language.gguf import GGUFLanguage
 from ommatidia.models.language.hf import HFLanguage
@@ -31,6 +34,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Cohere": {**PLAIN, "num_key_value_heads": 1, "logit_scale": 0.25},
     "Granite": {**PLAIN, "num_key_value_heads": 1, "logits_scaling": 4.0, "embedding_multiplier": 3.0},
     "Phi": {**PLAIN},
+    "Mistral": {**PLAIN, "num_key_value_heads": 1, "max_position_embeddings": 128, "sliding_window": 64},
+    "GPTNeoX": {**PLAIN, "max_position_embeddings": 128},
 }
 
 
@@ -80,21 +85,65 @@ def test_the_shape_is_the_models(folder: Path) -> None:
     assert shape.parameters == held
 
 
-def test_a_whole_model_of_any_family_learns_and_speaks(folder: Path) -> None:
-    cfg = config("a", language={"kind": "hf", "path": str(folder)})
+@pytest.mark.parametrize("injection", ["inline", "cross_attention", "hybrid"])
+def test_a_whole_model_of_any_family_learns_and_speaks(folder: Path, injection: str) -> None:
+    member = InjectionConfig.kinds()[injection].tiny()
+    cfg = config("a", language={"kind": "hf", "path": str(folder)}, injection=member, tiling=Halves())
     model, processor = cfg.build(seed=0).eval(), Processor(cfg)
-    examples = [processor(one) for one in mixed_samples()]
+    opened(model.injection)
+    examples = [processor(one) for one in cut_samples()]
     loss, count = model.loss(processor.collate(examples))
     assert count == sum(e.supervised for e in examples)
     loss.backward()
     assert model.projector is not None
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.projector.parameters())
+    seeing = [*model.projector.parameters(), *model.injection.parameters()]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in seeing)
     with torch.no_grad():
         alone = sum(model.loss(processor.collate([example]))[0] for example in examples)
     torch.testing.assert_close(loss.detach(), torch.as_tensor(alone), rtol=1e-3, atol=1e-3)
     decoding = Decoding(max_new_tokens=5)
-    together = generate(model, processor, mixed_samples(), decoding)
-    assert together == [generate(model, processor, [one], decoding)[0] for one in mixed_samples()]
+    together = generate(model, processor, cut_samples(), decoding)
+    assert together == [generate(model, processor, [one], decoding)[0] for one in cut_samples()]
+    assert together == [uncached(model, processor, one) for one in cut_samples()]
+
+
+def uncached(model: MLLM, processor: Processor, one: Sample) -> str:
+    """The same tokens, five at most, each from the whole sequence: no cache, no batch."""
+    batch = processor.collate([processor(one, answer=False)])
+    with torch.no_grad():
+        x_BTE, seen = model.embed(batch)
+        new: list[int] = []
+        while len(new) < 5 and (not new or new[-1] not in (processor.end_id, processor.tokenizer.eos_id)):
+            mask_BT = torch.ones(x_BTE.shape[:2], dtype=torch.bool)
+            new.append(int(model.language.head(model.read(x_BTE, mask_BT, seen)[:, -1]).argmax()))
+            x_BTE = torch.cat([x_BTE, model.language.embed(torch.tensor([new[-1:]]))], 1)
+    ends = (processor.end_id, processor.tokenizer.eos_id)
+    return processor.tokenizer.decode([token for token in new if token not in ends]).strip()
+
+
+@pytest.mark.parametrize("injection", ["cross_attention", "hybrid"])
+def test_any_family_may_recompute_its_blocks(folder: Path, injection: str) -> None:
+    member = InjectionConfig.kinds()[injection].tiny()
+    cfg = config("a", language={"kind": "hf", "path": str(folder)}, injection=member, tiling=Halves())
+    model, processor = cfg.build(seed=0).train(), Processor(cfg)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    opened(model.injection)
+    batch = processor.collate([processor(one) for one in cut_samples()])
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        model.loss(batch)[0].backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    plain = gradients()
+    model.language.decoder.gradient_checkpointing_enable()
+    recomputed = gradients()
+    assert plain.keys() == recomputed.keys()
+    assert any(name.startswith("injection.layers") for name in plain)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(recomputed[name], gradient, rtol=1e-3, atol=1e-5)
 
 
 def test_random_weights_do_not_come_from_the_folder(tmp_path: Path) -> None:

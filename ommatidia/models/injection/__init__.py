@@ -1,8 +1,20 @@
 """How visual tokens meet the language model."""
 
 from ommatidia.models.injection import inline
+from ommatidia.models.injection.cross_attention import CrossAttention
 from ommatidia.models.injection.deep_sva import DeepSVA
+from ommatidia.models.injection.hybrid import Hybrid
 from ommatidia.models.injection.injection import Attends, Injection, InjectionConfig, Seen
 from ommatidia.models.injection.inline import Inline
 
-__all__ = ["Attends", "DeepSVA", "Injection", "InjectionConfig", "Inline", "Seen", "inline"]
+__all__ = [
+    "Attends",
+    "CrossAttention",
+    "DeepSVA",
+    "Hybrid",
+    "Injection",
+    "InjectionConfig",
+    "Inline",
+    "Seen",
+    "inline",
+]

@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, K views, E language width, P visual tokens that stand
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost, Grid
-from ommatidia.core.types import ROW_END
-from ommatidia.models.behind import behind
+from ommatidia.core.types import ROW_END, View
+from ommatidia.models.between import behind
 from ommatidia.models.fusion.sva import SVALayer, layer_cost
 from ommatidia.models.fusion.windows import Windows, WindowSizes
 from ommatidia.models.injection.injection import Injection, InjectionConfig, Seen, place
@@ -48,7 +48,7 @@ class DeepSVA(InjectionConfig):
     def ends_rows(self) -> bool:
         return self.row_end
 
-    def script(self, script: Script, grid: Grid) -> Script:
+    def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
         return script
 
     def reading(self, left: Any, grid: Grid, language: LanguageShape) -> Self:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from ommatidia.core.config import Config
 from ommatidia.core.errors import AlignmentError
 from ommatidia.core.grid import Cost, Grid
-from ommatidia.core.types import IMAGE_TOKEN_ID, ROW_END, Batch, Views
+from ommatidia.core.types import IMAGE_TOKEN_ID, ROW_END, Batch, View, Views
 from ommatidia.models.vision.tiling import Script
 
 if TYPE_CHECKING:
@@ -38,13 +39,15 @@ class Seen:
     """The views [first, end) that layers inside the decoder may look at from each position."""
     memory: Any = None
     """What the fusion left for such layers (``Fused.memory``)."""
+    tags_KG: Tensor | None = None
+    """Ids of words that stand beside each view's tokens for such layers, NO_TOKEN behind them."""
 
     @classmethod
     def by(cls, batch: Batch, v_KHWE: Tensor, memory: Any = None) -> Seen:
         """The views of a batch that has pictures."""
         assert batch.views is not None
         slots_BT = batch.ids_BT == IMAGE_TOKEN_ID
-        return cls(v_KHWE, batch.views, slots_BT, batch.places_N, batch.sees_BT2, memory)
+        return cls(v_KHWE, batch.views, slots_BT, batch.places_N, batch.sees_BT2, memory, batch.tags_KG)
 
 
 Attends = Literal["none", "last", "all"]
@@ -65,8 +68,10 @@ class InjectionConfig(Config, family=True):
         return False
 
     @abstractmethod
-    def script(self, script: Script, grid: Grid) -> Script:
-        """What of a tiling's script stands in the text; ``grid`` is what the projector gives for one view."""
+    def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
+        """What of a tiling's script stands in the text; ``grid`` is what the projector gives for one of the views.
+
+        Raises ConfigError where this injection cannot show a picture that is cut into such views."""
 
     def reading(self, left: Any, grid: Grid, language: LanguageShape) -> Self:
         """This injection for what the fusion leaves (``FusionConfig.leaves``), the projector's grid and the decoder.

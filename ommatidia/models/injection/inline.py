@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ommatidia.core.grid import Cost, Grid
+from ommatidia.core.types import View
 from ommatidia.models.injection.injection import Injection, InjectionConfig, Seen, place
 from ommatidia.models.vision.tiling import Script
 
@@ -29,7 +31,7 @@ class Inline(InjectionConfig):
     def ends_rows(self) -> bool:
         return self.row_end
 
-    def script(self, script: Script, grid: Grid) -> Script:
+    def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
         return script
 
     def build(self, grid: Grid, language: LanguageShape) -> Injection:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError, unknown
-from ommatidia.models.behind import Change, behind
+from ommatidia.models.between import Change, behind
 from ommatidia.models.vision.encoder import ImageEncoderConfig, measured_once
 from ommatidia.models.vision.preprocess import HALF, Preprocess
 from ommatidia.models.vision.timm import Features, join, on_grid

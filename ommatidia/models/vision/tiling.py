@@ -21,10 +21,21 @@ from ommatidia.core.types import View
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Plain text between the views, such as a tile tag. ``view``: which one it announces; None: no single one."""
+    """Plain text between the views, such as a tile tag. ``view``: which one it announces; None: no single one.
+
+    ``whole``: it stands for the picture and sees all of it, where layers inside the decoder look at pictures."""
 
     text: str
     view: int | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """Plain text that is no part of the sequence: layers inside the decoder find it beside the tokens of its view."""
+
+    text: str
+    view: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +45,8 @@ class Places:
     numbers: Sequence[int]
 
 
-Script = tuple[Mark | Places, ...]
-"""What stands in the text where a picture stands."""
+Script = tuple[Mark | Tag | Places, ...]
+"""What stands in the text where a picture stands, and the tags beside it. A tiling writes marks and places alone."""
 
 
 class TilingConfig(Config, family=True):

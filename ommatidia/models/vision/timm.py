@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError, unknown
-from ommatidia.models.behind import Change, behind
+from ommatidia.models.between import Change, behind
 from ommatidia.models.fusion.resample import Auto, Bilinear
 from ommatidia.models.vision.encoder import ImageEncoderConfig
 from ommatidia.models.vision.preprocess import ImageSize, Interpolation, Preprocess

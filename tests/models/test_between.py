@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ommatidia.models.behind import behind
+from ommatidia.models.between import behind
 
 
 class Double(nn.Module):

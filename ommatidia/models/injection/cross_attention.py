@@ -1,0 +1,65 @@
+"""Cross-attention injection (Flamingo, OpenFlamingo, NVLM-X): layers look at visual tokens, none stands in the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ommatidia.core.errors import AlignmentError
+from ommatidia.core.grid import Cost, Grid
+from ommatidia.core.types import View
+from ommatidia.models.injection.gated import GatedConfig, GatedInjection
+from ommatidia.models.injection.injection import Injection, Seen
+from ommatidia.models.vision.tiling import Mark, Places, Script
+
+if TYPE_CHECKING:
+    from ommatidia.models.language.language import LanguageShape
+
+
+class CrossAttention(GatedConfig):
+    """Gated layers look at the views of the last picture or of all; only a tiling's marks stay in the text.
+
+    The tokens of a tile's tag see that tile alone (NVLM, 2409.11402). Published values:
+
+    | | every | first | heads | head_dim | activation | pictures | mark |
+    |---|---|---|---|---|---|---|---|
+    | Flamingo-3B, 9B, 80B (2204.14198) | 1, 4, 7 | 0 | | 128 | squared_relu | last | ``<image>`` |
+    | OpenFlamingo-3B, 4B, 9B (2308.01390) | 1, 2, 4 | every - 1 | 8 | 64 | gelu | last | ``<image>`` |
+    | NVLM-X 34B, 72B (layers = 10) | 6, 8 | | | | | all | |
+
+    What a cell leaves open is not published.
+    """
+
+    kind: Literal["cross_attention"] = "cross_attention"
+    pictures: Literal["last", "all"] = "last"
+    mark: str = ""
+    """Text that stands for each picture, before its tags, and sees all of it; empty: none."""
+
+    def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
+        start = (Mark(self.mark, whole=True),) if self.mark else ()
+        return (*start, *(piece for piece in script if not isinstance(piece, Places)))
+
+    def build(self, grid: Grid, language: LanguageShape) -> Injection:
+        return CrossAttentionInjection(self.module_layers(language))
+
+    def cost(self, grid: Grid, language: LanguageShape, *, tokens: int, views: float) -> Cost:
+        return self.layers_cost(language, tokens=tokens, keys=views * grid.tokens)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(every=1)
+
+
+class CrossAttentionInjection(GatedInjection):
+    """Every view is looked at."""
+
+    def forward(self, x_BTE: Tensor, seen: Seen) -> Tensor:
+        if slots := int(seen.slots_BT.sum()):
+            raise AlignmentError(f"{slots} image placeholders in the text, but cross_attention fills none")
+        return x_BTE
+
+    def looked_at(self, seen: Seen) -> Tensor:
+        return torch.arange(len(seen.views), device=seen.v_KHWE.device)
