@@ -17,6 +17,7 @@ from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.vision import AnyResolution, Dynamic, FixedGrid, Slices, TilingConfig, Unpad, Windows
 from ommatidia.models.vision.tiling import Mark, Places, Script, Whole
 from ommatidia.models.vision.tilings.cutting import cut_maps
+from ommatidia.models.vision.tilings.unpad import content
 
 CLIP = Grid(24, 24, 8)
 
@@ -66,6 +67,21 @@ def test_published_examples() -> None:
     assert tokens(Unpad().script(2000, 1000, CLIP)) == 24 * 13
     assert tokens(Unpad().script(2, 1000, CLIP)) == 2 * 25, "two rows: an even grid has no middle one"
     assert tokens(Unpad().script(2, 1000, Grid(27, 27, 8))) == 28
+
+
+def test_ties_and_rounding() -> None:
+    """5:4 lies as near to 1:1 and 2:2 as to 3:2: whether the picture has pixels for half of a grid decides."""
+    nvlm = Dynamic(max_tiles=6)
+    sizes = ((400, 500), (564, 705), (568, 710), (692, 865), (696, 870), (2000, 2500))
+    assert [len(nvlm.layout(*size).tiles) for size in sizes] == [1, 1, 4, 4, 6, 6]
+    weighted = Dynamic(rule="area_weighted")
+    assert [len(tiling.layout(1440, 2560).tiles) for tiling in (Dynamic(), weighted)] == [8, 12]
+    assert [len(tiling.layout(950, 951).tiles) for tiling in (Dynamic(), weighted)] == [9, 4]
+    # Rounding up carries float noise: a square of 300 px grows to 336 x 337.
+    top, left, bottom, right = AnyResolution().layout(300, 300).picture
+    assert (bottom - top, right - left) == (337, 336)
+    assert content(48, 24, 1000, 1) == (0, 12, 48, 12), "no column is left"
+    assert content(81, 27, 1000, 1) == (0, 13, 81, 14)
 
 
 @pytest.mark.parametrize(
