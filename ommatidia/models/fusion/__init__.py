@@ -1,21 +1,36 @@
 """Fusions: the grids of several encoders become one. Importing this package registers every kind."""
 
 from ommatidia.models.fusion.concat import ChannelConcat, NoFusion, SequenceAppend
+from ommatidia.models.fusion.deformable import Deformable
 from ommatidia.models.fusion.fusion import Between, Fused, Fusion, FusionConfig, Look
+from ommatidia.models.fusion.gated_sum import GatedSum
+from ommatidia.models.fusion.interleave import Interleave
+from ommatidia.models.fusion.patch_mining import PatchMining
 from ommatidia.models.fusion.resample import Auto, Bilinear, Pool, ResampleConfig, Unshuffle
+from ommatidia.models.fusion.resampler import Resampler
+from ommatidia.models.fusion.routing import Routing
+from ommatidia.models.fusion.sketch import Box, Sketch
 
 __all__ = [
     "Auto",
     "Between",
     "Bilinear",
+    "Box",
     "ChannelConcat",
+    "Deformable",
     "Fused",
     "Fusion",
     "FusionConfig",
+    "GatedSum",
+    "Interleave",
     "Look",
     "NoFusion",
+    "PatchMining",
     "Pool",
     "ResampleConfig",
+    "Resampler",
+    "Routing",
     "SequenceAppend",
+    "Sketch",
     "Unshuffle",
 ]
