@@ -86,7 +86,7 @@ class Resampler(FusionConfig):
 
     def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
         lanes = {name: (Box("Linear", f"to {self.bank}"),) for name in grids}
-        reader = Box(f"{self.queries} queries", f"{self.layers} layers, read", "one bank of all tokens")
+        reader = Box(f"{self.queries} queries", "read one bank of tokens", f"{self.layers} layers")
         return Sketch(reader, lanes, tiles="queries", question=self.reads_question)
 
     @classmethod
