@@ -23,7 +23,7 @@ class Interleave(GridFusionConfig):
 
     Interleaved-MoF with its Linear adapters left to the projector. Encoders of unlike widths each get their own Linear
     to ``dim`` (None: the widest); where all agree and ``dim`` is None, nothing is learned. As a grid, each column
-    becomes as many columns as there are encoders, so that tilings that cut rows still work.
+    becomes as many columns as there are encoders, so that tilings that cut rows or columns still work.
     """
 
     paper: ClassVar[str] = "Eyes Wide Shut (arXiv 2401.06209), section 4"

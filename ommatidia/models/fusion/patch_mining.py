@@ -103,7 +103,11 @@ class _Normed(nn.Sequential):
 
     @property
     def parts(self) -> tuple[nn.LayerNorm, nn.Linear]:
-        return cast(nn.LayerNorm, self[0]), cast(nn.Linear, self[1])
+        """Both layers. Raises ConfigError where the Linear was wrapped: only its weights are used, never its call."""
+        norm, linear = self
+        if not isinstance(linear, nn.Linear):
+            raise ConfigError(f"patch_mining: its layers cannot be wrapped in {type(linear).__name__}")
+        return cast(nn.LayerNorm, norm), linear
 
 
 class _Mining(Fusion):

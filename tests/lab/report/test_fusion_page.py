@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from ommatidia.core.grid import Grid
 from ommatidia.lab.fusion_page import drawing, example, members, page, write
@@ -31,6 +32,14 @@ def test_every_fusion_has_its_drawing(kind: str) -> None:
     assert set(grids) <= set(said)
     assert {str(grid) for grid in grids.values()} | {str(config.out(grids))} <= set(said)
     assert {config.sketch(grids).join.name} <= set(said)
+
+
+@pytest.mark.parametrize("kind", sorted(members()))
+def test_the_parameters_on_the_page_are_those_of_the_module(kind: str) -> None:
+    config, grids, cost = example(members()[kind])
+    with torch.device("meta"):
+        module = config.build(grids)
+    assert cost.parameters == sum(parameter.numel() for parameter in module.parameters())
 
 
 def test_the_page_is_what_the_registry_says() -> None:

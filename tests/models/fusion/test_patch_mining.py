@@ -49,6 +49,13 @@ def test_the_folded_arithmetic_is_the_plain_attention() -> None:
         torch.testing.assert_close(out[:, row, column], expected, atol=1e-5, rtol=1e-5)  # its softmax is float32
 
 
+def test_a_wrapped_layer_is_refused_rather_than_passed_by() -> None:
+    module = PatchMining().build(GRIDS)
+    module.key["fine"][1] = torch.nn.Sequential(module.key["fine"][1])
+    with pytest.raises(ConfigError, match="cannot be wrapped in Sequential"):
+        module(features(1), Views.whole(1))
+
+
 def test_constant_and_huge_maps_give_finite_answers() -> None:
     module, x = PatchMining().build(GRIDS), features(1)
     x |= {"fine": torch.full((1, 4, 6, 5), 3.0), "finest": 1e6 * x["finest"]}
