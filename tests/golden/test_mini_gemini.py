@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ommatidia.core.grid import Grid
@@ -22,19 +19,16 @@ from ommatidia.models.vision.timm import TimmTrunk
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 BOXES = [(0, 0, 1, 1), (0, 0, 0.5, 0.5), (0, 0.5, 0.5, 1), (0.5, 0, 1, 0.5), (0.5, 0.5, 1, 1)]
+Close = Callable[[Tensor, Tensor, str], None]
 VISION = "model.vision_tower_aux.vision_"
 
 
 class Recorded:
     """The case's tensors in float32, and the published parts rebuilt from ours."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self.weights, self.inputs, self.outputs = (
-            {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in load_file(path).items()}
-            for path in (folder / f"{name}.safetensors" for name in ("weights", "inputs", "outputs"))
-        )
+    def __init__(self, case: Any) -> None:
+        self.case, self.config = case, case.config
+        self.weights, self.inputs, self.outputs = (case.tensors(name) for name in ("weights", "inputs", "outputs"))
 
     def pyramid(self) -> Tensor:
         """The four stages of the ConvNeXt on the grid of the first, m_P_H_W_C, by our timm trunk."""
@@ -46,7 +40,7 @@ class Recorded:
         state = {k.removeprefix(VISION): v for k, v in self.weights.items() if k.startswith(VISION)}
         missing, unexpected = trunk.model.load_state_dict(state, strict=False)
         assert (missing, unexpected) == ([], [])
-        pictures = [Image.open(self.folder / name).convert("RGB") for name in self.config["runs"][0]["images"]]
+        pictures = [self.case.image(name).convert("RGB") for name in self.config["runs"][0]["images"]]
         x_PHWC = torch.stack([torch.from_numpy(np.array(picture)) for picture in pictures]).float() / 255
         with torch.no_grad():
             return trunk(((x_PHWC - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2))
@@ -64,34 +58,30 @@ class Recorded:
 
 
 @pytest.fixture(scope="module")
-def recorded(golden: Path) -> Recorded:
-    return Recorded(golden / "mgm_mining")
-
-
-def close(ours: Tensor, theirs: Tensor) -> None:
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+def recorded(golden: Callable[[str], Any]) -> Recorded:
+    return Recorded(golden("mgm_mining"))
 
 
 @torch.no_grad()
-def test_one_view(recorded: Recorded) -> None:
+def test_one_view(recorded: Recorded, close: Close) -> None:
     map_PHWC, outputs = recorded.pyramid(), recorded.outputs
-    close(map_PHWC.mean((1, 2)), outputs["base.aux.channel_mean"])
+    close(map_PHWC.mean((1, 2)), outputs["base.aux.channel_mean"], "mini-gemini base.aux.channel_mean")
     index = outputs["base.aux_index"]
-    close(map_PHWC[:, index][:, :, index].permute(0, 3, 1, 2), outputs["base.aux.sub"])
+    close(map_PHWC[:, index][:, :, index].permute(0, 3, 1, 2), outputs["base.aux.sub"], "mini-gemini base.aux.sub")
     features = {"clip": recorded.inputs["base.lr_features"].unflatten(1, (8, 8)), "convnext": map_PHWC}
     fusion, views = recorded.fusion(PatchMining(), 8), Views.whole(2)
-    close(fusion.mine(features, views).flatten(1, 2), outputs["base.mining_only"])
+    close(fusion.mine(features, views).flatten(1, 2), outputs["base.mining_only"], "mini-gemini base.mining_only")
     fused = fusion(features, views).y_KHWD
-    close(fused.flatten(1, 2), outputs["base.mined"])
-    close(recorded.projector()(fused).flatten(1, 2), outputs["base.tokens"])
+    close(fused.flatten(1, 2), outputs["base.mined"], "mini-gemini base.mined")
+    close(recorded.projector()(fused).flatten(1, 2), outputs["base.tokens"], "mini-gemini base.tokens")
 
 
 @torch.no_grad()
-def test_crops_and_the_whole_mine_one_map_of_the_picture(recorded: Recorded) -> None:
+def test_crops_and_the_whole_mine_one_map_of_the_picture(recorded: Recorded, close: Close) -> None:
     # The recording's input has the whole view last, its output first; ours is in the order of the output.
     low_KND = recorded.inputs["hd.lr_features"].roll(1, 1).flatten(0, 1)
     features = {"clip": low_KND.unflatten(1, (4, 4)), "convnext": recorded.pyramid()}
     views = Views.of([[View(0, (256, 256), box) for box in BOXES]] * 2)
     fused = recorded.fusion(PatchMining(window=8), 4)(features, views).y_KHWD
-    close(fused.reshape(2, 80, 128), recorded.outputs["hd.mined"])
-    close(recorded.projector()(fused).reshape(2, 80, 96), recorded.outputs["hd.tokens"])
+    close(fused.reshape(2, 80, 128), recorded.outputs["hd.mined"], "mini-gemini hd.mined")
+    close(recorded.projector()(fused).reshape(2, 80, 96), recorded.outputs["hd.tokens"], "mini-gemini hd.tokens")
