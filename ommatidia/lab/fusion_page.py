@@ -83,7 +83,7 @@ def _prose(member: type[FusionConfig]) -> str:
 def _changes(config: FusionConfig) -> str:
     """Fields of an example that are not the defaults."""
     defaults = {name: field.default for name, field in type(config).model_fields.items()}
-    changed = {name: value for name, value in config.to_dict().items() if name not in ("kind", "question")}
+    changed = {name: value for name, value in config.to_dict().items() if name != "kind"}
     return ", ".join(
         f"`{name}: {value}`"
         for name, value in changed.items()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor, nn
 
 from ommatidia.core.errors import AlignmentError, ConfigError
@@ -44,8 +44,7 @@ class Resampler(FusionConfig):
     """Every how many layers the queries read the bank, from the first on."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.2
     reads_question: bool = True
-    question: Positive | None = None
-    """Width of the question's embedding: the model fills it in, see ``reading``."""
+    _question: int | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _divides(self) -> Resampler:
@@ -54,7 +53,9 @@ class Resampler(FusionConfig):
         return self
 
     def reading(self, width: int) -> FusionConfig:
-        return self.model_copy(update={"question": width}) if self.reads_question else self
+        fitted = self.model_copy()
+        fitted._question = width if self.reads_question else None
+        return fitted
 
     def out(self, grids: Mapping[str, Grid]) -> Grid:
         if not grids:
@@ -69,9 +70,9 @@ class Resampler(FusionConfig):
         """Width of what is read of the question; 0: nothing. Raises ConfigError while it is not known."""
         if not self.reads_question:
             return 0
-        if self.question is None:
+        if self._question is None:
             raise ConfigError("resampler: it reads the question, of unknown width; call reading(width) first")
-        return self.question
+        return self._question
 
     def cost(self, grids: Mapping[str, Grid]) -> Cost:
         keys, words = sum(grid.tokens for grid in grids.values()), self._words()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -50,8 +50,7 @@ class Routing(FusionConfig):
     resample: ResampleConfig = Bilinear()
     """How experts come to the first encoder's grid."""
     reads_question: bool = True
-    question: Positive | None = None
-    """Width of the question's embedding: the model fills it in, see ``reading``."""
+    _question: int | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _turns(self) -> Routing:
@@ -60,7 +59,9 @@ class Routing(FusionConfig):
         return self
 
     def reading(self, width: int) -> FusionConfig:
-        return self.model_copy(update={"question": width}) if self.reads_question else self
+        fitted = self.model_copy()
+        fitted._question = width if self.reads_question else None
+        return fitted
 
     def experts(self, grids: Mapping[str, Grid]) -> dict[str, Grid]:
         """All but the first encoder, on its grid. Raises ConfigError."""
@@ -92,9 +93,9 @@ class Routing(FusionConfig):
         """Width of what is read of the question; 0: nothing. Raises ConfigError while it is not known."""
         if not self.reads_question:
             return 0
-        if self.question is None:
+        if self._question is None:
             raise ConfigError("routing: it reads the question, of unknown width; call reading(width) first")
-        return self.question
+        return self._question
 
     def cost(self, grids: Mapping[str, Grid]) -> Cost:
         """Operations with every expert picked equally often; they differ a little with the widths of the picked."""
