@@ -34,5 +34,7 @@ class Sketch:
     tiles: Tiles = "sum"
     passes: str | None = None
     """The encoder whose tokens also go around the box and are added to what comes out of it."""
+    steered: str | None = None
+    """The encoder into whose first box the others' maps go as well."""
     question: bool = False
     """Whether the user's question goes into the box where the lanes meet."""

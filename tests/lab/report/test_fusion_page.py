@@ -55,7 +55,14 @@ def test_a_drawing_stays_inside_its_frame_with_any_number_of_encoders() -> None:
     for count in (1, 2, 5):
         grids = {f"eye{i}": Grid(2**i, 2 ** (i + 1), 8) for i in range(1, count + 1)}
         lanes = {"eye1": (Box("one"), Box("two", "lines <&>"))}
-        sketch = Sketch(Box("meet", "in a box", "of three lines"), lanes, (Box("after"),), passes="eye1", question=True)
+        sketch = Sketch(
+            Box("meet", "in a box", "of three lines"),
+            lanes,
+            (Box("after"),),
+            passes="eye1",
+            question=True,
+            steered="eye1",
+        )
         root = ElementTree.fromstring(draw("made_up", sketch, grids, Grid(4, 4, 8)))
         width, height = float(root.attrib["width"]), float(root.attrib["height"])
         for mark in root.iter():

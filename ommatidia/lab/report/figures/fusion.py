@@ -91,6 +91,12 @@ def draw(kind: str, sketch: Sketch, grids: Mapping[str, Grid], out: Grid) -> str
             _box(drawing, box, left, y, width=room_for)
             x = left = left + room_for
         _arrow(drawing, [(x, y), (meet, y)])
+    if sketch.steered is not None:
+        target_y = ys[names.index(sketch.steered)]
+        for y in ys:
+            if y != target_y:
+                side = target_y + (12 if y > target_y else -12)
+                _arrow(drawing, [(edge + 12, y), (edge + 12, side), (start + GAP, side)])
     _meeting(drawing, sketch, steps, meet, ys, edge)
     middle = (ys[0] + ys[-1]) / 2
     _result(drawing, sketch.tiles, target, out, width, middle, len(names))
