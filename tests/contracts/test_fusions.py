@@ -18,6 +18,8 @@ from ommatidia.models.fusion import Between, FusionConfig, ResampleConfig
 from ommatidia.models.projector import ProjectorConfig
 
 BLOCKS = 5
+QUESTION = 16
+"""Width of the question's embedding, for fusions that read it."""
 
 
 @dataclass
@@ -39,7 +41,8 @@ class Part:
         if self.single:
             return module(features["x"])
         views = Views.whole(len(next(iter(features.values()))), (48, 64))
-        return module(module.encode(tuple(self.grids), partial(look, features)), views).y_KHWD
+        asked = views.asked(torch.linspace(-1, 1, QUESTION).expand(len(views), -1))
+        return module(module.encode(tuple(self.grids), partial(look, features)), asked).y_KHWD
 
 
 def look(features: dict[str, Tensor], name: str, between: Between | None = None) -> Tensor:
@@ -60,12 +63,13 @@ def moved(module: nn.Module) -> nn.Module:
 
 def fusion(config: FusionConfig) -> Part:
     grids = config.tiny_grids()
-    fitted = config.over({name: Blocks(BLOCKS, grids[name]) for name in config.steered(tuple(grids))})
+    blocks = {name: Blocks(BLOCKS, grids[name]) for name in config.steered(tuple(grids))}
+    fitted = config.reading(QUESTION).over(blocks)
     return Part(config, grids, fitted.out(grids), fitted.cost(grids), lambda: moved(fitted.build(grids)))
 
 
 def projector(config: ProjectorConfig) -> Part:
-    grid = Grid(4, 4, 12)
+    grid = config.tiny_grid()
     return Part(config, {"x": grid}, config.out(grid, 24), config.cost(grid, 24), lambda: config.build(grid, 24), True)
 
 

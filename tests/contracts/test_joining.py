@@ -82,12 +82,14 @@ def test_published_projector_shapes() -> None:
         (
             ChannelConcat(),
             {"clip": CLIP, "sam": SAM},
-            "channel_concat: grid 24x24 of 'clip' and 32x32 of 'sam' differ; give a common grid, e.g. grid: [24, 24]",
+            "channel_concat: grid 24x24 of 'clip' and 32x32 of 'sam' cannot be joined without resampling; "
+            "give a common grid, e.g. grid: [24, 24]",
         ),
         (
             SequenceAppend(),
             {"clip": CLIP, "sam": SAM},
-            "sequence_append: columns of grid 24x24 of 'clip' and 32x32 of 'sam' differ; give a common grid",
+            "sequence_append: columns of grid 24x24 of 'clip' and 32x32 of 'sam' cannot be joined without "
+            "resampling; give a common grid",
         ),
         (NoFusion(), {"clip": CLIP, "sam": SAM}, "exactly one encoder is wanted, got 2 ('clip', 'sam')"),
         (NoFusion(), {}, "got 0"),

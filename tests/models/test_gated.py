@@ -287,12 +287,12 @@ def test_blocks_may_be_recomputed_from_outside() -> None:
 
 def test_blocks_are_put_back_after_an_error_and_keep_their_attributes() -> None:
     language = ScratchLanguage(width=16, layers=2, heads=2).build()
-    before = list(language.blocks)
+    originals = list(language.blocks)
     with pytest.raises(ZeroDivisionError), before(language.blocks, {1: lambda x_BTE: x_BTE}):  # noqa: PT012
-        assert language.blocks[0] is before[0]
-        assert language.blocks[1] is not before[1]
-        assert language.blocks[1].self_attn is before[1].self_attn
+        assert language.blocks[0] is originals[0]
+        assert language.blocks[1] is not originals[1]
+        assert language.blocks[1].self_attn is originals[1].self_attn
         with pytest.raises(AttributeError, match="no attribute 'nothing'"):
             _ = language.blocks[1].nothing
         _ = 1 / 0
-    assert list(language.blocks) == before
+    assert list(language.blocks) == originals

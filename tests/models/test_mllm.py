@@ -216,7 +216,10 @@ def test_the_price_counts_the_parameters_that_are_built() -> None:
 def test_parts_that_do_not_fit_are_refused() -> None:
     wide = {**PATCHES, "patch": 4}
     for data, message in (
-        ({"encoders": {"a": PATCHES, "w": wide}, "fusion": "channel_concat"}, "grid 2x2 of 'a' and 8x8 of 'w' differ"),
+        (
+            {"encoders": {"a": PATCHES, "w": wide}, "fusion": "channel_concat"},
+            "2x2 of 'a' and 8x8 of 'w' cannot be joined",
+        ),
         ({"encoders": {"a": PATCHES, "b": VIT}}, "exactly one encoder is wanted, got 2"),
         ({"encoders": {"Clip-L": PATCHES}}, "'Clip-L' must be lower-case letters"),
         ({"encoders": {"train": PATCHES}}, "'train' is a word that torch's modules keep"),

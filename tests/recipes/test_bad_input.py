@@ -45,7 +45,7 @@ WRONG_VALUES = {
     "grids that do not meet": (
         {"experts": "patches@32,patches@64"},
         ("model.fusion={kind: channel_concat}",),
-        "grid 2x2 of 'patches@32' and 4x4 of 'patches@64' differ",
+        "grid 2x2 of 'patches@32' and 4x4 of 'patches@64' cannot be joined without resampling",
     ),
     "no room for words": ({"experts": "patches@512", "grid": 32}, (), "1024 visual tokens a view leave no room"),
 }

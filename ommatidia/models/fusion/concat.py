@@ -6,7 +6,7 @@ Shapes: B batch, H rows, W columns, D channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion.fusion import Align, Fused, Fusion, GridFusionConfig
+from ommatidia.models.fusion.fusion import Align, Fused, Fusion, FusionConfig, GridFusionConfig, agree
+from ommatidia.models.fusion.sketch import Box, Sketch
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -41,6 +42,13 @@ class NoFusion(GridFusionConfig):
     def cost(self, grids: Mapping[str, Grid]) -> Cost:
         return Cost()
 
+    def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
+        return Sketch(Box("none", "passed on", learned=False), self.resampling(grids), tiles="enriched")
+
+    @classmethod
+    def example(cls) -> tuple[FusionConfig, dict[str, Grid]]:
+        return cls(), {"clip": Grid(32, 32, 1024)}
+
     @classmethod
     def tiny_grids(cls) -> dict[str, Grid]:
         return {"only": Grid(4, 4, 6)}
@@ -49,13 +57,14 @@ class NoFusion(GridFusionConfig):
 class ChannelConcat(GridFusionConfig):
     """Features of the same place stand side by side in the channels: tokens stay, width adds up (Eagle's choice)."""
 
+    paper: ClassVar[str] = "Eagle (arXiv 2408.15998), section 3.3"
     kind: Literal["channel_concat"] = "channel_concat"
     norm: bool = False
     """A LayerNorm per encoder first: channel sizes of unlike encoders differ by orders of magnitude. Eagle has none."""
 
     def out(self, grids: Mapping[str, Grid]) -> Grid:
         aligned = self.aligned(grids)
-        _agree("channel_concat", aligned, by="shape")
+        agree("channel_concat", aligned, by="shape")
         first = next(iter(aligned.values()))
         return first.with_dim(sum(grid.dim for grid in aligned.values()))
 
@@ -68,6 +77,11 @@ class ChannelConcat(GridFusionConfig):
     def cost(self, grids: Mapping[str, Grid]) -> Cost:
         return Cost(2 * self.out(grids).dim if self.norm else 0)
 
+    def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
+        norm = (Box("LayerNorm"),) if self.norm else ()
+        lanes = {name: (*boxes, *norm) for name, boxes in self.resampling(grids).items()}
+        return Sketch(Box("concatenate", "along the channels", learned=False), lanes, tiles="channels")
+
 
 class SequenceAppend(GridFusionConfig):
     """Grids stand one below the other: width stays, tokens add up. Encoders need one number of columns.
@@ -76,6 +90,7 @@ class SequenceAppend(GridFusionConfig):
     None, nothing is learned.
     """
 
+    paper: ClassVar[str] = "Eagle (arXiv 2408.15998), section 3.3"
     kind: Literal["sequence_append"] = "sequence_append"
     dim: Positive | None = None
 
@@ -86,7 +101,7 @@ class SequenceAppend(GridFusionConfig):
 
     def out(self, grids: Mapping[str, Grid]) -> Grid:
         aligned = self.aligned(grids)
-        _agree("sequence_append", aligned, by="width")
+        agree("sequence_append", aligned, by="width")
         first = next(iter(aligned.values()))
         return Grid(sum(grid.height for grid in aligned.values()), first.width, self._width(aligned)[0])
 
@@ -104,6 +119,12 @@ class SequenceAppend(GridFusionConfig):
             return Cost()
         parameters = sum(grid.dim * dim + dim for grid in aligned.values())
         return Cost(parameters, sum(2.0 * grid.values * dim for grid in aligned.values()))
+
+    def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
+        dim, projects = self._width(self.aligned(grids))
+        linear = (Box("Linear", f"to {dim}"),) if projects else ()
+        lanes = {name: (*boxes, *linear) for name, boxes in self.resampling(grids).items()}
+        return Sketch(Box("append", "one below the other", learned=False), lanes, tiles="rows")
 
 
 class _Single(Fusion):
@@ -127,17 +148,3 @@ class _Concat(Fusion):
         return Fused(
             torch.cat([layer(x_BHWD) for layer, x_BHWD in zip(self.layers.values(), aligned, strict=True)], self.axis)
         )
-
-
-def _agree(kind: str, grids: Mapping[str, Grid], *, by: Literal["shape", "width"]) -> None:
-    """Raises ConfigError that names the first two encoders whose grids (or numbers of columns) differ."""
-    (first, reference), *others = grids.items()
-    for name, grid in others:
-        same = grid.width == reference.width and (by == "width" or grid.height == reference.height)
-        if not same:
-            rows, columns = min((reference.height, reference.width), (grid.height, grid.width))
-            what = "grid" if by == "shape" else "columns of grid"
-            raise ConfigError(
-                f"{kind}: {what} {reference.height}x{reference.width} of {first!r} and {grid.height}x{grid.width} "
-                f"of {name!r} differ; give a common grid, e.g. grid: [{rows}, {columns}]"
-            )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -18,12 +18,16 @@ from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.core.types import Views
 from ommatidia.models.fusion.resample import Auto, ResampleConfig
+from ommatidia.models.fusion.sketch import Box, Sketch
 
 Positive = Annotated[int, Field(gt=0)]
 
 
 class FusionConfig(Config, family=True):
     """How the grids of several encoders become one. The order of the encoders is the order of the mapping."""
+
+    paper: ClassVar[str] = ""
+    """Where it was published, for the generated page of fusions."""
 
     @abstractmethod
     def out(self, grids: Mapping[str, Grid]) -> Grid:
@@ -61,6 +65,21 @@ class FusionConfig(Config, family=True):
     def single(self, name: str) -> FusionConfig:
         """What this fusion comes down to for one encoder by itself: the design it is pre-aligned in."""
         return FusionConfig.parse("none")
+
+    def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
+        """What the drawing of this fusion shows for these grids."""
+        return Sketch(Box(_kind(self).replace("_", " ")))
+
+    @classmethod
+    def example(cls) -> tuple[FusionConfig, dict[str, Grid]]:
+        """What the page of fusions shows: a full-size member and the grids it joins. By default two encoders of Eagle
+        at their common grid, or the tiny member where they do not fit."""
+        config, grids = cls(), {"clip": Grid(32, 32, 1024), "convnext": Grid(32, 32, 3072)}
+        try:
+            config.out(grids)
+        except ConfigError:
+            return cls.tiny(), cls.tiny_grids()
+        return config, grids
 
     @classmethod
     def tiny(cls) -> Self:
@@ -125,7 +144,7 @@ class GridFusionConfig(FusionConfig):
 
     def aligned(self, grids: Mapping[str, Grid]) -> dict[str, Grid]:
         """Each encoder's grid after resampling. Raises ConfigError that names the encoder."""
-        kind = type(self).model_fields["kind"].default
+        kind = _kind(self)
         if not grids:
             raise ConfigError(f"{kind}: there is no encoder to fuse")
         for name in self.resample_for:
@@ -141,6 +160,14 @@ class GridFusionConfig(FusionConfig):
                 raise ConfigError(f"{kind}: encoder {name!r}: {error}") from None
         return aligned
 
+    def resampling(self, grids: Mapping[str, Grid]) -> dict[str, tuple[Box, ...]]:
+        """For a drawing: the way of each encoder to the common grid; no box where it fits already."""
+        boxes: dict[str, tuple[Box, ...]] = {}
+        for name, grid in self.aligned(grids).items():
+            box = Box(_kind(self.resampler(name)), f"to {grid.height}x{grid.width}", learned=False)
+            boxes[name] = () if grid == grids[name] else (box,)
+        return boxes
+
 
 class Align(nn.Module):
     """Brings named grids to their aligned shapes, in a fixed order."""
@@ -155,3 +182,28 @@ class Align(nn.Module):
         if not self.resizes:
             return [features[name] for name in self.shapes]
         return [self.resamplers[name](features[name], *shape) for name, shape in self.shapes.items()]
+
+
+def agree(kind: str, grids: Mapping[str, Grid], *, by: Literal["shape", "width"]) -> None:
+    """Raises ConfigError that names the first two encoders whose grids (or numbers of columns) differ."""
+    (first, reference), *others = grids.items()
+    for name, grid in others:
+        same = grid.width == reference.width and (by == "width" or grid.height == reference.height)
+        if not same:
+            rows, columns = min((reference.height, reference.width), (grid.height, grid.width))
+            what = "grid" if by == "shape" else "columns of grid"
+            raise ConfigError(
+                f"{kind}: {what} {reference.height}x{reference.width} of {first!r} and {grid.height}x{grid.width} of "
+                f"{name!r} cannot be joined without resampling; give a common grid, e.g. grid: [{rows}, {columns}]"
+            )
+
+
+def at_least_two(kind: str, grids: Mapping[str, Grid]) -> None:
+    """Raises ConfigError when there is nothing to join."""
+    if len(grids) < 2:
+        names = ", ".join(repr(name) for name in grids) or "none"
+        raise ConfigError(f"{kind}: at least two encoders are wanted, got {len(grids)} ({names}); use none")
+
+
+def _kind(config: Config) -> str:
+    return str(type(config).model_fields["kind"].default)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import Field, PrivateAttr
@@ -22,6 +22,7 @@ from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.core.types import Views
 from ommatidia.models.fusion.fusion import Fused, Fusion, FusionConfig, Look
 from ommatidia.models.fusion.resample import Bilinear, Pool
+from ommatidia.models.fusion.sketch import Box, Sketch
 
 _KERNEL = 7
 
@@ -36,6 +37,7 @@ class MixtureOfResolution(FusionConfig):
     by bilinear interpolation with aligned corners; the original stops where the ratio is not whole.
     """
 
+    paper: ClassVar[str] = "LLaVA-HR (arXiv 2403.03003), section 3"
     kind: Literal["mixture_of_resolution"] = "mixture_of_resolution"
     adapters: Annotated[int, Field(ge=0)] = 3
     _blocks: Blocks | None = PrivateAttr(None)
@@ -84,6 +86,19 @@ class MixtureOfResolution(FusionConfig):
                 one = _adapter_cost(self._known().grid, slow)
                 total += Cost(self.adapters * one.parameters, self.adapters * one.flops)
         return total
+
+    def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
+        fast, *slow = grids
+        parts = Box(f"{self.adapters + 1} parts of blocks", f"{self.adapters} adapters between")
+        own: tuple[Box, ...] = (parts, Box("Linear")) if self.adapters else (Box("Linear"),)
+        lanes = {fast: own, **{name: (Box("Linear"),) for name in slow}}
+        join, steered = Box("sum", "on the fast grid", learned=False), fast if self.adapters else None
+        return Sketch(join, lanes, tiles="enriched", steered=steered)
+
+    @classmethod
+    def example(cls) -> tuple[FusionConfig, dict[str, Grid]]:
+        grids = {"clip": Grid(32, 32, 1024), "convnext": Grid(32, 32, 1536)}
+        return cls().over({"clip": Blocks(24, grids["clip"])}), grids
 
     @classmethod
     def tiny(cls) -> Self:

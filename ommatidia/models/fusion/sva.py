@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -35,6 +35,7 @@ from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Views
 from ommatidia.models.fusion.fusion import Fused, Fusion, FusionConfig
 from ommatidia.models.fusion.resample import Bilinear
+from ommatidia.models.fusion.sketch import Box, Sketch
 from ommatidia.models.fusion.windows import Windows, WindowSizes, showing, windows
 
 Positive = Annotated[int, Field(gt=0)]
@@ -51,6 +52,7 @@ class SVA(FusionConfig):
     to its own. Cambrian-1: 24 for SigLIP, CLIP and DINOv2, 96 for ConvNeXt.
     """
 
+    paper: ClassVar[str] = "Cambrian-1 (arXiv 2406.16860), section 3"
     kind: Literal["sva"] = "sva"
     side: Positive = 24
     width: Positive = 1024
@@ -123,6 +125,19 @@ class SVA(FusionConfig):
             layer = layer_cost(self.width, self._sizes(grids, side), queries=side**2, views=1)
             total += Cost(self.depth * layer.parameters, self.depth * layer.flops)
         return total
+
+    def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
+        lanes = {}
+        for name, side in self.windowed(grids).items():
+            cells = side // self.side
+            lanes[name] = (Box("adapter", f"to {side}x{side}x{self.width}", f"windows {cells}x{cells}"),)
+        groups = " and ".join(f"{side}x{side}" for side in self.groups)
+        return Sketch(Box(f"{groups} queries", f"{self.depth} layers, each looks", "at its own windows"), lanes)
+
+    @classmethod
+    def example(cls) -> tuple[FusionConfig, dict[str, Grid]]:
+        grids = {"siglip": Grid(27, 27, 1152), "dino": Grid(37, 37, 1536), "convnext": Grid(32, 32, 3072)}
+        return cls(sides={"siglip": 24, "dino": 24, "convnext": 96}), grids
 
     @classmethod
     def tiny(cls) -> Self:

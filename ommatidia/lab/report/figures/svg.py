@@ -45,6 +45,15 @@ class Drawing:
         place = f'cx="{number(x)}" cy="{number(y)}" r="{number(radius)}"'
         self._marks.append(self._titled("circle", f'class="{escape(style)}" {place}', title))
 
+    def box(
+        self, x: float, y: float, width: float, height: float, *, style: str = "", ink: tuple[str, str] | None = None,
+        radius: float = 0,
+    ) -> None:  # fmt: skip
+        """A rectangle by its upper left corner; ``ink`` is its fill and edge where no style names them."""
+        look = f'class="{escape(style)}"' if ink is None else f'fill="{escape(ink[0])}" stroke="{escape(ink[1])}"'
+        place = f'x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}"'
+        self._marks.append(f'<rect {look} {place} rx="{number(radius)}"/>')
+
     def polygon(self, points: Iterable[tuple[float, float]], *, style: str, title: str = "") -> None:
         """A closed shape."""
         joined = " ".join(f"{number(x)},{number(y)}" for x, y in points)
@@ -65,6 +74,20 @@ class Drawing:
         width, height = number(self.width), number(self.height)
         box = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         return Markup(f'<svg {box} role="img" aria-label="{escape(self.label)}">{"".join(self._marks)}</svg>')
+
+    def standalone(self, style: str) -> str:
+        """The text of a file of its own, with its style sheet; one mark a line, so that changes can be read."""
+        width, height = number(self.width), number(self.height)
+        head = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+        )
+        lines = [
+            f'{head} role="img" aria-label="{escape(self.label)}">',
+            f"<style>{style}</style>",
+            *self._marks,
+            "</svg>",
+        ]
+        return "\n".join(lines) + "\n"
 
     @staticmethod
     def _titled(element: str, attributes: str, title: str) -> str:

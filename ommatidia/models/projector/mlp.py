@@ -1,44 +1,46 @@
-"""Projectors: from the fused grid to the language model's width, x_BHWD -> v_BHWE.
+"""Projectors that work on each token by itself, or on blocks of neighbours: identity, linear, MLP, pixel shuffle, pool.
 
-Shapes: B batch, H rows, W columns, D channels, E language-model width.
+Shapes: B batch, H rows, W columns, D feature channels, E language-model width.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost, Grid
-from ommatidia.models.fusion.resample import space_to_depth
+from ommatidia.models.fusion.resample import Pool, ResampleConfig, space_to_depth
+from ommatidia.models.projector.projector import ProjectorConfig
 
 Positive = Annotated[int, Field(gt=0)]
 
 
-class ProjectorConfig(Config, family=True):
-    """Maps visual features to the width of the language model. Weights are drawn from the ambient generator."""
+class Identity(ProjectorConfig):
+    """Features as they are; they must already have the language model's width."""
 
-    @abstractmethod
+    kind: Literal["identity"] = "identity"
+
     def out(self, grid: Grid, width: int) -> Grid:
-        """The grid of visual tokens, ``width`` wide. Raises ConfigError when ``grid`` does not fit."""
+        if grid.dim != width:
+            raise ConfigError(
+                f"identity: features are {grid.dim} wide and the language model {width}; use linear or mlp"
+            )
+        return grid
 
-    @abstractmethod
     def build(self, grid: Grid, width: int) -> nn.Module:
-        """A module x_BHWD -> v_BHWE with E = ``width``."""
+        self.out(grid, width)
+        return nn.Identity()
 
-    @abstractmethod
     def cost(self, grid: Grid, width: int) -> Cost:
-        """Parameters, and operations for one view."""
+        return Cost()
 
     @classmethod
-    def tiny(cls) -> Self:
-        """A small member for tests and examples."""
-        return cls()
+    def tiny_grid(cls) -> Grid:
+        return Grid(4, 4, 24)
 
 
 class LinearProjector(ProjectorConfig):
@@ -53,7 +55,7 @@ class LinearProjector(ProjectorConfig):
         return nn.Linear(grid.dim, width)
 
     def cost(self, grid: Grid, width: int) -> Cost:
-        return _mlp_cost([grid.dim, width], tokens=grid.tokens)
+        return mlp_cost([grid.dim, width], tokens=grid.tokens)
 
 
 class MLPProjector(ProjectorConfig):
@@ -73,10 +75,10 @@ class MLPProjector(ProjectorConfig):
         return grid.with_dim(width)
 
     def build(self, grid: Grid, width: int) -> nn.Module:
-        return _mlp(self._widths(grid, width), norm=self.norm)
+        return mlp(self._widths(grid, width), norm=self.norm)
 
     def cost(self, grid: Grid, width: int) -> Cost:
-        return _mlp_cost(self._widths(grid, width), tokens=grid.tokens, norm=self.norm)
+        return mlp_cost(self._widths(grid, width), tokens=grid.tokens, norm=self.norm)
 
 
 class PixelShuffleMLP(ProjectorConfig):
@@ -103,10 +105,52 @@ class PixelShuffleMLP(ProjectorConfig):
         return self._folded(grid).with_dim(width)
 
     def build(self, grid: Grid, width: int) -> nn.Module:
-        return nn.Sequential(_Fold(self.factor), *_mlp(self._widths(grid, width), norm=self.norm))
+        return nn.Sequential(_Fold(self.factor), *mlp(self._widths(grid, width), norm=self.norm))
 
     def cost(self, grid: Grid, width: int) -> Cost:
-        return _mlp_cost(self._widths(grid, width), tokens=self._folded(grid).tokens, norm=self.norm)
+        return mlp_cost(self._widths(grid, width), tokens=self._folded(grid).tokens, norm=self.norm)
+
+
+class PoolMLP(ProjectorConfig):
+    """Resampling to ``grid``, then an MLP: MM1's average pooling (depth 1), Cambrian-1's interpolation with an MLP."""
+
+    kind: Literal["pool_mlp"] = "pool_mlp"
+    grid: tuple[Positive, Positive] = (12, 12)
+    resample: ResampleConfig = Pool()
+    depth: Annotated[int, Field(ge=1, le=8)] = 2
+    hidden: Positive | None = None
+    norm: bool = False
+
+    def _pooled(self, grid: Grid) -> Grid:
+        rows, columns = self.grid
+        if rows > grid.height or columns > grid.width:
+            raise ConfigError(f"pool_mlp: {rows}x{columns} is finer than the grid {grid.height}x{grid.width}")
+        return self.resample.out(grid, rows, columns)
+
+    def _widths(self, grid: Grid, width: int) -> list[int]:
+        return [self._pooled(grid).dim, *[self.hidden or width] * (self.depth - 1), width]
+
+    def out(self, grid: Grid, width: int) -> Grid:
+        return self._pooled(grid).with_dim(width)
+
+    def build(self, grid: Grid, width: int) -> nn.Module:
+        return nn.Sequential(_Resized(self.resample, *self.grid), *mlp(self._widths(grid, width), norm=self.norm))
+
+    def cost(self, grid: Grid, width: int) -> Cost:
+        return mlp_cost(self._widths(grid, width), tokens=self._pooled(grid).tokens, norm=self.norm)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(grid=(2, 2))
+
+
+class _Resized(nn.Module):
+    def __init__(self, resample: ResampleConfig, height: int, width: int) -> None:
+        super().__init__()
+        self.resample, self.size = resample, (height, width)
+
+    def forward(self, x_BHWD: Tensor) -> Tensor:
+        return self.resample(x_BHWD, *self.size)
 
 
 class _Fold(nn.Module):
@@ -118,14 +162,16 @@ class _Fold(nn.Module):
         return space_to_depth(x_BHWD, self.factor, self.factor)
 
 
-def _mlp(widths: list[int], *, norm: bool) -> nn.Sequential:
+def mlp(widths: list[int], *, norm: bool = False) -> nn.Sequential:
+    """Linear layers of these widths with GELU between, a LayerNorm first if wanted."""
     layers: list[nn.Module] = [nn.LayerNorm(widths[0])] if norm else []
     for i, (inner, outer) in enumerate(pairwise(widths)):
         layers += [nn.GELU()] * (i > 0) + [nn.Linear(inner, outer)]
     return nn.Sequential(*layers)
 
 
-def _mlp_cost(widths: list[int], *, tokens: int, norm: bool = False) -> Cost:
+def mlp_cost(widths: list[int], *, tokens: int, norm: bool = False) -> Cost:
+    """What ``mlp`` holds and does for ``tokens`` tokens."""
     pairs = list(pairwise(widths))
     parameters = sum(inner * outer + outer for inner, outer in pairs) + (2 * widths[0] if norm else 0)
     return Cost(parameters, 2.0 * tokens * sum(inner * outer for inner, outer in pairs))
