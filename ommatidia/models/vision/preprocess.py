@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -67,12 +68,19 @@ class Preprocess(Config):
             box = (cut_x, cut_y, cut_x + columns * scale, cut_y + rows * scale)
         if box is not None or image.size != (width, height):
             image = image.resize((width, height), _FILTERS[self.interpolation], box=box)
-        # Bytes are reordered before they grow to floats, and one pass scales them: (x / 255 - mean) / std.
-        pixels_CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32)
-        for channel_HW, mean, std in zip(pixels_CHW, self.mean, self.std, strict=True):
-            channel_HW.sub_(255.0 * mean).div_(255.0 * std)
+        # Few passes over the picture: one reorders bytes into floats, two scale them, (x / 255 - mean) / std.
+        pixels_HWC = torch.from_numpy(np.array(image))
+        pixels_CHW = pixels_HWC.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        shift_C11, scale_C11 = _in_bytes(self.mean, self.std)
+        pixels_CHW.sub_(shift_C11).div_(scale_C11)
         if (height, width) == (rows, columns):
             return pixels_CHW
         canvas_CHW = torch.zeros(3, rows, columns)
         canvas_CHW[:, top : top + height, left : left + width] = pixels_CHW
         return canvas_CHW
+
+
+@lru_cache(maxsize=64)
+def _in_bytes(mean: Triple, std: Triple) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel on the scale of bytes, 0..255."""
+    return torch.tensor([255.0 * m for m in mean])[:, None, None], torch.tensor([255.0 * s for s in std])[:, None, None]
