@@ -6,6 +6,7 @@ A file is indexed by the byte span of each record and read one record at a time,
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from array import array
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ommatidia.core.config import digest
-from ommatidia.core.errors import DataError
+from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
 from ommatidia.data.conversation import from_data_uri, named_images, read_dialogue
@@ -37,6 +38,8 @@ class LlavaJSON(SourceConfig):
     kind: Literal["llava_json"] = "llava_json"
     path: Path
     """A ``.json`` file that is a list of records, or a file with one record a line."""
+    package: str | None = None
+    """An installed Python package that ``path`` lies in; None: ``path`` is a path as usual."""
     image_root: Path | None = None
     """Folder that image paths are relative to; None: the folder of the file."""
     split: Literal["all", "train", "held_out"] = "all"
@@ -52,13 +55,25 @@ class LlavaJSON(SourceConfig):
     at_least: Annotated[int, Field(ge=1)] | None = None
     """Let a JPEG be decoded at a reduced scale with no side below so many pixels; see ``picture.decode``."""
 
+    def file(self) -> Path:
+        """Where the records are. Raises ConfigError when the package is not installed."""
+        if self.package is None:
+            return self.path
+        try:
+            spec = importlib.util.find_spec(self.package)
+        except ModuleNotFoundError:  # the package around it
+            spec = None
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigError(f"source.package: no installed package {self.package!r}")
+        return Path(next(iter(spec.submodule_search_locations))) / self.path
+
     def open(self) -> LlavaJSONSource:
         """Raises DataError: no such file, not JSON (with the line), no records, nothing left in the split."""
         return LlavaJSONSource(self)
 
     def fingerprint(self) -> str:
         """Digest of this config and the file. Images count by their paths here, by their bytes where they are used."""
-        return digest([self.hashed(), file_digest(self.path)])
+        return digest([self.hashed(), file_digest(self.file())])
 
     def describe(self) -> str:
         return f"{self.path.name}" + ("" if self.split == "all" else f" ({self.split})")
@@ -68,17 +83,17 @@ class LlavaJSONSource:
     """Records of one file, in file order."""
 
     def __init__(self, config: LlavaJSON) -> None:
-        self._config = config
-        self._root = config.image_root or config.path.parent
-        content = file_digest(config.path)
-        self._starts, self._ends = _index(config.path, content)
+        self._config, self._path = config, config.file()
+        self._root = config.image_root or self._path.parent
+        content = file_digest(self._path)
+        self._starts, self._ends = _index(self._path, content)
         if len(self._starts) == 0:
-            raise DataError("no records; expected a JSON list or one record a line", source=str(config.path))
+            raise DataError("no records; expected a JSON list or one record a line", source=str(self._path))
         self._rows = range(len(self._starts))
         self._read(0)  # a file of another kind is refused here, a broken record later on where it is counted
         if config.split != "all":
             wanted = config.split == "held_out"
-            keys = _split_keys(config.path, content)
+            keys = _split_keys(self._path, content)
             self._chosen = array("Q", (row for row in self._rows if (keys[row] < config.holdout) == wanted))
         else:
             self._chosen = array("Q", self._rows)
@@ -87,7 +102,7 @@ class LlavaJSONSource:
         if len(self._chosen) == 0:
             raise DataError(
                 f"no record of {len(self._starts)} falls into split {config.split!r} at holdout {config.holdout}",
-                source=str(config.path),
+                source=str(self._path),
             )
 
     def __len__(self) -> int:
@@ -102,7 +117,7 @@ class LlavaJSONSource:
         try:
             messages, pictures = read_dialogue(record, self._picture)
         except DataError as error:
-            raise error.at(source=str(self._config.path), sample=f"{name} (record {row + 1})") from None
+            raise error.at(source=str(self._path), sample=f"{name} (record {row + 1})") from None
         config = self._config
         paths = [_normal(image) for image in named_images(record) if isinstance(image, str)]
         meta = {
@@ -126,7 +141,7 @@ class LlavaJSONSource:
         return FilePicture(path, self._config.at_least)
 
     def _read(self, row: int) -> dict[str, Any]:
-        path, start, end = self._config.path, self._starts[row], self._ends[row]
+        path, start, end = self._path, self._starts[row], self._ends[row]
         with path.open("rb") as file:
             file.seek(start)
             return _parsed(file.read(end - start), path, row)

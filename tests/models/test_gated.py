@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from ommatidia.core.errors import AlignmentError, ConfigError
 from ommatidia.core.grid import Grid
 from ommatidia.core.types import IMAGE_TOKEN_ID, NO_TOKEN, Example, ImagePart, Views
+from ommatidia.models.between import before
 from ommatidia.models.injection import CrossAttention, Hybrid, Seen
 from ommatidia.models.injection.gated import GatedLayer, Look
 from ommatidia.models.language.scratch import ScratchLanguage

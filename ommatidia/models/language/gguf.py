@@ -95,19 +95,20 @@ def _file_digest(path: str, size: int) -> str:
 @lru_cache(maxsize=8)
 def _shape_in_header(source: Path) -> LanguageShape:
     """Read from the file's header alone: pricing a design must not convert its weights."""
-    _need_reader()
+    _need("gguf")
     from transformers import AutoConfig
 
     return shape_of(AutoConfig.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True))
 
 
-def _need_reader() -> None:
-    if importlib.util.find_spec("gguf") is None:
-        raise ConfigError("reading GGUF files needs the extra: pip install 'ommatidia[gguf]'")
+def _need(*packages: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"reading GGUF files needs {package}, of the extra: pip install 'ommatidia[gguf]'")
 
 
 def _convert(source: Path, folder: Path, *, eos_token: str | None, pad_token: str | None) -> None:
-    _need_reader()
+    _need("gguf", "accelerate")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     console().log(f"converting {source.name} once (about 20 s) to {folder}")
