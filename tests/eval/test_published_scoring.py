@@ -33,7 +33,7 @@ from ommatidia.eval.scoring.tokens import ptb_like
         ("1,000", "1000", "1000"), ("1,000 (km)", "1000 km", "1000 km"), ("red,blue", "red blue", "redblue"),
         ("red, blue", "red blue", "red blue"), ("t-shirt", "t shirt", "t shirt"), ("t - shirt", "t shirt", "t shirt"),
         ("two dogs", "2 dogs", "2 dogs"), ("None", "0", "0"), ("dont", "don't", "don't"),
-        ("couldn'tve", "couldn't've", "couldn't've"), ("somebody'd", "somebodyd", "somebodyd"), 
+        ("couldn'tve", "couldn't've", "couldn't've"), ("somebody'd", "somebodyd", "somebodyd"),
         ("let's", "let's", "let 's"), ("Im", "im", "im"), ("", "", ""), ("the", "", ""), ("a/b", "b", "b"),
         ("10:30", "10:30", "10:30"), ("$5 & 50%", "$5 & 50%", "$5 & 50%"), ("yes!\n", "yes", "yes"),
         ("what?", "what", "what"),

@@ -15,6 +15,7 @@ from ommatidia.eval.scoring.mmmu import MmmuRecord, MmmuScorer, mmmu_match, mmmu
 from ommatidia.eval.scoring.mmvp import MmvpRecord, MmvpScorer, mmvp_pairs
 from ommatidia.eval.scoring.number import NumberScorer, number_match, read_number
 from ommatidia.eval.scoring.pope import PopeScorer, pope_scores
+from ommatidia.eval.scoring.real_world import RealWorldScorer, realworldqa_match
 from ommatidia.eval.scoring.relaxed import RelaxedScorer, relaxed_accuracy
 from ommatidia.eval.scoring.score import Score
 from ommatidia.eval.scoring.scorer import ScorerConfig, references_of
@@ -44,6 +45,7 @@ __all__ = [
     "NumberScorer",
     "OcrBenchScorer",
     "PopeScorer",
+    "RealWorldScorer",
     "RelaxedScorer",
     "Score",
     "ScorerConfig",
@@ -73,6 +75,7 @@ __all__ = [
     "ocrbench_match",
     "pope_scores",
     "read_number",
+    "realworldqa_match",
     "references_of",
     "relaxed_accuracy",
     "vqa_accuracy",
