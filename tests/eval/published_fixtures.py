@@ -65,7 +65,8 @@ def textvqa() -> list[Row]:
     return [
         {
             "image_id": f"i{n}", "question_id": n, "question": "What does the Sign in NYC say?",
-            "question_tokens": [], "image": picture(n), "answers": ["stop"] * 9 + ["halt"], "ocr_tokens": ["STOP", "4U"],
+            "question_tokens": [], "image": picture(n), "answers": ["stop"] * 9 + ["halt"],
+            "ocr_tokens": ["STOP", "4U"],
         }
         for n in range(3)
     ]  # fmt: skip
@@ -85,7 +86,8 @@ def docvqa() -> list[Row]:
     return [
         {
             "questionId": str(n), "question": "What is the date?", "question_types": ["handwritten"],
-            "image": picture(n), "docId": n, "ucsf_document_id": "x", "answers": ["May 5", "5 May"], "data_split": "val",
+            "image": picture(n), "docId": n, "ucsf_document_id": "x", "answers": ["May 5", "5 May"],
+            "data_split": "val",
         }
         for n in range(2)
     ]  # fmt: skip
@@ -93,7 +95,7 @@ def docvqa() -> list[Row]:
 
 def infovqa() -> list[Row]:
     return [
-        {"questionId": str(n), "question": "How many?", "answers": ["12"], "answer_type": ["single span"], "image": picture(n)}
+        {"questionId": str(n), "question": "How many?", "answers": ["12"], "answer_type": ["span"], "image": picture(n)}
         for n in range(2)
     ]  # fmt: skip
 
@@ -130,7 +132,8 @@ def scienceqa() -> list[Row]:
     return [
         {
             "image": picture(n), "question": "Which is solid?", "choices": ["rock", "water"], "answer": n % 2,
-            "hint": "Look closely." if n else "", "task": "closed choice", "grade": "grade2", "subject": "natural science",
+            "hint": "Look closely." if n else "", "task": "closed choice", "grade": "grade2",
+            "subject": "natural science",
         }
         for n in range(2)
     ]  # fmt: skip
@@ -149,7 +152,8 @@ def mmbench() -> list[Row]:
     turned = [("red", "blue", "nan", "A"), ("blue", "red", "nan", "B")]
     return [
         {
-            "index": base + turn * 1_000_000, "question": "Which colour?", "hint": "It is bright." if base == 7 else "nan",
+            "index": base + turn * 1_000_000, "question": "Which colour?",
+            "hint": "It is bright." if base == 7 else "nan",
             "answer": target, "A": a, "B": b, "C": c, "D": "nan", "category": "colour", "image": picture(base),
             "source": "made up", "L2-category": "CP", "comment": "nan", "split": "dev",
         }
@@ -164,7 +168,8 @@ def mmmu() -> list[Row]:
     return [
         {**common, **choice, "id": "validation_Art_1", "question": "<image 1> What is it?", "image_1": picture(1),
          "image_2": picture(2), "answer": "B"},
-        {**common, "id": "validation_Math_2", "question": "Find x in <image 1>.", "options": "[]", "image_1": picture(3),
+        {**common, "id": "validation_Math_2", "question": "Find x in <image 1>.", "options": "[]",
+         "image_1": picture(3),
          "question_type": "open", "answer": "['12', '12.0']"},
     ]  # fmt: skip
 
@@ -180,8 +185,8 @@ def mathvista() -> list[Row]:
     return [
         {**common, "pid": "1", "decoded_image": picture(1), "question": "Which?", "question_type": "multi_choice",
          "answer_type": "text", "choices": ["3/11", "8/11"], "answer": "8/11", "query": "Hint: x\nQuestion: Which?"},
-        {**common, "pid": "2", "decoded_image": picture(2), "question": "How far?", "question_type": "free_form", "unit": "m",
-         "answer_type": "float", "precision": 1.0, "answer": "1.2", "query": "Hint: y\nQuestion: How far?"},
+        {**common, "pid": "2", "decoded_image": picture(2), "question": "How far?", "question_type": "free_form",
+         "unit": "m", "answer_type": "float", "precision": 1.0, "answer": "1.2", "query": "Hint: y\nHow far?"},
         {**common, "pid": "3", "decoded_image": picture(3), "question": "How many?", "question_type": "free_form",
          "answer_type": "integer", "answer": "3", "query": "Hint: z\nQuestion: How many?"},
     ]  # fmt: skip
@@ -234,7 +239,8 @@ def hallusion() -> list[Row]:
 def coco_captions() -> list[Row]:
     words = ("a yellow box on a blue wall", "two dogs run over snow", "a red bus in town")
     return [
-        {"question_id": f"{n:012d}.jpg", "image": picture(n), "question": "Please describe.", "answer": [text, f"{text} today"],
+        {"question_id": f"{n:012d}.jpg", "image": picture(n), "question": "Describe.",
+         "answer": [text, f"{text} today"],
          "id": n, "license": 1, "file_name": f"{n:012d}.jpg"}
         for n, text in enumerate(words)
     ]  # fmt: skip
@@ -259,7 +265,7 @@ FILES: Mapping[str, tuple[str, Callable[[], list[Row]]]] = {
     "pope": (f"POPE/data/test{_ONE}", pope),
     "mme": (f"MME/data/test{_ONE}", mme),
     "gqa": (f"GQA/testdev_balanced_instructions/testdev{_ONE}", lambda: [
-        {"id": f"2000{n}", "imageId": f"n{n // 2}", "question": "Is it to the left?", "answer": "yes", "fullAnswer": "Yes."}
+        {"id": f"2000{n}", "imageId": f"n{n // 2}", "question": "Is it to the left?", "answer": "yes"}
         for n in range(4)
     ]),
     "vqav2": (f"VQAv2/data/validation{_ONE}", vqav2),

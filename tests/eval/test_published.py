@@ -42,7 +42,9 @@ def test_end_to_end(name, tmp_path):
         done = predict(benchmark, lambda prompts, answers=answers: [answers[p.id] for p in prompts], path)
         assert done.asked == len(right)
         scored = score_file(benchmark, path, resamples=50)
-        assert scored.mean == pytest.approx(1.0 if label == "right" else 0.0, abs=0.1 if "cap" in name or name == "flickr30k" else 1e-9)  # fmt: skip
+        # The first of several captions is right, and yet not equal to the others.
+        slack = 0.1 if name in ("coco_captions", "nocaps", "flickr30k") else 1e-9
+        assert scored.mean == pytest.approx(1.0 if label == "right" else 0.0, abs=slack)
         assert scored.summary["score"] == pytest.approx(scored.mean)
         assert scored.interval.low <= scored.mean <= scored.interval.high
     for _, sample in benchmark.readable():
@@ -133,18 +135,13 @@ def test_limit_keeps_pairs_and_rotations_whole(tmp_path):
         assert len(benchmark.samples()) == 2
         right = full_marks(benchmark)
         predict(benchmark, lambda prompts, right=right: [right[p.id] for p in prompts], tmp_path / f"{name}.jsonl")
-        if name != "mme" or score_summary_has_perception(benchmark):
-            assert score_file(benchmark, tmp_path / f"{name}.jsonl", resamples=20).n == 1
+        assert score_file(benchmark, tmp_path / f"{name}.jsonl", resamples=20).n == 1
     assert len(opened("pope", tmp_path, limit=5).samples()) == 5
     assert len(override(opened("mme", tmp_path).config, "limit", 3).open().samples()) == 4
 
 
-def score_summary_has_perception(benchmark: Benchmark) -> bool:
-    return benchmark.samples()[0].meta["task"] != "code_reasoning"
-
-
 def test_other_layouts(tmp_path):
-    table = datasets.Dataset.from_list([{k: v for k, v in row.items()} for row in mme()])
+    table = datasets.Dataset.from_list(mme())
     datasets.DatasetDict({"test": table}).save_to_disk(tmp_path / "saved" / "MME")
     config = BenchmarkConfig.parse({"kind": "mme", "data": tmp_path / "saved", "size": 8})
     assert len(config.open().samples()) == 8
@@ -161,7 +158,7 @@ def test_other_layouts(tmp_path):
 
 
 def test_wrong_copies_are_refused(tmp_path):
-    with pytest.raises(DataError, match="pope: .* is no folder; expected the split 'test'"):
+    with pytest.raises(DataError, match=r"pope: .* is no folder; expected the split 'test'"):
         BenchmarkConfig.parse({"kind": "pope", "data": tmp_path}).open()
     write("pope", tmp_path)
     with pytest.raises(DataError, match="12 rows in the split 'test', expected 9000; set size=12"):

@@ -55,6 +55,7 @@ class AnlsScorer(ScorerConfig):
     """ANLS of the answer against the best of the references."""
 
     kind: Literal["anls"] = "anls"
+    version = 2
     threshold: float = Field(default=0.5, ge=0.0, le=1.0)
     variant: Variant = "lmms_eval"
 
