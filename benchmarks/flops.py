@@ -73,11 +73,11 @@ def count(made: TunedStage, steps: int) -> Counted:
 def formula(made: TunedStage, examples: Sequence[Example]) -> float:
     """The planner's price of these very samples, from their mean lengths."""
     n = len(examples)
-    visual = sum(example.views for example in examples) * made.processor.tokens_per_view
+    visual = sum(len(example.views) for example in examples) * made.processor.tokens_per_view
     tokens = SampleTokens(
         text=(sum(len(example.ids) for example in examples) - visual) / n,
         supervised=sum(example.supervised for example in examples) / n,
-        views=sum(example.views for example in examples) / n,
+        views=sum(len(example.views) for example in examples) / n,
         samples=n,
     )
     return training_price(made.job.weights.model, made.job.stage, made.stored, tokens, n).flops

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from ommatidia.core.types import Example, Sample
+from ommatidia.core.types import Example, Sample, View
 from ommatidia.data.llava_json import LlavaJSON
 from ommatidia.data.loader import Loader
 from ommatidia.data.mixture import MixtureConfig, Weighted
@@ -108,7 +108,13 @@ def makers(folder: Path, paths: list[Path], given: argparse.Namespace) -> dict[s
     nothing = torch.zeros(1, dtype=torch.long)
 
     def process(sample: Sample) -> Example:
-        return Example(sample.id, nothing, nothing, {"all": prepare(sample.images[0].open())[None]}, views=1)
+        return Example(
+            sample.id,
+            nothing,
+            nothing,
+            {"all": prepare(sample.images[0].open())[None]},
+            views=(View(0, sample.images[0].size()),),
+        )
 
     def ours(at_least: int | None) -> Any:
         source = LlavaJSON(path=folder / "data.json", at_least=at_least)

@@ -7,10 +7,11 @@ channel is dropped (not blended), palettes are looked up, gray is copied to thre
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,25 +52,42 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
     at least so many pixels. It is faster and blurs differently from decoding in full and resizing; other formats ignore
     it. Raises DataError: not an image, truncated, a side below 2 pixels, CMYK, more than one frame.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            _refuse(image, name)
-            orientation = image.getexif().get(_ORIENTATION_TAG, 1) if image.format != "BMP" else 1
-            rgb = _from_jpeg(data, at_least) if image.format in ("JPEG", "MPO") else None
-            if rgb is None:
-                image.load()
-                rgb = _to_rgb(image, name)
-    except Image.UnidentifiedImageError:
-        found = "an empty file" if not data else "not an image"
-        raise DataError(f"{name}: {found}; expected {_FORMATS}") from None
-    except _UNREADABLE as error:
-        raise DataError(
-            f"{name}: broken or truncated image ({_reason(error)}); expected a complete {_FORMATS}"
-        ) from None
+    with _opened(data, name) as image:
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1) if image.format != "BMP" else 1
+        rgb = _from_jpeg(data, at_least) if image.format in ("JPEG", "MPO") else None
+        if rgb is None:
+            image.load()
+            rgb = _to_rgb(image, name)
     if orientation != 1:
         rgb.getexif()[_ORIENTATION_TAG] = orientation
         ImageOps.exif_transpose(rgb, in_place=True)
     return rgb
+
+
+def header_size(data: bytes | Path, *, name: str) -> tuple[int, int]:
+    """(height, width) of one encoded image as it is seen upright, from its header alone. Raises DataError."""
+    with _opened(data, name) as image:
+        turned = image.format != "BMP" and image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+        width, height = image.size
+    return (width, height) if turned else (height, width)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes | Path, name: str) -> Iterator[Image.Image]:
+    """One encoded image with its header read; whatever is wrong with it, then or later, is a DataError."""
+    try:
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+            _refuse(image, name)
+            yield image
+    except Image.UnidentifiedImageError:
+        empty = not (data if isinstance(data, bytes) else data.stat().st_size)
+        raise DataError(f"{name}: {'an empty file' if empty else 'not an image'}; expected {_FORMATS}") from None
+    except FileNotFoundError as error:
+        raise DataError(f"{name}: {_reason(error)}; expected {_FORMATS}") from None
+    except _UNREADABLE as error:
+        raise DataError(
+            f"{name}: broken or truncated image ({_reason(error)}); expected a complete {_FORMATS}"
+        ) from None
 
 
 def _refuse(image: Image.Image, name: str) -> None:
@@ -129,6 +147,10 @@ class FilePicture:
         content = file_digest(self.path)
         return content if self.at_least is None else hashlib.sha256(f"{content}@{self.at_least}".encode()).hexdigest()
 
+    def size(self) -> tuple[int, int]:
+        """(height, width). Raises DataError."""
+        return self.open().size[::-1] if self.at_least else header_size(self.path, name=str(self.path))
+
     def open(self) -> Image.Image:
         """The RGB image. Raises DataError."""
         try:
@@ -149,6 +171,10 @@ class BytesPicture:
     def digest(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 
+    def size(self) -> tuple[int, int]:
+        """(height, width). Raises DataError."""
+        return header_size(self.data, name=self.name)
+
     def open(self) -> Image.Image:
         """The RGB image. Raises DataError."""
         return decode(self.data, name=self.name)
@@ -160,6 +186,12 @@ class DrawnPicture:
 
     digest: str
     draw: Callable[[], Image.Image]
+    drawn: tuple[int, int]
+    """(height, width) in pixels."""
+
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.drawn
 
     def open(self) -> Image.Image:
         """The RGB image; the same every time."""

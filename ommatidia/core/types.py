@@ -5,8 +5,8 @@ Shapes: B batch, T tokens of a sequence, K views, C colour channels, H rows, W c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ IMAGE_TOKEN_ID = -200
 IGNORE_LABEL = -100
 """A position that carries no loss."""
 
+ROW_END = -1
+"""Among ``places``: no visual token but the learned vector that ends a row of an unpadded picture."""
+
 
 class Picture(Protocol):
     """An image that is decoded when it is needed, never earlier, and known by its content."""
@@ -28,6 +31,10 @@ class Picture(Protocol):
     @property
     def digest(self) -> str:
         """Identifies the pixels: equal digests mean equal pictures, in any source and any process."""
+        ...
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels of what ``open`` gives, from the header where there is one. Raises DataError."""
         ...
 
     def open(self) -> Image:
@@ -79,12 +86,25 @@ class Sample:
         return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """One look at a picture: all of it, or one tile of it."""
+
+    picture: int
+    """Which picture of the sample, in reading order."""
+    size: tuple[int, int]
+    """(height, width) in pixels of what the view shows, before any encoder's own transform."""
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    """(top, left, bottom, right) of the region as fractions of the picture as the tiling lays it out."""
+
+
 @dataclass(slots=True)
 class Example:
     """One sample as numbers. Visual tokens already stand in ``ids`` as IMAGE_TOKEN_ID, exactly as many as will come.
 
     ``pixels[encoder]`` is K_C_H_W; ``features[encoder]``, where an encoder is frozen and its output was stored, is
-    K_H_W_D and takes the place of the pixels. K counts the views of all pictures of the sample in reading order.
+    K_H_W_D and takes the place of the pixels. K counts the views of all pictures of the sample in reading order. An
+    encoder that sees pictures whole, whatever the tiling, brings one row a picture instead.
     """
 
     id: str
@@ -92,12 +112,76 @@ class Example:
     labels: torch.Tensor
     pixels: dict[str, torch.Tensor] = field(default_factory=dict)
     features: dict[str, torch.Tensor] = field(default_factory=dict)
-    views: int = 0
+    views: tuple[View, ...] = ()
+    places: torch.Tensor | None = None
+    """For every IMAGE_TOKEN_ID in order: which visual token stands there, counted through K, H, W; or ROW_END. None:
+    all of them in their order."""
+    asked: torch.Tensor | None = None
+    """True at the words of the user's turns: what a fusion that reads the question may see. None: nothing marked."""
+    sees: torch.Tensor | None = None
+    """T_2: the views [first, end) that layers inside the decoder may look at from each position. None: no layers."""
 
     @property
     def supervised(self) -> int:
         """Number of positions that carry a loss."""
         return int((self.labels != IGNORE_LABEL).sum())
+
+
+@dataclass(slots=True)
+class Views:
+    """What is known of the K views of a batch besides their pixels."""
+
+    rows_K: torch.Tensor
+    """The row of the batch that each view belongs to."""
+    pictures_K: torch.Tensor
+    """The picture that each view shows, counted through the whole batch."""
+    sizes_K2: torch.Tensor
+    """(height, width) in pixels of what each view shows."""
+    boxes_K4: torch.Tensor
+    """(top, left, bottom, right) of the region as fractions of its picture."""
+    question_KE: torch.Tensor | None = None
+    """The mean embedding of the question that each view is asked, where a fusion reads it."""
+
+    def __len__(self) -> int:
+        return len(self.rows_K)
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[View]]) -> Views:
+        """The views of a batch, row by row."""
+        import torch
+
+        owners = [row for row, views in enumerate(rows) for _ in views]
+        pictures, before = [], 0
+        for views in rows:
+            pictures += [before + view.picture for view in views]
+            before += max((view.picture + 1 for view in views), default=0)
+        flat = [view for views in rows for view in views]
+        return cls(
+            torch.tensor(owners, dtype=torch.long),
+            torch.tensor(pictures, dtype=torch.long),
+            torch.tensor([view.size for view in flat], dtype=torch.long).reshape(-1, 2),
+            torch.tensor([view.box for view in flat], dtype=torch.float32).reshape(-1, 4),
+        )
+
+    @classmethod
+    def whole(cls, count: int, size: tuple[int, int] = (64, 64)) -> Views:
+        """``count`` rows with one whole picture each: what most tests and notebooks want."""
+        return cls.of([[View(0, size)] for _ in range(count)])
+
+    def asked(self, question_BE: torch.Tensor) -> Views:
+        """The same views, each with its row's question."""
+        return replace(self, question_KE=question_BE[self.rows_K])
+
+    def to(self, device: torch.device | str) -> Views:
+        """The same views on another device."""
+        question = None if self.question_KE is None else self.question_KE.to(device, non_blocking=True)
+        return Views(
+            self.rows_K.to(device, non_blocking=True),
+            self.pictures_K.to(device, non_blocking=True),
+            self.sizes_K2.to(device, non_blocking=True),
+            self.boxes_K4.to(device, non_blocking=True),
+            question,
+        )
 
 
 @dataclass(slots=True)
@@ -111,20 +195,36 @@ class Batch:
     """True where a token is real."""
     pixels: dict[str, torch.Tensor] = field(default_factory=dict)
     features: dict[str, torch.Tensor] = field(default_factory=dict)
-    views: int = 0
+    views: Views | None = None
+    """None: text only."""
+    places_N: torch.Tensor | None = None
+    """For every IMAGE_TOKEN_ID, row by row: the visual token that stands there, counted through K, H, W; or ROW_END.
+    None: all of them in their order."""
+    asked_BT: torch.Tensor | None = None
+    """True at the words of the user's turns."""
+    sees_BT2: torch.Tensor | None = None
+    """The views [first, end), counted through K, that layers inside the decoder may look at from each position."""
 
     @property
     def supervised(self) -> int:
         return int((self.labels_BT != IGNORE_LABEL).sum())
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """The same batch on another device. Encoders that share one tensor of pixels go on sharing it."""
+        moved: dict[int, torch.Tensor] = {}
+
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            if id(tensor) not in moved:
+                moved[id(tensor)] = tensor.to(device, non_blocking=True)
+            return moved[id(tensor)]
+
         return Batch(
             self.sample_ids,
-            self.ids_BT.to(device, non_blocking=True),
-            self.labels_BT.to(device, non_blocking=True),
-            self.mask_BT.to(device, non_blocking=True),
-            {name: t.to(device, non_blocking=True) for name, t in self.pixels.items()},
-            {name: t.to(device, non_blocking=True) for name, t in self.features.items()},
-            self.views,
+            move(self.ids_BT),
+            move(self.labels_BT),
+            move(self.mask_BT),
+            {name: move(t) for name, t in self.pixels.items()},
+            {name: move(t) for name, t in self.features.items()},
+            None if self.views is None else self.views.to(device),
+            *(None if t is None else move(t) for t in (self.places_N, self.asked_BT, self.sees_BT2)),
         )

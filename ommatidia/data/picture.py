@@ -9,6 +9,7 @@ from ommatidia.core.picture import (
     FilePicture,
     decode,
     file_digest,
+    header_size,
 )
 
-__all__ = ["SMALLEST_SIDE", "BytesPicture", "DrawnPicture", "FilePicture", "decode", "file_digest"]
+__all__ = ["SMALLEST_SIDE", "BytesPicture", "DrawnPicture", "FilePicture", "decode", "file_digest", "header_size"]

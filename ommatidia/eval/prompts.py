@@ -84,10 +84,14 @@ class BlankPicture:
     def digest(self) -> str:
         return digest(["blank", self.original.digest])
 
+    def size(self) -> tuple[int, int]:
+        return self.original.size()
+
     def open(self) -> Image:
         from PIL import Image
 
-        return Image.new("RGB", self.original.open().size, (128, 128, 128))
+        height, width = self.original.size()
+        return Image.new("RGB", (width, height), (128, 128, 128))
 
 
 def exchange(pictures: Mapping[str, tuple[Picture, ...]], *, seed: int = 0) -> dict[str, tuple[Picture, ...]]:

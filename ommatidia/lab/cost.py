@@ -99,6 +99,10 @@ def training_price(
     model: MLLMConfig, stage: Stage, stored: frozenset[str], tokens: SampleTokens, samples: int
 ) -> Price:
     """Of ``samples`` samples through forward and backward."""
+    if stage.distill is not None:
+        learning, teaching = stage.distill.cost(model)
+        flops = tokens.views * (3 * learning.flops + teaching.flops) * samples
+        return Price(flops, 0, 0, learning.parameters + teaching.parameters, samples)
     views = tokens.views if model.encoders else 0.0
     costs = model.cost(text_tokens=round(tokens.text), views=1, head_tokens=round(tokens.supervised))
     shape = model.language.shape()

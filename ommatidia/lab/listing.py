@@ -25,6 +25,7 @@ from ommatidia.models.vision.catalog import CATALOG
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.measured import known
 from ommatidia.models.vision.neck import NeckConfig
+from ommatidia.models.vision.tiling import TilingConfig
 from ommatidia.models.vision.weights import WeightsConfig
 
 Table = tuple[str, Sequence[str], list[list[Any]]]
@@ -33,6 +34,7 @@ FAMILIES: dict[str, type[Config]] = {
     "encoder-kinds": EncoderConfig,
     "necks": NeckConfig,
     "weights": WeightsConfig,
+    "tilings": TilingConfig,
     "resamples": ResampleConfig,
     "fusions": FusionConfig,
     "projectors": ProjectorConfig,

@@ -20,6 +20,7 @@ from ommatidia.lab.recipe import Mode, Recipe
 from ommatidia.lab.store import Store
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.vision.encoder import EncoderConfig
+from ommatidia.train.distill import PART
 from ommatidia.train.pattern import Pattern
 from ommatidia.train.stage import Stage
 
@@ -92,7 +93,8 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
         _check_patterns(stage, config)
         seed = stage.seed_or(recipe.seed)
         sources = [weighted.source for weighted in stage.data.sources.values()]
-        weights = Weights(config, seed, tuple(overlays), feature_jobs(recipe, config, sources, stored))
+        features = () if stage.distill else feature_jobs(recipe, config, sources, stored)
+        weights = Weights(config, seed, tuple(overlays), features)
         job = TrainingJob(weights, stage, seed, recipe.device)
         jobs.append(job)
         return job
@@ -134,6 +136,9 @@ def _whole_source(benchmark: BenchmarkConfig) -> list[SourceConfig]:
 def _check_patterns(stage: Stage, model: MLLMConfig) -> None:
     """Raises ConfigError for a pattern that names no part of the model; what is inside one shows when it is built."""
     parts = part_names(model) if model.encoders else ["language"]
+    if stage.distill is not None:
+        stage.distill.seeing(model)
+        parts = [f"encoders.{stage.distill.student}", PART]
     for text in stage.train:
         if not any(Pattern.parse(text).matches_part(part) for part in parts):
             wrong = unknown("part", text.partition(":")[0], parts)
@@ -166,14 +171,15 @@ _SPEEDS = {"cpu": _Speed(1e11, 1e9, 2e-3), "cuda": _Speed(3e14, 3e9, 1e-4)}
 
 
 def storable(recipe: Recipe) -> frozenset[str]:
-    """Encoders whose trunks stay frozen in every stage and are cheaper to load than to run."""
+    """Encoders whose trunks stay frozen in every stage, see the picture alone, and are cheaper to load than to run."""
     if recipe.features == "never":
         return frozenset()
     reads = reads_per_picture(recipe)
+    steered = recipe.model.fusion.steered(tuple(recipe.model.encoders))
     return frozenset(
         name
         for name, encoder in recipe.model.encoders.items()
-        if stays_frozen(recipe, name) and pays(recipe, encoder, reads)
+        if name not in steered and stays_frozen(recipe, name) and pays(recipe, encoder, reads)
     )
 
 

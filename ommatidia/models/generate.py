@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from ommatidia.core.config import Config
-from ommatidia.core.types import IMAGE_TOKEN_ID, Sample
+from ommatidia.core.types import Sample
 from ommatidia.models.mllm import MLLM
 from ommatidia.models.processor import Processor
 
@@ -40,11 +40,8 @@ def generate(
         torch.manual_seed(decoding.seed)
     for group in _chunks(order, batch):
         inputs = processor.collate([prompts[i] for i in group], left=True).to(device)
-        x_BTE, v_KHWE = model.embed(inputs)
-        layers: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if v_KHWE is not None:
-            layers = model.injection.inside(model.language, inputs.ids_BT == IMAGE_TOKEN_ID, v_KHWE)
-        with layers:
+        x_BTE, seen = model.embed(inputs)
+        with model.injection.inside(model.language, seen) if seen else contextlib.nullcontext():
             rows = model.language.decoder.generate(
                 inputs_embeds=x_BTE, attention_mask=inputs.mask_BT.long(), **settings
             )

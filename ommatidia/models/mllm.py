@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from ommatidia.core.config import Config
 from ommatidia.core.errors import AlignmentError, ConfigError
 from ommatidia.core.grid import Cost, Grid
-from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Batch
-from ommatidia.models.fusion.fusion import Fusion, FusionConfig
-from ommatidia.models.injection import Injection, InjectionConfig, Inline
+from ommatidia.core.types import IGNORE_LABEL, Batch, Example
+from ommatidia.models.fusion.fusion import Between, Fusion, FusionConfig
+from ommatidia.models.injection import Injection, InjectionConfig, Inline, Seen
 from ommatidia.models.language import ChatFormat, LanguageConfig, LanguageModel
 from ommatidia.models.projector import ProjectorConfig
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
+from ommatidia.models.vision.tiling import Places, Script, TilingConfig, Whole
 
 _NAME = re.compile(r"[a-z][a-z0-9_@]*")
 
@@ -32,6 +33,7 @@ class MLLMConfig(Config):
 
     encoders: dict[str, EncoderConfig] = Field(default_factory=dict)
     """By name, in channel order; names become part names ``encoders.<name>``."""
+    tiling: TilingConfig = Whole()
     fusion: FusionConfig = Field("none", validate_default=True)
     projector: ProjectorConfig = Field("mlp", validate_default=True)
     injection: InjectionConfig = Inline()
@@ -56,7 +58,7 @@ class MLLMConfig(Config):
     def hashed(self) -> Any:
         """Without encoders the visual parts are never built, so that blind models of any fusion are one model."""
         data = super().hashed()
-        absent = () if self.encoders else ("fusion", "projector", "injection")
+        absent = () if self.encoders else ("tiling", "fusion", "projector", "injection")
         return {name: value for name, value in data.items() if name not in absent}
 
     def grids(self) -> dict[str, Grid]:
@@ -72,22 +74,36 @@ class MLLMConfig(Config):
         fused = self.fused_grid()
         return None if fused is None else self.projector.out(fused, self.language.shape().width)
 
+    def script(self, height: int, width: int) -> Script:
+        """What stands in the text for a picture of this size (pixels): marks and visual tokens, in order."""
+        grid = self.visual_grid()
+        return () if grid is None else self.injection.script(self.tiling.script(height, width, grid), grid)
+
+    def visual_tokens(self, height: int, width: int) -> int:
+        """Positions of the sequence that the visual tokens of a picture of this size take, marks not counted."""
+        return sum(len(piece.numbers) for piece in self.script(height, width) if isinstance(piece, Places))
+
     @property
     def tokens_per_view(self) -> int:
-        """Positions of the sequence that one view takes."""
-        grid = self.visual_grid()
-        return 0 if grid is None else self.injection.placeholders(grid)
+        """Positions of the sequence that a picture takes which one view shows whole."""
+        side = 1  # the smallest picture: no tiling cuts it
+        return self.visual_tokens(side, side)
 
-    def cost(self, *, text_tokens: int, views: int, head_tokens: int) -> dict[str, Cost]:
-        """Per part: parameters, and operations of one forward pass over a sample of this size."""
+    def cost(
+        self, *, text_tokens: int, views: float, head_tokens: int, visual_tokens: int | None = None
+    ) -> dict[str, Cost]:
+        """Per part: parameters, and operations of one forward pass over a sample of this size.
+
+        ``visual_tokens``: positions that pictures take in the sequence; None: each view brings all its tokens.
+        """
         shape, grid = self.language.shape(), self.visual_grid()
-        tokens = text_tokens + views * self.tokens_per_view
+        tokens = text_tokens + (round(views * self.tokens_per_view) if visual_tokens is None else visual_tokens)
         costs = {f"encoders.{name}": encoder.cost().times(views) for name, encoder in self.encoders.items()}
         if grid is not None:
-            fused = self.fusion.out(self.grids())
-            costs["fusion"] = self.fusion.cost(self.grids()).times(views)
-            costs["projector"] = self.projector.cost(fused, shape.width).times(views)
-            costs["injection"] = self.injection.cost(grid, shape).times(views)
+            fusion = self.fusion.reading(shape.width)
+            costs["fusion"] = fusion.cost(self.grids()).times(views)
+            costs["projector"] = self.projector.cost(fusion.out(self.grids()), shape.width).times(views)
+            costs["injection"] = self.injection.cost(grid, shape, tokens=tokens, views=views)
         costs["language"] = shape.cost(tokens=tokens, head_tokens=head_tokens)
         return costs
 
@@ -108,7 +124,7 @@ class MLLMConfig(Config):
                     model.encoders[name] = encoder.build(pretrained=pretrained)
         if fused is not None and grid is not None:
             with _Seeded(seed, "fusion"):
-                model.fusion = self.fusion.build(grids)
+                model.fusion = self.fusion.reading(shape.width).build(grids)
             with _Seeded(seed, "projector"):
                 model.projector = self.projector.build(fused, shape.width)
             with _Seeded(seed, "injection"):
@@ -169,28 +185,41 @@ class MLLM(nn.Module):
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """x_KHWD of every encoder, from pixels, or from stored trunk features where the batch brings them."""
-        return {name: self._encode(name, batch) for name in self.encoders}
 
-    def _encode(self, name: str, batch: Batch) -> Tensor:
-        encoder = cast(VisionEncoder, self.encoders[name])
-        return encoder.refine(batch.features[name]) if name in batch.features else encoder(batch.pixels[name])
+        def look(name: str, between: Between | None = None) -> Tensor:
+            encoder = cast(VisionEncoder, self.encoders[name])
+            if name in batch.features:
+                return encoder.refine(batch.features[name])
+            return encoder(batch.pixels[name]) if between is None else encoder(batch.pixels[name], between)
 
-    def embed(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """The sequence as embeddings x_BTE, visual tokens in place, and the projected views v_KHWE if there are any."""
+        return self.fusion.encode(tuple(self.encoders), look)
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Seen | None]:
+        """The sequence as embeddings x_BTE, visual tokens in place, and what was seen if there were pictures."""
         x_BTE = self.language.embed(batch.ids_BT)
-        if not batch.views or not self.encoders:  # text only: no encoder runs
+        if batch.views is None or not self.encoders:  # text only: no encoder runs
             return x_BTE, None
-        y_KHWD = self.fusion(self.encode(batch))
-        v_KHWE = self.projector(y_KHWD)
-        return self.injection(x_BTE, batch.ids_BT == IMAGE_TOKEN_ID, v_KHWE), v_KHWE
+        fused = self.fusion(self.encode(batch), batch.views.asked(_question(x_BTE, batch)))
+        v_KHWE = self.projector(fused.y_KHWD)
+        seen = Seen.by(batch, v_KHWE, fused.memory)
+        return self.injection(x_BTE, seen), seen
+
+    def read(self, x_BTE: Tensor, mask_BT: Tensor, seen: Seen | None) -> Tensor:
+        """Hidden states h_BTE of embedded text, looking again at what was seen where the injection has such layers."""
+        if seen is None:
+            return self.language(x_BTE, mask_BT)
+        with self.injection.inside(self.language, seen):
+            return self.language(x_BTE, mask_BT)
 
     def forward(self, batch: Batch) -> Tensor:
         """Hidden states h_BTE. Raises AlignmentError when placeholders and visual tokens differ in number."""
-        x_BTE, v_KHWE = self.embed(batch)
-        if v_KHWE is None:
-            return self.language(x_BTE, batch.mask_BT)
-        with self.injection.inside(self.language, batch.ids_BT == IMAGE_TOKEN_ID, v_KHWE):
-            return self.language(x_BTE, batch.mask_BT)
+        x_BTE, seen = self.embed(batch)
+        return self.read(x_BTE, batch.mask_BT, seen)
+
+    @staticmethod
+    def targets(example: Example) -> int:
+        """Positions that the model is scored on: the first one has nothing before it to be predicted from."""
+        return int((example.labels[1:] != IGNORE_LABEL).sum())
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Sum of the next-token losses and how many tokens they are; logits are made for those positions alone."""
@@ -200,3 +229,9 @@ class MLLM(nn.Module):
         logits_SV = self.language.head(h_SE).float()
         total = nn.functional.cross_entropy(logits_SV, targets_BT[chosen_BT], reduction="sum")
         return total, int(chosen_BT.sum())
+
+
+def _question(x_BTE: Tensor, batch: Batch) -> Tensor:
+    """The mean embedding of the user's words in each row, zero where none are marked."""
+    asked_BT1 = (torch.zeros_like(batch.mask_BT) if batch.asked_BT is None else batch.asked_BT).unsqueeze(-1)
+    return (x_BTE * asked_BT1).sum(1) / asked_BT1.sum(1).clamp(min=1)

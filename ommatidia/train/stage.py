@@ -1,4 +1,4 @@
-"""Stage: one training stage as a value: what trains at which rate, on which data, for how long. Needs no torch."""
+"""Stage: one training stage as a value: what trains at which rate, on which data, for how long."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
 from ommatidia.data.mixture import MixtureConfig
+from ommatidia.train.distill import Distillation
 from ommatidia.train.pattern import Pattern
 
 Scope = Literal["language", "expert", "mixture"]
@@ -36,6 +37,9 @@ class Stage(Config):
     train: dict[str, Rate]
     """Pattern -> peak learning rate; see ``ommatidia.train.pattern``."""
     data: MixtureConfig
+    distill: Distillation | None = None
+    """Instead of next words: a mixture of teachers into one encoder. The heads train under the pattern
+    ``distillation``."""
     steps: Annotated[int, Field(ge=1)] | None = None
     """Optimiser steps; give either this or ``epochs``."""
     epochs: Annotated[float, Field(gt=0)] | None = None
@@ -68,6 +72,12 @@ class Stage(Config):
         for text in train:
             Pattern.parse(text)
         return train
+
+    @model_validator(mode="after")
+    def _check_distill(self) -> Self:
+        if self.distill is not None and self.scope != "mixture":
+            raise ConfigError(f"stage {self.name!r}: distilling has the scope 'mixture', got {self.scope!r}")
+        return self
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ommatidia.core.console import console
 from ommatidia.core.errors import RunError
-from ommatidia.core.types import IGNORE_LABEL, Batch, Example
+from ommatidia.core.types import Batch, Example
 from ommatidia.train import tracking
 from ommatidia.train.checkpoint import Checkpoints, differences
 from ommatidia.train.freeze import announce, freeze, load_trained, select, trained_state
@@ -31,7 +31,11 @@ class Trainable(Protocol):
     def parts(self) -> dict[str, nn.Module]: ...
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """Sum of the next-token losses, and over how many positions."""
+        """Sum of the losses, and over how many targets: supervised tokens, or views where one encoder is distilled."""
+        ...
+
+    def targets(self, example: Example) -> int:
+        """How many targets an example brings: the losses of a batch are divided by their sum."""
         ...
 
 
@@ -159,7 +163,7 @@ class Trainer:
         batch = self._collate(micro_batch).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.stage.precision == "bf16"):
             loss_sum, count = self.model.loss(batch)
-        if count != (wanted := sum(map(targets, micro_batch))):
+        if count != (wanted := sum(map(self.model.targets, micro_batch))):
             raise RunError(
                 f"{self._place()}: the model scored {count} positions, {wanted} are labelled; {_ids(micro_batch)}"
             )
@@ -171,7 +175,7 @@ class Trainer:
         """Supervised tokens of the optimiser batch over all ranks. Raises RunError when there are none."""
         if len(examples) != self.stage.batch:
             raise RunError(f"{self._place()}: got {len(examples)} samples, the stage's batch is {self.stage.batch}")
-        supervised = global_count(sum(map(targets, examples)))
+        supervised = global_count(sum(map(self.model.targets, examples)))
         if supervised == 0:
             what = (
                 "this data teaches nothing: no token of the first batch" if self.done == 0 else "no token of this batch"
@@ -284,11 +288,6 @@ class Trainer:
 
     def _place(self) -> str:
         return f"stage {self.stage.name!r}, step {self.done + 1} of {self.steps}"
-
-
-def targets(example: Example) -> int:
-    """Positions that the model is scored on: the first one has nothing before it to be predicted from."""
-    return int((example.labels[1:] != IGNORE_LABEL).sum())
 
 
 def global_count(count: int) -> int:

@@ -8,10 +8,14 @@ from torch.nn import functional
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Grid
+from ommatidia.core.types import Views
 from ommatidia.models.fusion import Auto, ChannelConcat, FusionConfig, NoFusion, Pool, SequenceAppend, Unshuffle
 from ommatidia.models.projector import MLPProjector, PixelShuffleMLP, ProjectorConfig
 
 CLIP, SAM = Grid(24, 24, 1024), Grid(32, 32, 256)
+
+ONE = Views.whole(1)
+"""None of these fusions looks at what else is known of the views."""
 
 
 def test_unshuffle_keeps_every_value_row_by_row() -> None:
@@ -34,7 +38,7 @@ def test_channel_concat_puts_the_same_place_side_by_side() -> None:
     config = ChannelConcat(grid=(2, 2), resample_for={"a": Unshuffle()})
     assert config.out(grids) == Grid(2, 2, 7)
     features = {"a": torch.arange(16.0).view(1, 4, 4, 1), "b": torch.zeros(1, 2, 2, 3)}
-    out = config.build(grids)(features)
+    out = config.build(grids)(features, ONE).y_KHWD
     assert out[0, 1, 1].tolist() == [0, 0, 0, 10, 11, 14, 15]
 
 
@@ -44,7 +48,7 @@ def test_sequence_append_stacks_grids_and_learns_only_for_unlike_widths() -> Non
     features = {"a": torch.ones(1, 2, 3, 4), "b": torch.zeros(1, 5, 3, 4)}
     module = SequenceAppend().build(alike)
     assert list(module.parameters()) == []
-    assert torch.equal(module(features), torch.cat([features["a"], features["b"]], 1))
+    assert torch.equal(module(features, ONE).y_KHWD, torch.cat([features["a"], features["b"]], 1))
     unlike = {"a": Grid(2, 2, 4), "b": Grid(2, 2, 6)}
     assert SequenceAppend().out(unlike) == Grid(4, 2, 6)
     assert SequenceAppend(dim=10).out(unlike) == Grid(4, 2, 10)
@@ -54,14 +58,14 @@ def test_sequence_append_stacks_grids_and_learns_only_for_unlike_widths() -> Non
 def test_order_of_encoders_is_order_of_channels() -> None:
     one = {"a": Grid(1, 1, 1), "b": Grid(1, 1, 1)}
     features = {"a": torch.full((1, 1, 1, 1), 1.0), "b": torch.full((1, 1, 1, 1), 2.0)}
-    assert ChannelConcat().build(one)(features).flatten().tolist() == [1, 2]
-    assert ChannelConcat().build(dict(reversed(one.items())))(features).flatten().tolist() == [2, 1]
+    assert ChannelConcat().build(one)(features, ONE).y_KHWD.flatten().tolist() == [1, 2]
+    assert ChannelConcat().build(dict(reversed(one.items())))(features, ONE).y_KHWD.flatten().tolist() == [2, 1]
 
 
 def test_the_norm_brings_encoders_to_one_scale() -> None:
     grids = {"loud": Grid(2, 2, 8), "soft": Grid(2, 2, 8)}
     features = {"loud": 1000 * torch.randn(1, 2, 2, 8), "soft": 0.01 * torch.randn(1, 2, 2, 8)}
-    loud, soft = ChannelConcat(norm=True).build(grids)(features).split(8, -1)
+    loud, soft = ChannelConcat(norm=True).build(grids)(features, ONE).y_KHWD.split(8, -1)
     assert loud.std().item() == pytest.approx(soft.std().item(), rel=0.2)
 
 

@@ -31,7 +31,7 @@ class Listed:
     def __getitem__(self, index: int) -> Sample:
         if index in self.bad:
             raise DataError("broken")
-        picture = DrawnPicture(f"{self.name}{index // 2}", lambda: Image.new("RGB", (4, 4)))
+        picture = DrawnPicture(f"{self.name}{index // 2}", lambda: Image.new("RGB", (4, 4)), (4, 4))
         return Sample(f"{self.name}{index}", (Message("user", ("?",)), Message("assistant", ("!",))), (picture,))
 
 

@@ -178,7 +178,7 @@ def test_drawn_pictures_are_drawn_when_opened() -> None:
         drawn.append(1)
         return Image.new("RGB", (4, 4))
 
-    picture = DrawnPicture("d" * 64, draw)
+    picture = DrawnPicture("d" * 64, draw, (4, 4))
     assert picture.digest == "d" * 64
     assert not drawn
     assert picture.open().size == (4, 4)

@@ -24,6 +24,9 @@ class Dot:
     def digest(self) -> str:
         return f"dot-{self.colour}"
 
+    def size(self) -> tuple[int, int]:
+        return 3, 10 * self.colour + 1
+
     def open(self) -> Image.Image:
         return Image.new("RGB", (10 * self.colour + 1, 3), (self.colour, 0, 0))
 

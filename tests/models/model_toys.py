@@ -37,6 +37,9 @@ class Colour:
     def digest(self) -> str:
         return f"colour-{self.left}-{self.right}"
 
+    def size(self) -> tuple[int, int]:
+        return 40, 40
+
     def open(self) -> Image.Image:
         image = Image.new("RGB", (40, 40), (self.left, 80, 120))
         image.paste((self.right, 10, 200), (20, 0, 40, 40))

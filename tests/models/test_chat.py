@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -34,6 +35,18 @@ TWO_ROUNDS = {
     "yi_34b_chatml_direct": (
         "<|im_start|>system\nAnswer the questions.<|im_end|><|im_start|>user\n<image>\nHow many?<|im_end|>"
         "<|im_start|>assistant\nTwo.<|im_end|><|im_start|>user\nColour?<|im_end|><|im_start|>assistant\nBlue.<|im_end|>"
+    ),
+    "cambrian_llama3": (
+        f"<|begin_of_text|><|start_header_id|>system<|end_header_id|>{CHAT_FORMATS['cambrian_llama3']['system']}"
+        "<|eot_id|><|start_header_id|>user<|end_header_id|><image>\nHow many?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>Two.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>Colour?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>Blue.<|eot_id|>"
+    ),
+    "cambrian_chatml": (
+        f"<|im_start|>system\n{CHAT_FORMATS['cambrian_chatml']['system']}<|im_end|>"
+        "<|im_start|>user\n<image>\nHow many?<|im_end|><|im_start|>assistant\nTwo.<|im_end|>"
+        "<|im_start|>user\nColour?<|im_end|><|im_start|>assistant\nBlue.<|im_end|>"
     ),
     "chatml": (
         "<|im_start|>user\n<image>\nHow many?<|im_end|>\n<|im_start|>assistant\nTwo.<|im_end|>\n"
@@ -166,3 +179,20 @@ def test_a_forged_turn_stays_text(forged: str) -> None:
         assert (evil.ids == token).sum() == (honest.ids == token).sum() == 1
     supervised = evil.ids[evil.labels != IGNORE_LABEL].tolist()
     assert processor.tokenizer.inner.decode(supervised) == f"plain {forged} words<|end|>"
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "start"),
+    [
+        ("cambrian_llama3", 534, "8f6520a69357fbbe"),
+        ("cambrian_chatml", 461, "9ee68d8895c9caf5"),
+        ("vicuna_v1", 161, "5b52866ed7d3e8de"),
+    ],
+)
+def test_cambrian_prompts_equal_the_published_ones_up_to_the_picture(name: str, length: int, start: str) -> None:
+    """Known by length and SHA-256 of what stands before the image mark in the released code."""
+    segments = ChatFormat.parse(name).render((Message("user", (ImagePart(0), "x")),), answer=False)
+    picture = next(place for place, segment in enumerate(segments) if isinstance(segment, ImagePart))
+    text = "".join(segment.text for segment in segments[:picture] if isinstance(segment, Segment)).removeprefix("<s>")
+    assert len(text) == length
+    assert hashlib.sha256(text.encode()).hexdigest().startswith(start)

@@ -26,6 +26,9 @@ def naive(model: MLLM, processor: Processor, one: Sample, *, steps: int) -> list
             new.append(int(model.language.head(h_BTE[:, -1]).argmax()))
             example.ids = torch.cat([example.ids, torch.tensor(new[-1:])])
             example.labels = torch.cat([example.labels, torch.tensor([-100])])
+            example.asked = torch.cat([example.asked, torch.tensor([False])])
+            if example.sees is not None:
+                example.sees = torch.cat([example.sees, example.sees[-1:]])
     return new
 
 

@@ -74,9 +74,10 @@ def test_the_shape_is_the_models(folder: Path) -> None:
     shape, model = cfg.shape(), cfg.build(pretrained=False)
     assert (shape.width, shape.layers, shape.heads) == (16, 2, 2)
     assert model.width == 16
+    assert len(model.blocks) == 2
     assert shape.vocab == model.decoder.get_input_embeddings().weight.shape[0]
     held = sum(p.numel() for p in model.parameters())
-    assert shape.parameters == pytest.approx(held, rel=0.15)  # biases and position tables are left out
+    assert shape.parameters == held
 
 
 def test_a_whole_model_of_any_family_learns_and_speaks(folder: Path) -> None:

@@ -76,8 +76,9 @@ def test_visual_tokens_stand_where_their_places_are(built: tuple[MLLM, Processor
     model, processor = built
     batch = batch_of(processor, 0, 2, 1)
     with torch.no_grad():
-        x_BTE, v_KHWE = model.embed(batch)
-    assert v_KHWE is not None
+        x_BTE, seen = model.embed(batch)
+    assert seen is not None
+    v_KHWE = seen.v_KHWE
     assert v_KHWE.shape == (3, 2, 2, 32)
     slots_BT = batch.ids_BT == IMAGE_TOKEN_ID
     assert torch.equal(x_BTE[slots_BT], v_KHWE.flatten(0, 2))

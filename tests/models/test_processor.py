@@ -28,7 +28,7 @@ def test_placeholders_are_tokens_per_view_times_views(processor: Processor) -> N
     assert processor.tokens_per_view == 4
     for one, views in zip(mixed_samples(), (0, 1, 2, 1), strict=True):
         example = processor(one)
-        assert example.views == views
+        assert len(example.views) == views
         assert int((example.ids == IMAGE_TOKEN_ID).sum()) == 4 * views
         assert len(example.ids) == len(example.labels)
         assert {name: tuple(p.shape) for name, p in example.pixels.items()} == (
@@ -116,7 +116,7 @@ def test_stored_features_take_the_place_of_pixels() -> None:
 
 def test_without_encoders_pictures_take_no_place() -> None:
     example = Processor(config())(mixed_samples()[1])
-    assert (example.views, example.pixels) == (0, {})
+    assert (example.views, example.pixels) == ((), {})
     assert IMAGE_TOKEN_ID not in example.ids
 
 
@@ -159,7 +159,8 @@ def test_collate_pads_one_side_and_keeps_every_value(processor: Processor, left:
     longest = max(len(e.ids) for e in examples)
     assert batch.ids_BT.shape == batch.labels_BT.shape == batch.mask_BT.shape == (4, longest)
     assert batch.sample_ids == ("words", "one", "two", "late")
-    assert batch.views == 4
+    assert batch.views is not None
+    assert len(batch.views) == 4
     for row, example in enumerate(examples):
         n = len(example.ids)
         span = slice(longest - n, None) if left else slice(0, n)

@@ -21,7 +21,7 @@ from ommatidia.core.types import IGNORE_LABEL
 from ommatidia.train.interrupt import StoppedError
 from ommatidia.train.metrics import LossCurve, loss_curve, read_metrics
 from ommatidia.train.optim import schedule
-from ommatidia.train.trainer import step_seed, targets
+from ommatidia.train.trainer import step_seed
 
 GOLDEN = [
     2.353962,
@@ -68,7 +68,7 @@ def test_the_loss_is_the_mean_over_supervised_tokens_of_the_whole_batch(tmp_path
     with torch.no_grad():
         total, count = model.loss(train_toy.collate(examples))
     report = run.step(examples)
-    assert report.supervised == count == sum(map(targets, examples))
+    assert report.supervised == count == sum(map(model.targets, examples))
     assert report.loss == pytest.approx(float(total) / count, rel=1e-6)
     assert report.tokens == sum(e.ids.numel() for e in examples)
 

@@ -75,6 +75,10 @@ class Toy(nn.Module):
             "language": self.language,
         }
 
+    @staticmethod
+    def targets(example: Example) -> int:
+        return int((example.labels[1:] != IGNORE_LABEL).sum())
+
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         x_BTE = self.language.embedding(batch.ids_BT)
         x_BTE = x_BTE + self.projector(self.encoder(x_BTE.flatten(0, 1))).view_as(x_BTE)

@@ -142,7 +142,7 @@ class DrawnSource:
 
     def _picture(self, scene: Scene) -> DrawnPicture:
         key = hashlib.sha256(f"{DRAWING_VERSION}/{self._config.size}/{scene!r}".encode()).hexdigest()
-        return DrawnPicture(key, partial(scene.draw, self._config.size))
+        return DrawnPicture(key, partial(scene.draw, self._config.size), (self._config.size, self._config.size))
 
 
 class DrawnWords(DrawnConfig):

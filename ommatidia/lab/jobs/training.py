@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,15 +16,17 @@ from safetensors.torch import load_file, save_file
 from ommatidia.core.console import console
 from ommatidia.core.types import Example, Sample
 from ommatidia.data.loader import Loader
+from ommatidia.data.mixture import Mixture
 from ommatidia.lab.cost import sample_tokens, training_price
 from ommatidia.lab.jobs.features import FeatureJob, joined
 from ommatidia.lab.jobs.job import Job, Price
 from ommatidia.lab.store import Store
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
+from ommatidia.train.distill import Distillation, Distiller
 from ommatidia.train.freeze import load_trained
 from ommatidia.train.stage import Stage
-from ommatidia.train.trainer import Trainer
+from ommatidia.train.trainer import Trainable, Trainer
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ class TrainingJob(Job):
         return f"{self.stage.name}: {' + '.join(self.weights.model.encoders) or 'language model'} (seed {self.seed})"
 
     def identity(self) -> Any:
-        return [self.weights.identity(), self.stage.hashed(), self.stage.data.fingerprint(), self.seed]
+        distill = self.stage.distill
+        teachers = [] if distill is None else [distill.weights_digest()]
+        return [self.weights.identity(), self.stage.hashed(), self.stage.data.fingerprint(), self.seed, *teachers]
 
     def needs(self) -> tuple[Job, ...]:
         return self.weights.needs()
@@ -103,10 +108,23 @@ class TrainingJob(Job):
         tokens = sample_tokens(self.stage.data, self.weights.model)
         return training_price(self.weights.model, self.stage, stored, tokens, self.steps * self.stage.batch)
 
+    def _distiller(self, distill: Distillation, model: MLLM, mixture: Mixture) -> tuple[Distiller, Processor]:
+        """Student and teachers as what is trained, with the teachers' features measured on the stage's own data."""
+        processor = Processor(distill.seeing(self.weights.model))
+        distiller = distill.build(model, self.weights.model, seed=self.seed).to(self.device)
+        size = self.stage.micro_batch or self.stage.batch
+        batches = iter(Loader(mixture, processor, batch=size, seed=self.seed))
+        first = islice(batches, max(1, distill.statistics // size))
+        distiller.measure(processor.collate(examples).to(self.device) for examples in first)
+        return distiller, processor
+
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
-        model = self.weights.build(store).to(self.device)
+        built = self.weights.build(store).to(self.device)
+        model: Trainable = built
         processor = Processor(self.weights.model, features=self.weights.lookups(store))
         mixture = self.stage.data.open()
+        if self.stage.distill is not None:
+            model, processor = self._distiller(self.stage.distill, built, mixture)
 
         def process(sample: Sample) -> Example:
             return processor(sample)

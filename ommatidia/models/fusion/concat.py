@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost, Grid
-from ommatidia.models.fusion.fusion import Align, Fusion, GridFusionConfig
+from ommatidia.core.types import Views
+from ommatidia.models.fusion.fusion import Align, Fused, Fusion, GridFusionConfig
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -110,8 +111,8 @@ class _Single(Fusion):
         super().__init__()
         self.align = align
 
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        return self.align(features)[0]
+    def forward(self, features: Mapping[str, Tensor], views: Views) -> Fused:
+        return Fused(self.align(features)[0])
 
 
 class _Concat(Fusion):
@@ -121,10 +122,10 @@ class _Concat(Fusion):
         super().__init__()
         self.align, self.layers, self.axis = align, layers, axis
 
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], views: Views) -> Fused:
         aligned = self.align(features)
-        return torch.cat(
-            [layer(x_BHWD) for layer, x_BHWD in zip(self.layers.values(), aligned, strict=True)], self.axis
+        return Fused(
+            torch.cat([layer(x_BHWD) for layer, x_BHWD in zip(self.layers.values(), aligned, strict=True)], self.axis)
         )
 
 

@@ -1,13 +1,14 @@
 """The fusion contract: grids of named encoders in, one grid out; shapes and costs known before any weight exists.
 
-Shapes: B batch, H rows, W columns, D channels.
+Shapes: K views, H rows, W columns, D channels.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Annotated, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol, Self
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.grid import Cost, Grid
+from ommatidia.core.types import Views
 from ommatidia.models.fusion.resample import Auto, ResampleConfig
 
 Positive = Annotated[int, Field(gt=0)]
@@ -35,6 +37,14 @@ class FusionConfig(Config, family=True):
     def cost(self, grids: Mapping[str, Grid]) -> Cost:
         """Parameters, and operations for one view."""
 
+    def steered(self, names: Sequence[str]) -> frozenset[str]:
+        """Encoders whose features depend on other encoders, so that they can be neither stored nor run alone."""
+        return frozenset()
+
+    def reading(self, width: int) -> FusionConfig:
+        """This fusion for a language model of this width; a fusion that reads the question learns its size here."""
+        return self
+
     def single(self, name: str) -> FusionConfig:
         """What this fusion comes down to for one encoder by itself: the design it is pre-aligned in."""
         return FusionConfig.parse("none")
@@ -50,11 +60,34 @@ class FusionConfig(Config, family=True):
         return {"left": Grid(4, 4, 6), "right": Grid(4, 4, 10)}
 
 
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """What a fusion gives: the fused grid, and what layers inside the decoder may look at again, if anything."""
+
+    y_KHWD: Tensor
+    memory: Any = None
+
+
+Between = Mapping[int, Callable[[Tensor], Tensor]]
+"""By number of a trunk's block: what x_KHWD becomes behind it."""
+
+
+class Look(Protocol):
+    """Runs one encoder over the batch by name, with or without changes between its blocks; x_KHWD comes back."""
+
+    def __call__(self, name: str, between: Between | None = None) -> Tensor: ...
+
+
 class Fusion(nn.Module, ABC):
-    """Base of fusion modules: ``forward({encoder: x_BHWD}) -> y_BHWD``, whatever order the mapping comes in."""
+    """Base of fusion modules."""
+
+    def encode(self, names: Sequence[str], look: Look) -> dict[str, Tensor]:
+        """Run the encoders. A fusion that steers one encoder by another (``FusionConfig.steered``) does it here."""
+        return {name: look(name) for name in names}
 
     @abstractmethod
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor: ...
+    def forward(self, features: Mapping[str, Tensor], views: Views) -> Fused:
+        """Join x_KHWD of every encoder, in whatever order they come; ``views`` is what else is known of them."""
 
 
 class GridFusionConfig(FusionConfig):

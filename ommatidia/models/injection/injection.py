@@ -1,46 +1,103 @@
-"""The contract of an injection: how many places it takes in the text, and what happens there and inside the decoder.
+"""The contract of an injection: what stands in the text for a picture, and what happens there and inside the decoder.
 
-Shapes: B batch, T tokens, K views, H rows, W columns, E language width.
+Shapes: B batch, T tokens, K views, H rows, W columns, E language width, N visual places of the whole batch.
 """
 
 from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+import torch
 from torch import Tensor, nn
 
 from ommatidia.core.config import Config
+from ommatidia.core.errors import AlignmentError
 from ommatidia.core.grid import Cost, Grid
+from ommatidia.core.types import IMAGE_TOKEN_ID, ROW_END, Batch, Views
+from ommatidia.models.vision.tiling import Script
 
 if TYPE_CHECKING:
     from ommatidia.models.language.language import LanguageModel, LanguageShape
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a batch's pictures have become on their way into the language model."""
+
+    v_KHWE: Tensor
+    """Projected views."""
+    views: Views
+    slots_BT: Tensor
+    """True where a visual token stands in the sequence."""
+    places_N: Tensor | None
+    """Which one, counted through K, H, W, or ROW_END; None: all of them in their order."""
+    sees_BT2: Tensor | None
+    """The views [first, end) that layers inside the decoder may look at from each position."""
+    memory: Any = None
+    """What the fusion left for such layers (``Fused.memory``)."""
+
+    @classmethod
+    def by(cls, batch: Batch, v_KHWE: Tensor, memory: Any = None) -> Seen:
+        """The views of a batch that has pictures."""
+        assert batch.views is not None
+        slots_BT = batch.ids_BT == IMAGE_TOKEN_ID
+        return cls(v_KHWE, batch.views, slots_BT, batch.places_N, batch.sees_BT2, memory)
+
+
+Attends = Literal["none", "last", "all"]
+
+
 class InjectionConfig(Config, family=True):
     """Names an injection."""
 
+    @property
+    def attends(self) -> Attends:
+        """What layers inside the decoder may look at from a position of the text: nothing, the views of the last
+        picture before it (Flamingo), or those of all pictures before it (NVLM)."""
+        return "none"
+
     @abstractmethod
-    def placeholders(self, grid: Grid) -> int:
-        """Positions of the token sequence that one view with this projected grid occupies."""
+    def script(self, script: Script, grid: Grid) -> Script:
+        """What of a tiling's script stands in the text; ``grid`` is what the projector gives for one view."""
 
     @abstractmethod
     def build(self, grid: Grid, language: LanguageShape) -> Injection: ...
 
-    def cost(self, grid: Grid, language: LanguageShape) -> Cost:
+    def cost(self, grid: Grid, language: LanguageShape, *, tokens: int, views: float) -> Cost:
+        """Parameters, and operations for a sequence of ``tokens`` positions and this many views."""
         return Cost()
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """A small member for tests and examples."""
+        return cls()
 
 
 class Injection(nn.Module, ABC):
-    """Puts projected views v_KHWE into the sequence (``forward``) and, in some designs, layers into the decoder."""
+    """Puts projected views into the sequence (``forward``) and, in some designs, into the decoder (``inside``)."""
 
     @abstractmethod
-    def forward(self, x_BTE: Tensor, slots_BT: Tensor, v_KHWE: Tensor) -> Tensor:
-        """Embeddings with the visual places filled. ``slots_BT`` is True at placeholders. Raises AlignmentError."""
+    def forward(self, x_BTE: Tensor, seen: Seen) -> Tensor:
+        """Embeddings with the visual places filled. Raises AlignmentError."""
 
-    def inside(
-        self, language: LanguageModel, slots_BT: Tensor, v_KHWE: Tensor
-    ) -> contextlib.AbstractContextManager[None]:
-        """Active while the decoder runs on these views: the place for cross-attention layers. Nothing by default."""
+    def inside(self, language: LanguageModel, seen: Seen) -> contextlib.AbstractContextManager[None]:
+        """Active while the decoder runs on these views: the place for layers inside it. Nothing by default."""
         return contextlib.nullcontext()
+
+
+def place(x_BTE: Tensor, seen: Seen, row_end_E: Tensor | None = None) -> Tensor:
+    """Visual tokens at their slots; ``row_end_E`` is the learned vector behind each row. Raises AlignmentError."""
+    v_NE = seen.v_KHWE.flatten(0, 2)
+    if seen.places_N is not None:
+        if row_end_E is not None:
+            v_NE = torch.cat([v_NE, row_end_E.to(v_NE.dtype).unsqueeze(0)])
+        elif bool((seen.places_N == ROW_END).any()):
+            raise AlignmentError("the text ends rows of visual tokens, but this injection has no row_end vector")
+        v_NE = v_NE[seen.places_N]
+    slots = int(seen.slots_BT.sum())
+    if slots != len(v_NE):
+        raise AlignmentError(f"{slots} image placeholders in the text but {len(v_NE)} visual tokens from the encoders")
+    return x_BTE.masked_scatter(seen.slots_BT.unsqueeze(-1), v_NE.to(x_BTE.dtype))

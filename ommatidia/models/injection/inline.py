@@ -4,35 +4,45 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from ommatidia.core.errors import AlignmentError
-from ommatidia.core.grid import Grid
-from ommatidia.models.injection.injection import Injection, InjectionConfig
+from ommatidia.core.grid import Cost, Grid
+from ommatidia.models.injection.injection import Injection, InjectionConfig, Seen, place
+from ommatidia.models.vision.tiling import Script
 
 if TYPE_CHECKING:
     from ommatidia.models.language.language import LanguageShape
 
 
 class Inline(InjectionConfig):
-    """One position per visual token, row-major, no extra marks."""
+    """One position per visual token, in the order of the tiling.
+
+    ``row_end`` learns the vector that closes each row where the tiling says so (LLaVA-NeXT and Cambrian-1 call it
+    ``image_newline``), drawn from N(0, 1/E).
+    """
 
     kind: Literal["inline"] = "inline"
+    row_end: bool = False
 
-    def placeholders(self, grid: Grid) -> int:
-        return grid.tokens
+    def script(self, script: Script, grid: Grid) -> Script:
+        return script
 
     def build(self, grid: Grid, language: LanguageShape) -> Injection:
-        return InlineInjection()
+        return InlineInjection(language.width if self.row_end else 0)
+
+    def cost(self, grid: Grid, language: LanguageShape, *, tokens: int, views: float) -> Cost:
+        return Cost(language.width if self.row_end else 0)
 
 
 class InlineInjection(Injection):
-    """Overwrites the placeholders' embeddings. Has no parameters."""
+    """Overwrites the placeholders' embeddings."""
 
-    def forward(self, x_BTE: Tensor, slots_BT: Tensor, v_KHWE: Tensor) -> Tensor:
-        places, tokens = int(slots_BT.sum()), v_KHWE[..., 0].numel()
-        if places != tokens:
-            raise AlignmentError(
-                f"{places} image placeholders in the text but {tokens} visual tokens from the encoders"
-            )
-        return x_BTE.masked_scatter(slots_BT.unsqueeze(-1), v_KHWE.to(x_BTE.dtype))
+    row_end_E: nn.Parameter | None
+
+    def __init__(self, row_end_width: int) -> None:
+        super().__init__()
+        self.row_end_E = nn.Parameter(torch.randn(row_end_width) * row_end_width**-0.5) if row_end_width else None
+
+    def forward(self, x_BTE: Tensor, seen: Seen) -> Tensor:
+        return place(x_BTE, seen, self.row_end_E)

@@ -2,11 +2,13 @@
 
 from ommatidia.models.language import gguf, hf, scratch
 from ommatidia.models.language.chat import CHAT_FORMATS, ChatFormat, Segment
+from ommatidia.models.language.known import LANGUAGES
 from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
 from ommatidia.models.language.tokenizer import Tokenizer
 
 __all__ = [
     "CHAT_FORMATS",
+    "LANGUAGES",
     "ChatFormat",
     "LanguageConfig",
     "LanguageModel",

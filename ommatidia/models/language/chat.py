@@ -22,6 +22,8 @@ class Segment:
     text: str
     template: bool = False
     supervised: bool = False
+    asked: bool = False
+    """The user's own words."""
 
 
 class ChatFormat(Config):
@@ -84,7 +86,9 @@ class ChatFormat(Config):
     def _user(self, turn: Message) -> list[Segment | ImagePart]:
         if self.drop_user_text:
             return [part for part in turn.parts if isinstance(part, ImagePart)]
-        parts: list[Segment | ImagePart] = [p if isinstance(p, ImagePart) else Segment(p) for p in turn.parts]
+        parts: list[Segment | ImagePart] = [
+            p if isinstance(p, ImagePart) else Segment(p, asked=True) for p in turn.parts
+        ]
         return [Segment(self.user_prefix, template=True), *parts, Segment(self.user_suffix, template=True)]
 
     def _assistant(self, turn: Message) -> list[Segment | ImagePart]:
@@ -107,13 +111,25 @@ _VICUNA_SYSTEM = (
 )
 
 
-def _llama3(start: str) -> dict[str, Any]:
+_CAMBRIAN_SYSTEM = (
+    "You are Cambrian, a highly intelligent multimodal AI trained by NYU Vision X. As a multimodal AI, you have the "
+    "ability to process and analyze images. Whenever an image is present in the conversation, very carefully examine "
+    "it and consider its content when formulating your response. You should give concise responses to very simple "
+    "questions, but provide thorough responses to more complex and open-ended questions."
+)
+# The released Llama-3 template broke the lines of the source file into the prompt; the model was trained with that.
+_CAMBRIAN_SYSTEM_BROKEN = (
+    _CAMBRIAN_SYSTEM.replace("Vision X. As", "Vision X. \n    As").replace("response. You", "response.\n    You") + " "
+)
+
+
+def _llama3(start: str, *, system: str = _VICUNA_SYSTEM, newlines: str = "\n\n") -> dict[str, Any]:
     def header(role: str) -> str:
-        return f"<|start_header_id|>{role}<|end_header_id|>\n\n"
+        return f"<|start_header_id|>{role}<|end_header_id|>{newlines}"
 
     return {
         "start": start,
-        "system": _VICUNA_SYSTEM,
+        "system": system,
         "system_prefix": header("system"),
         "system_suffix": "<|eot_id|>",
         "user_prefix": header("user"),
@@ -155,6 +171,9 @@ _FIELDS: dict[str, dict[str, Any]] = {
     # The published Eagle Llama-3 checkpoint was trained with the mark twice: once by template, once by tokenizer.
     "llama3_two_bos": _llama3("<|begin_of_text|><|begin_of_text|>"),
     "yi_34b_chatml_direct": _chatml("Answer the questions.", ""),
+    # Cambrian-1: no newline behind a Llama-3 header; its 13B model speaks plain vicuna_v1.
+    "cambrian_llama3": _llama3("<|begin_of_text|>", system=_CAMBRIAN_SYSTEM_BROKEN, newlines=""),
+    "cambrian_chatml": _chatml(_CAMBRIAN_SYSTEM, ""),
     "chatml": _chatml("", "\n"),
     "smollm2": _chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face", "\n"),
     # Without a system message: shorter, and the model answers as well.

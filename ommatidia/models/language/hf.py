@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -10,18 +13,23 @@ from typing import Any, Literal, cast
 import torch
 from pydantic import Field
 
-from ommatidia.core.errors import ConfigError
+from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
 from ommatidia.models.language.tokenizer import Tokenizer
 
 
 class HFLanguage(LanguageConfig):
-    """``path`` is a folder in transformers' layout; with ``download`` it may be a hub name."""
+    """``path`` is a folder in transformers' layout; with ``download`` it may be a hub name.
+
+    ``config`` is the model's own configuration as data (``model_type`` and its fields), where it is to be known without
+    reading ``path``: then the model is shaped, priced and built at random without any file.
+    """
 
     kind: Literal["hf"] = "hf"
     path: str
     download: bool = False
     revision: str | None = None
+    config: dict[str, Any] | None = None
     random: bool = False
     """Random weights of this architecture: for tests and for pricing."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -38,6 +46,8 @@ class HFLanguage(LanguageConfig):
         """The model's own config, read without weights."""
         from transformers import AutoConfig
 
+        if self.config is not None:
+            return _configured(json.dumps(self.config))
         location = self._location()
         try:
             return AutoConfig.from_pretrained(self.path, **location)
@@ -45,7 +55,8 @@ class HFLanguage(LanguageConfig):
             raise ConfigError(f"language.path {self.path!r}: {_first_line(error)}") from None
 
     def shape(self) -> LanguageShape:
-        return shape_of(self.transformers_config())
+        config = self.transformers_config()
+        return _counted(type(config).from_dict, json.dumps(config.to_diff_dict(), default=str, sort_keys=True))
 
     def tokenizer(self) -> Tokenizer:
         from transformers import AutoTokenizer
@@ -64,7 +75,7 @@ class HFLanguage(LanguageConfig):
             model = AutoModelForCausalLM.from_config(self.transformers_config(), dtype=dtype)
         else:
             model = AutoModelForCausalLM.from_pretrained(
-                self.path, dtype=dtype, use_safetensors=True, **self._location()
+                self.path, config=self.transformers_config(), dtype=dtype, use_safetensors=True, **self._location()
             )
         return LanguageModel(model)
 
@@ -88,6 +99,32 @@ def _folder_digest(folder: str, files: tuple[tuple[str, int], ...]) -> str:
                 file.seek(-(2**20), 2)
                 total.update(file.read())
     return total.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _configured(text: str) -> Any:
+    """A transformers config from its own data. Raises ConfigError with the nearest architecture."""
+    from transformers import CONFIG_MAPPING
+
+    data = json.loads(text)
+    kind = data.pop("model_type", None)
+    if kind not in CONFIG_MAPPING:
+        raise ConfigError(
+            f"language.config.model_type: {unknown('model type of transformers', str(kind), CONFIG_MAPPING)}"
+        )
+    return CONFIG_MAPPING[kind](**data)
+
+
+@lru_cache(maxsize=64)
+def _counted(read: Callable[[dict[str, Any]], Any], text: str) -> LanguageShape:
+    """The shape with its exact number of parameters, counted on the meta device, where tensors take no memory."""
+    from transformers import AutoModelForCausalLM
+
+    config = read(json.loads(text))
+    shape = shape_of(config)
+    with torch.device("meta"):
+        held = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    return replace(shape, extra=held - shape.parameters)
 
 
 def shape_of(config: Any) -> LanguageShape:

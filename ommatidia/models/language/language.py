@@ -6,6 +6,7 @@ Shapes: B batch, T tokens, E width, V vocabulary, S selected positions.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ommatidia.core.config import Config
+from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost
+from ommatidia.models.language.known import LANGUAGES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,6 +39,8 @@ class LanguageShape:
     context: int
     gated: bool = True
     tied: bool = False
+    extra: int = 0
+    """Parameters beside those that ``parameters`` knows by itself: biases, position tables, other norms."""
 
     @property
     def linear_per_layer(self) -> int:
@@ -45,9 +50,9 @@ class LanguageShape:
 
     @property
     def parameters(self) -> int:
-        """Matrices, the two norms of a block, the final norm, and the embeddings (once when tied); biases left out."""
+        """Matrices, the two norms of a block, the final norm, the embeddings (once when tied), and ``extra``."""
         blocks = self.layers * (self.linear_per_layer + 2 * self.width)
-        return blocks + self.width + (1 if self.tied else 2) * self.vocab * self.width
+        return blocks + self.width + (1 if self.tied else 2) * self.vocab * self.width + self.extra
 
     def cost(self, *, tokens: int, head_tokens: int) -> Cost:
         """One causal forward pass over ``tokens`` positions with logits at ``head_tokens`` of them."""
@@ -58,7 +63,11 @@ class LanguageShape:
 
 
 class LanguageConfig(Config, family=True):
-    """Names a causal language model."""
+    """Names a causal language model. A bare name is one of ``known.LANGUAGES``, or else a kind."""
+
+    @classmethod
+    def named(cls, name: str) -> Mapping[str, Any]:
+        return LANGUAGES.get(name, {"kind": name})
 
     @abstractmethod
     def shape(self) -> LanguageShape:
@@ -88,6 +97,18 @@ class LanguageModel(nn.Module):
     @property
     def width(self) -> int:
         return int(self.decoder.get_input_embeddings().weight.shape[1])
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder's blocks in order, found by their number: layers of an injection hook in before or behind them.
+
+        Raises ConfigError for a decoder that keeps them otherwise.
+        """
+        count = self.decoder.config.get_text_config().num_hidden_layers
+        for module in self.decoder.base_model.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == count:
+                return module
+        raise ConfigError(f"language: {type(self.decoder).__name__} keeps its {count} blocks in no list")
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         """Token embeddings x_BTE; negative ids (visual placeholders) get the embedding of id 0, to be overwritten."""

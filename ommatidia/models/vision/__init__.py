@@ -10,6 +10,7 @@ from ommatidia.models.vision.hf import HFEncoder
 from ommatidia.models.vision.neck import ConvNeck, LinearNeck, NeckConfig, NoNeck
 from ommatidia.models.vision.patches import PatchesEncoder
 from ommatidia.models.vision.preprocess import Preprocess
+from ommatidia.models.vision.tiling import TilingConfig, Whole
 from ommatidia.models.vision.timm import TimmEncoder
 from ommatidia.models.vision.weights import (
     FileWeights,
@@ -37,7 +38,9 @@ __all__ = [
     "PatchesEncoder",
     "Preprocess",
     "RandomWeights",
+    "TilingConfig",
     "TimmEncoder",
     "VisionEncoder",
     "WeightsConfig",
+    "Whole",
 ]

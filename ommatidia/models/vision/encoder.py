@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
@@ -137,17 +137,18 @@ class VisionEncoder(nn.Module):
         self.trunk.eval()
         return self
 
-    def features(self, pixels_BCHW: Tensor) -> Tensor:
-        """The trunk's x_BHWD."""
+    def features(self, pixels_BCHW: Tensor, between: Mapping[int, Callable[[Tensor], Tensor]] | None = None) -> Tensor:
+        """The trunk's x_BHWD. ``between`` says by number of a block what x_BHWD becomes behind it."""
         weight = next(self.trunk.parameters(), None)
-        return self.trunk(pixels_BCHW if weight is None else pixels_BCHW.to(weight.dtype))
+        pixels_BCHW = pixels_BCHW if weight is None else pixels_BCHW.to(weight.dtype)
+        return self.trunk(pixels_BCHW) if between is None else self.trunk(pixels_BCHW, between)
 
     def refine(self, x_BHWD: Tensor) -> Tensor:
         """The neck's x_BHWD."""
         return self.neck(x_BHWD)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        return self.refine(self.features(pixels_BCHW))
+    def forward(self, pixels_BCHW: Tensor, between: Mapping[int, Callable[[Tensor], Tensor]] | None = None) -> Tensor:
+        return self.refine(self.features(pixels_BCHW, between))
 
 
 @dataclass(frozen=True, slots=True)
