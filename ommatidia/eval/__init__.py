@@ -1,6 +1,7 @@
 """Evaluation: benchmarks, scoring, predict and score as two phases, statistics. Knows no model and no data format."""
 
 from ommatidia.eval.benchmark import GROUPS, Benchmark, BenchmarkConfig, Chosen, Group, Score, SourceBenchmark
+from ommatidia.eval.benchmarks import Published
 from ommatidia.eval.evaluate import Answerer, Predicted, predict, score_file
 from ommatidia.eval.prompts import MODES, Mode
 from ommatidia.eval.scored import Scored
@@ -27,6 +28,7 @@ __all__ = [
     "Interval",
     "Mode",
     "Predicted",
+    "Published",
     "Score",
     "Scored",
     "ScorerConfig",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, get_args, overload
 
@@ -18,30 +17,15 @@ from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import Picture, Sample
 from ommatidia.eval.prompts import Mode, exchange, prompt_digest, prompt_of
 from ommatidia.eval.scoring import ScorerConfig
+from ommatidia.eval.scoring.score import Score, Status, grouped, mean
 
 Group = Literal["general", "knowledge", "ocr_chart", "vision_centric"]
 """The four groups of Cambrian-1, section 4."""
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 
-Status = Literal["parsed", "unparsed", "empty"]
-
 LIMIT_SEED = 0
 """Of the permutation whose first ``limit`` records are asked: a smaller limit asks a subset of a larger one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What one answer is worth."""
-
-    id: str
-    value: float
-    """From 0 to 1."""
-    cluster: str
-    """Samples of one cluster share a picture; they are resampled together."""
-    status: Status = "parsed"
-    tags: Mapping[str, str] = field(default_factory=dict)
-    """What ``summary`` breaks scores down by, such as the task."""
 
 
 class BenchmarkConfig(Config, family=True):
@@ -136,7 +120,7 @@ class Chosen(Sequence[Sample]):
 
 
 class Benchmark:
-    """An opened benchmark. Kinds whose metric is no plain mean of samples override ``units`` and ``summary``."""
+    """An opened benchmark: the samples of a config, what is asked of them, and what the scorer makes of the answers."""
 
     def __init__(
         self, config: BenchmarkConfig, samples: Sequence[Sample], *, scorer: ScorerConfig, prompt_suffix: str = ""
@@ -202,38 +186,44 @@ class Benchmark:
         """
         answer = answer.strip()
         try:
-            value = float(self.scorer.score(sample, answer))
-            parsed = self.scorer.parsed(sample, answer)
+            value = float(self._scorer.score(sample, answer))
+            parsed = self._scorer.parsed(sample, answer)
+            tags = dict(self._scorer.tags(sample, answer))
         except DataError as error:
             raise error.at(source=self.name, sample=sample.id) from None
         if not (math.isfinite(value) and 0.0 <= value <= 1.0):
             raise RunError(f"{self.name}: the scorer gave {value} to sample {sample.id!r}, expected 0 to 1")
         status: Status = "empty" if not answer else "unparsed" if parsed is None else "parsed"
         task = sample.meta.get("task")
-        return Score(sample.id, value, cluster_of(sample), status, {} if task is None else {"task": str(task)})
+        return Score(sample.id, value, cluster_of(sample), status, tags | ({} if task is None else {"task": str(task)}))
+
+    @cached_property
+    def _scorer(self) -> ScorerConfig:
+        return self.scorer.over(sample for _, sample in self.readable() if isinstance(sample, Sample))
 
     def units(self, scores: Sequence[Score]) -> Sequence[Score]:
-        """What the headline number is the mean of: here the samples; a pair metric returns one Score for each pair."""
-        return scores
+        """What the headline number is the mean of: the samples, or what the scorer joins them to (pairs, rotations).
+
+        Raises DataError when they cannot be joined, RunError when nothing is left.
+        """
+        units = self.scorer.units(scores)
+        if not units:
+            raise RunError(f"{self.name}: no score to summarise")
+        return units
 
     def summary(self, scores: Sequence[Score]) -> dict[str, float]:
-        """The headline ``score``, the shares of empty and unparsed answers, and the score of each task.
+        """The headline ``score``, the shares of empty and unparsed answers, the scorer's figures, each task's score.
 
         Raises RunError when there is no score.
         """
-        if not scores:
-            raise RunError(f"{self.name}: no score to summarise")
         units = self.units(scores)
         found = {
-            "score": float(np.mean([s.value for s in units])),
+            "score": mean(units),
             "empty": float(np.mean([s.status == "empty" for s in scores])),
             "unparsed": float(np.mean([s.status == "unparsed" for s in scores])),
         }
-        by_task: dict[str, list[float]] = {}
-        for unit in units:
-            if "task" in unit.tags:
-                by_task.setdefault(unit.tags["task"], []).append(unit.value)
-        return found | {f"task:{task}": float(np.mean(values)) for task, values in sorted(by_task.items())}
+        tasks = {f"task:{task}": mean(inside) for task, inside in sorted(grouped(units, "task").items())}
+        return found | self.scorer.figures(scores) | tasks
 
 
 def cluster_of(sample: Sample) -> str:

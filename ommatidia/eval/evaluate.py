@@ -233,9 +233,9 @@ def score_file(benchmark: Benchmark, path: str | Path, *, resamples: int = 2000,
     if missing:
         raise RunError(f"{path}: {missing} of {total} samples have no answer yet; predict into the same file to finish")
     _tolerate(benchmark, unreadable)
-    summary = benchmark.summary(scores)
     units = tuple(benchmark.units(scores))
-    interval = bootstrap_interval([u.value for u in units], [u.cluster for u in units], resamples=resamples, seed=seed)
+    values, clusters, weights = zip(*((u.value, u.cluster, u.weight) for u in units))
+    interval = bootstrap_interval(values, clusters, weights=weights, resamples=resamples, seed=seed)
     return Scored(
         benchmark=benchmark.name,
         group=benchmark.config.group,
@@ -246,7 +246,7 @@ def score_file(benchmark: Benchmark, path: str | Path, *, resamples: int = 2000,
         scores=tuple(scores),
         units=units,
         interval=interval,
-        summary=summary,
+        summary=benchmark.summary(scores),
         unreadable=unreadable,
         seconds=sum(record.seconds for record in held.values()),
     )

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ommatidia.eval.benchmark import Score
+from ommatidia.eval.scoring.score import Score
 from ommatidia.eval.statistics import Interval
 
 
@@ -52,6 +52,11 @@ class Scored:
     @property
     def clusters(self) -> tuple[str, ...]:
         return tuple(unit.cluster for unit in self.units)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """How much each unit counts in the mean, against the others."""
+        return tuple(unit.weight for unit in self.units)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data. ``units`` is None where it equals ``scores``."""

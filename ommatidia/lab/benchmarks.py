@@ -1,9 +1,13 @@
-"""Benchmarks that need no download, by name: test splits of the built-in sources (fonts, colours, layouts held out)."""
+"""Benchmarks by name: those that need no download (test splits of the built-in sources, with fonts, colours and layouts
+held out), and the published ones, which read a local copy below ``data``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.eval.benchmarks import Published
 
 PICTURES = 120
 """Pictures that a benchmark shows."""
@@ -29,7 +33,7 @@ def _drawn(name: str, group: str, per_picture: int, *asks: str) -> dict[str, Any
 
 _EASY = {"kind": "easy_vqa", "split": "test", "pictures": PICTURES}
 
-BENCHMARKS: Mapping[str, Mapping[str, Any]] = {
+_DRAWN: Mapping[str, Mapping[str, Any]] = {
     "words": _drawn("words", "ocr_chart", 2),
     "numbers": _drawn("numbers", "ocr_chart", 2),
     "charts": _drawn("charts", "ocr_chart", 3),
@@ -46,3 +50,17 @@ BENCHMARKS: Mapping[str, Mapping[str, Any]] = {
         "plain_questions", "knowledge", {"kind": "plain_questions"}, scorer="contains", max_new_tokens=32
     ),
 }
+
+
+def _published() -> dict[str, Mapping[str, Any]]:
+    """Every published kind under its name; CV-Bench as its two parts and MMBench also plain, as papers list them."""
+    kinds = [kind for kind, member in BenchmarkConfig.kinds().items() if issubclass(member, Published)]
+    named: dict[str, dict[str, Any]] = {kind: {"kind": kind} for kind in sorted(kinds)}
+    del named["cv_bench"]
+    for part in ("2D", "3D"):
+        named[f"cv_bench_{part.lower()}"] = {"kind": "cv_bench", "part": part}
+    named["mmbench_plain"] = {"kind": "mmbench", "circular": False}
+    return {name: {**fields, "name": name} for name, fields in named.items()}
+
+
+BENCHMARKS: Mapping[str, Mapping[str, Any]] = {**_DRAWN, **_published()}

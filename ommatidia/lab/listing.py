@@ -12,6 +12,7 @@ from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.grid import Grid
 from ommatidia.core.source import SourceConfig
 from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.eval.benchmarks import Published
 from ommatidia.eval.scoring.scorer import ScorerConfig
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.recipe import recipe_modules
@@ -132,7 +133,16 @@ def _recipes() -> Table:
 
 
 def _benchmarks() -> Table:
-    return "benchmarks", ("name", "group"), [[name, data["group"]] for name, data in BENCHMARKS.items()]
+    rows = []
+    for name, data in BENCHMARKS.items():
+        config = BenchmarkConfig.parse(data)
+        if isinstance(config, Published):
+            facts = config.facts
+            told = [config.split, config.expected() or "", facts.metric, ", ".join(config.versions), facts.traps]
+        else:
+            told = [data["source"].get("split", ""), "", data["scorer"]["kind"], "", ""]
+        rows.append([name, config.group, *told])
+    return "benchmarks", ("name", "group", "split", "size", "metric", "prompts", "traps"), rows
 
 
 _TABLES: dict[str, Callable[[], Table]] = {

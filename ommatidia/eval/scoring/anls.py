@@ -32,12 +32,15 @@ def anls(answer: str, references: Sequence[str], *, threshold: float = 0.5, vari
 
 def _similarity(answer: str, reference: str, *, raw: bool) -> float:
     given, wanted = (" ".join(text.lower().split()) for text in (answer, reference))
-    longest = max(len(answer), len(reference)) if raw else max(len(given), len(wanted))
+    # The reference implementation measures the upper-cased text, in which one character may become two.
+    longest = max(len(answer.upper()), len(reference.upper())) if raw else max(len(given), len(wanted))
     return 1.0 if longest == 0 else 1.0 - edit_distance(given, wanted) / longest
 
 
 def edit_distance(a: str, b: str) -> int:
     """Levenshtein distance: the fewest insertions, deletions and substitutions of characters."""
+    if a == b:
+        return 0
     if len(a) < len(b):
         a, b = b, a
     row = list(range(len(b) + 1))
@@ -52,6 +55,7 @@ class AnlsScorer(ScorerConfig):
     """ANLS of the answer against the best of the references."""
 
     kind: Literal["anls"] = "anls"
+    version = 2
     threshold: float = Field(default=0.5, ge=0.0, le=1.0)
     variant: Variant = "lmms_eval"
 

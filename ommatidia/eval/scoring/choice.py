@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Literal
 
-from ommatidia.core.errors import DataError
+from ommatidia.core.errors import ConfigError, DataError, unknown
 from ommatidia.core.types import Sample
 from ommatidia.eval.scoring.exact import normalize_short
+from ommatidia.eval.scoring.letters import RULES, Rule
 from ommatidia.eval.scoring.scorer import ScorerConfig, references_of
+
+Variant = Literal["careful"] | Rule
 
 _EDGES = " \t\n.,;:!?'\"*"
 # Capital letters that are also English words: alone inside a sentence they say nothing.
@@ -24,16 +27,22 @@ def lettered(options: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     return dict(zip(ascii_uppercase, options, strict=False))
 
 
-def choice_letter(answer: str, options: Sequence[str] | Mapping[str, str]) -> str:
+def choice_letter(answer: str, options: Sequence[str] | Mapping[str, str], *, variant: Variant = "careful") -> str:
     """The letter of the option that ``answer`` picks, or "" when that cannot be told: it never guesses.
 
-    The text after the last "answer is" or "answer:" is read first, then the whole. In either, the first rule that
-    gives one letter decides: a bare letter in any case and decoration; the whole text of one option; a letter at the
-    start followed by one of ``. ) :``; one letter in parentheses; one capital followed by ``. ) :``; one capital
-    standing free (A and I, being words, only at the end or before "or", "and", a comma); the one option whose text
-    occurs as whole words.
+    Other variants are the rules of published toolkits, see ``letters``; what they read that is no option's letter is
+    "" too. ``careful``: the text after the last "answer is" or "answer:" is read first, then the whole. In either, the
+    first rule that gives one letter decides: a bare letter in any case and decoration; the whole text of one option; a
+    letter at the start followed by one of ``. ) :``; one letter in parentheses; one capital followed by ``. ) :``; one
+    capital standing free (A and I, being words, only at the end or before "or", "and", a comma); the one option whose
+    text occurs as whole words.
     """
     by_letter = lettered(options)
+    if variant != "careful":
+        if variant not in RULES:
+            raise ConfigError(unknown("variant", variant, ["careful", *RULES]))
+        letter = RULES[variant](answer, by_letter)
+        return letter if letter in by_letter else ""
     tail = re.split(r"answer\s+is\b:?|answer\s*:", answer, flags=re.IGNORECASE)[-1]
     for text in (tail, answer) if tail != answer else (answer,):
         if letter := _read(text.strip(), by_letter):
@@ -76,21 +85,28 @@ class ChoiceScorer(ScorerConfig):
     """1 when the answer picks the right option. ``meta["options"]`` lists them; the reference is a letter or a text."""
 
     kind: Literal["choice"] = "choice"
+    variant: Variant = "careful"
 
     def score(self, sample: Sample, answer: str) -> float:
-        options = _options(sample)
-        reference = references_of(sample)[0]
-        letter = reference.strip(_EDGES + "()").upper()
-        target = letter if letter in lettered(options) else choice_letter(reference, options)
-        if not target:
-            raise DataError(f"the reference {reference!r} is none of the options {list(options)}", sample=sample.id)
-        return float(choice_letter(answer, options) == target)
+        options, target = options_of(sample), target_letter(sample)
+        return float(choice_letter(answer, options, variant=self.variant) == target)
 
     def parsed(self, sample: Sample, answer: str) -> str | None:
-        return choice_letter(answer, _options(sample)) or None
+        return choice_letter(answer, options_of(sample), variant=self.variant) or None
 
 
-def _options(sample: Sample) -> Sequence[str] | Mapping[str, str]:
+def target_letter(sample: Sample) -> str:
+    """The right option's letter; the reference is a letter or an option's text. Raises DataError when it is neither."""
+    options, reference = options_of(sample), references_of(sample)[0]
+    letter = reference.strip(_EDGES + "()").upper()
+    target = letter if letter in lettered(options) else choice_letter(reference, options)
+    if not target:
+        raise DataError(f"the reference {reference!r} is none of the options {list(options)}", sample=sample.id)
+    return target
+
+
+def options_of(sample: Sample) -> Sequence[str] | Mapping[str, str]:
+    """``meta["options"]``. Raises DataError when it does not list 1 to 26 options."""
     options = sample.meta.get("options")
     if not isinstance(options, Sequence | Mapping) or isinstance(options, str) or not 0 < len(options) <= 26:
         raise DataError('meta["options"] must list one to 26 options', sample=sample.id)

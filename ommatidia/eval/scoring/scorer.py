@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import DataError
 from ommatidia.core.types import Sample
+from ommatidia.eval.scoring.score import Score
 
 
 class ScorerConfig(Config, family=True):
-    """Turns one answer into a value from 0 to 1. Pure: no files, no chance, no model."""
+    """Turns one answer into a value from 0 to 1, and values into what is reported. Pure: no files, no chance, no model.
+
+    A kind whose metric is no plain mean of samples overrides ``units``, which stay resampled by picture.
+    """
 
     version: ClassVar[int] = 1
     """Raised by hand when the same answers would score otherwise; it is part of every result and of the digest."""
@@ -26,6 +31,25 @@ class ScorerConfig(Config, family=True):
     def parsed(self, sample: Sample, answer: str) -> str | None:
         """What the scorer reads out of the answer; None when it cannot be read at all (counted, and scored 0)."""
         return answer
+
+    def over(self, samples: Iterable[Sample]) -> Self:
+        """The scorer for a benchmark of these samples; itself, unless a value depends on the references of others."""
+        return self
+
+    def tags(self, sample: Sample, answer: str) -> Mapping[str, str]:
+        """What ``units`` and ``figures`` need to know of a score beside its value."""
+        return {}
+
+    def units(self, scores: Sequence[Score]) -> Sequence[Score]:
+        """What the headline number is the mean of: the samples, or what the metric joins them to (pairs, rotations).
+
+        Raises DataError when samples cannot be joined.
+        """
+        return scores
+
+    def figures(self, scores: Sequence[Score]) -> dict[str, float]:
+        """Further figures that are reported beside the headline number, by name."""
+        return {}
 
     def hashed(self) -> Any:
         return {**super().hashed(), "version": self.version}
@@ -48,3 +72,16 @@ def references_of(sample: Sample) -> tuple[str, ...]:
             'no reference answer: expected a closing assistant turn or meta["references"]', sample=sample.id
         )
     return references
+
+
+def need(record: Mapping[str, Any], *names: str) -> None:
+    """Raises DataError when a plain record lacks a field that a set metric reads."""
+    if missing := [name for name in names if name not in record]:
+        raise DataError(f"a record lacks {missing[0]!r}; expected {', '.join(names)}")
+
+
+def meta_of(sample: Sample, name: str) -> Any:
+    """``sample.meta[name]``. Raises DataError when the sample lacks it."""
+    if sample.meta.get(name) is None:
+        raise DataError(f'meta["{name}"] is missing', sample=sample.id)
+    return sample.meta[name]

@@ -10,7 +10,7 @@ from ommatidia.core.types import Sample
 from ommatidia.eval.scoring.scorer import ScorerConfig, references_of
 
 YesNo = Literal["yes", "no"]
-Variant = Literal["mme", "word", "exact"]
+Variant = Literal["mme", "word", "exact", "official", "cambrian"]
 
 
 def yes_no(answer: str, *, variant: Variant = "mme") -> YesNo | None:
@@ -20,8 +20,16 @@ def yes_no(answer: str, *, variant: Variant = "mme") -> YesNo | None:
     first four characters (the reference implementation of MME; it reads "nothing" as no).
     ``word``: the one of the whole words yes and no that occurs; both or neither is None (VLMEvalKit on POPE).
     ``exact``: strip and lower-case only (lmms-eval on POPE).
+    ``official``: POPE's own script: of the text before the first period, commas deleted, "no" when one of its words
+    is No, no or not, and otherwise always yes, also for an empty answer.
+    ``cambrian``: the first word without final periods, colons and commas, in any case.
     """
+    if variant == "official":
+        said = answer.partition(".")[0].replace(",", "").split(" ")
+        return "no" if {"No", "no", "not"}.intersection(said) else "yes"
     text = answer.strip().lower()
+    if variant == "cambrian":
+        return _whole(text.split()[0].rstrip(".:,")) if text else None
     if variant == "exact":
         return _whole(text)
     if variant == "word":
@@ -38,6 +46,15 @@ def _whole(text: str) -> YesNo | None:
     return "yes" if text == "yes" else "no" if text == "no" else None
 
 
+def target_of(sample: Sample) -> YesNo:
+    """The reference. Raises DataError when it is neither yes nor no."""
+    reference = references_of(sample)[0]
+    target = yes_no(reference, variant="word")
+    if target is None:
+        raise DataError(f"the reference is {reference!r}, expected yes or no", sample=sample.id)
+    return target
+
+
 class YesNoScorer(ScorerConfig):
     """1 when the answer, read as yes or no, is the reference."""
 
@@ -45,11 +62,7 @@ class YesNoScorer(ScorerConfig):
     variant: Variant = "mme"
 
     def score(self, sample: Sample, answer: str) -> float:
-        reference = references_of(sample)[0]
-        target = yes_no(reference, variant="word")
-        if target is None:
-            raise DataError(f"the reference is {reference!r}, expected yes or no", sample=sample.id)
-        return float(yes_no(answer, variant=self.variant) == target)
+        return float(yes_no(answer, variant=self.variant) == target_of(sample))
 
     def parsed(self, sample: Sample, answer: str) -> str | None:
         return yes_no(answer, variant=self.variant)

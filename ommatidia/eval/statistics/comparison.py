@@ -100,6 +100,7 @@ def compare_macro(
     b: Mapping[str, ArrayLike],
     *,
     clusters: Mapping[str, Sequence[str]] | None = None,
+    weights: Mapping[str, ArrayLike] | None = None,
     groups: Mapping[str, str] | None = None,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
@@ -114,7 +115,7 @@ def compare_macro(
     left, right = ({name: table(side[name], name) for name in a} for side in (a, b))
     seeds = seeds_of(left, "the first design"), seeds_of(right, "the second design")
     freedom = sum(seeds) - 2
-    strata = _strata(left, right, clusters or {}, macro_weights(list(a), groups), freedom)
+    strata = _strata(left, right, clusters or {}, weights or {}, macro_weights(list(a), groups), freedom)
     rng = np.random.default_rng(seed)
     coefficients = np.zeros((resamples, 0))
     if freedom:
@@ -149,7 +150,8 @@ def _strata(
     left: Mapping[str, Array],
     right: Mapping[str, Array],
     clusters: Mapping[str, Sequence[str]],
-    weights: Mapping[str, float],
+    weights: Mapping[str, ArrayLike],
+    shares: Mapping[str, float],
     freedom: int,
 ) -> list[Stratum]:
     """Paired differences of each benchmark, and the seed deviations of both designs pooled to one unbiased variance."""
@@ -161,7 +163,10 @@ def _strata(
         unscaled = [deviations(side) * np.sqrt(1 - 1 / len(side)) for side in (a_SN, b_SN)]
         pooled_MN = np.concatenate(unscaled)
         pooled_MN = pooled_MN * np.sqrt(len(pooled_MN) / max(freedom, 1))
-        strata.append(stratum(a_SN.mean(0) - b_SN.mean(0), pooled_MN, clusters.get(name), name, weights[name]))
+        difference_N = a_SN.mean(0) - b_SN.mean(0)
+        strata.append(
+            stratum(difference_N, pooled_MN, clusters.get(name), name, shares[name], weights=weights.get(name))
+        )
     return strata
 
 
@@ -169,7 +174,7 @@ def _right_or_wrong(
     left: Mapping[str, Array], right: Mapping[str, Array], strata: Sequence[Stratum]
 ) -> tuple[int, int] | None:
     """Samples that only the first and only the second design gets right, where McNemar's test applies."""
-    if len(strata) != 1 or (strata[0].counts > 1).any():
+    if len(strata) != 1 or (strata[0].counts != 1).any():
         return None
     (a_SN,), (b_SN,) = left.values(), right.values()
     if len(a_SN) != 1 or len(b_SN) != 1 or not np.isin(np.concatenate([a_SN, b_SN]), (0.0, 1.0)).all():

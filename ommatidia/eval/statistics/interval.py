@@ -55,6 +55,7 @@ def bootstrap_interval(
     values: ArrayLike,
     clusters: Sequence[str] | None = None,
     *,
+    weights: ArrayLike | None = None,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -64,18 +65,26 @@ def bootstrap_interval(
     Args:
         values: N scores, or S x N of the same samples for S training seeds.
         clusters: the cluster of each sample; None makes each sample its own.
+        weights: how much each sample counts in the mean; None makes all count alike.
 
     Raises:
-        RunError: no values, values that are not finite, or as many clusters as there are not samples.
+        RunError: no values, values that are not finite, or as many clusters or weights as there are not samples.
     """
-    named = None if clusters is None else {"": clusters}
-    return macro_interval({"": values}, clusters=named, confidence=confidence, resamples=resamples, seed=seed)
+    return macro_interval(
+        {"": values},
+        clusters=None if clusters is None else {"": clusters},
+        weights=None if weights is None else {"": weights},
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
 
 
 def macro_interval(
     values: Mapping[str, ArrayLike],
     *,
     clusters: Mapping[str, Sequence[str]] | None = None,
+    weights: Mapping[str, ArrayLike] | None = None,
     groups: Mapping[str, str] | None = None,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
@@ -83,16 +92,24 @@ def macro_interval(
 ) -> Interval:
     """The plain mean over benchmarks, or with ``groups`` (benchmark -> group) the mean of group means as in Cambrian-1.
 
-    Each benchmark's clusters are resampled independently; seeds, the rows of S x N values, are resampled together.
+    ``weights`` says how much each sample counts. Each benchmark's clusters are resampled independently; seeds, the
+    rows of S x N values, are resampled together.
 
     Raises:
         RunError: as ``bootstrap_interval``, or benchmarks with unlike numbers of seeds.
     """
-    weights = macro_weights(list(values), groups)
+    shares = macro_weights(list(values), groups)
     tables = {name: table(values[name], name) for name in values}
     seeds = seeds_of(tables, "the design")
     strata = [
-        stratum(values_SN.mean(0), deviations(values_SN), (clusters or {}).get(name), name, weights[name])
+        stratum(
+            values_SN.mean(0),
+            deviations(values_SN),
+            (clusters or {}).get(name),
+            name,
+            shares[name],
+            weights=(weights or {}).get(name),
+        )
         for name, values_SN in tables.items()
     ]
     rng = np.random.default_rng(seed)
@@ -128,7 +145,7 @@ def summarise(
     known with ``freedom`` degrees of freedom; 0 for designs with one seed."""
     mean = sum(s.weight * s.mean for s in strata)
     clusters = sum(len(s.base) for s in strata)
-    n = int(sum(s.counts.sum() for s in strata))
+    n = round(sum(s.counts.sum() for s in strata))
     margin = sum((s.weight * s.margin) ** 2 for s in strata)
     tail = (1.0 - confidence) / 2.0
     if clusters < 2:

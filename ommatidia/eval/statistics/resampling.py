@@ -25,11 +25,11 @@ class Stratum:
     """One benchmark by clusters."""
 
     base: Array
-    """K sums of the values averaged over seeds."""
+    """K sums of the weighted values averaged over seeds."""
     deviations: Array
     """M x K sums of each seed's deviation."""
     counts: Array
-    """K numbers of samples."""
+    """K sums of the samples' weights, which are 1 on average: their numbers where all count alike."""
     weight: float = 1.0
 
     @property
@@ -74,18 +74,42 @@ def deviations(values_SN: Array) -> Array:
 
 
 def stratum(
-    base_N: Array, deviations_MN: Array, clusters: Sequence[str] | None, name: str = "", weight: float = 1.0
+    base_N: Array,
+    deviations_MN: Array,
+    clusters: Sequence[str] | None,
+    name: str = "",
+    weight: float = 1.0,
+    *,
+    weights: ArrayLike | None = None,
 ) -> Stratum:
-    """Values and seed deviations summed within clusters. Raises RunError when clusters and values differ in number."""
-    n = len(base_N)
+    """Values and seed deviations summed within clusters; ``weights`` says how much each sample counts.
+
+    Raises RunError when clusters, weights and values differ in number, or a weight is not positive.
+    """
+    n, place = len(base_N), f"{name}: " if name else ""
+    weights_N = _weights(weights, n, place)
+    rows = [weights_N * row for row in (base_N, *deviations_MN)]
     if clusters is None:
-        return Stratum(base_N, deviations_MN, np.ones(n), weight)
+        return Stratum(rows[0], np.array(rows[1:], dtype=np.float64).reshape(-1, n), weights_N, weight)
     if len(clusters) != n:
-        raise RunError(f"{name + ': ' if name else ''}{n} values and {len(clusters)} clusters")
+        raise RunError(f"{place}{n} values and {len(clusters)} clusters")
     _, member_N = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    sums = [np.bincount(member_N, weights=row) for row in (base_N, *deviations_MN)]
+    sums = [np.bincount(member_N, weights=row) for row in rows]
     sums_MK = np.array(sums[1:], dtype=np.float64).reshape(-1, len(sums[0]))
-    return Stratum(sums[0].astype(np.float64), sums_MK, np.bincount(member_N).astype(np.float64), weight)
+    counts_K = np.bincount(member_N, weights=weights_N).astype(np.float64)
+    return Stratum(sums[0].astype(np.float64), sums_MK, counts_K, weight)
+
+
+def _weights(weights: ArrayLike | None, n: int, place: str) -> Array:
+    """Weights of n samples, scaled to 1 on average."""
+    if weights is None:
+        return np.ones(n)
+    weights_N = np.asarray(weights, dtype=np.float64)
+    if weights_N.shape != (n,):
+        raise RunError(f"{place}{n} values and {weights_N.size} weights")
+    if not (np.isfinite(weights_N).all() and (weights_N > 0).all()):
+        raise RunError(f"{place}weights must be positive")
+    return weights_N / weights_N.mean()
 
 
 def seed_coefficients(rng: np.random.Generator, resamples: int, seeds: int, pool: int) -> Array:

@@ -33,6 +33,7 @@ def macro_average(
     return macro_interval(
         seeds_by_benchmark(scored),
         clusters={one.benchmark: one.clusters for one in scored},
+        weights={one.benchmark: one.weights for one in scored},
         groups={one.benchmark: one.group for one in scored} if by_group else None,
         confidence=confidence,
         resamples=resamples,
@@ -74,6 +75,7 @@ def compare_suites(
         seeds_by_benchmark(left),
         seeds_by_benchmark(right),
         clusters={name: one.clusters for name, one in reference.items()},
+        weights={name: one.weights for name, one in reference.items()},
         groups={name: one.group for name, one in reference.items()} if by_group else None,
         confidence=confidence,
         resamples=resamples,

@@ -1,0 +1,198 @@
+"""Pictures that are decoded when needed: from a file, from bytes, or drawn. Bad images are refused, never repaired.
+
+What every picture promises: an upright RGB image of at least 2 x 2 pixels. EXIF orientation is applied, an alpha
+channel is dropped (not blended), palettes are looked up, gray is copied to three channels, 16-bit gray keeps its upper
+8 bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps
+
+from ommatidia.core.errors import DataError
+
+SMALLEST_SIDE = 2
+"""Pixels. A side of one pixel is a broken download or a tracking pixel, never a picture worth a question."""
+
+_FORMATS = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_ORIENTATION_TAG = 0x0112
+
+
+@lru_cache(maxsize=2**17)
+def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, remembered as long as its size and modification time stay. Raises DataError."""
+    try:
+        stat = path.stat()
+        return _file_sha256(str(path), stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise DataError(f"{path}: {_reason(error)}; expected a file that can be read") from None
+
+
+def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Image:
+    """Bytes of one image to RGB; ``name`` is what errors call it.
+
+    ``at_least`` lets a JPEG be decoded at the smallest of libjpeg's scales (8/8, 7/8 ... 1/8) at which both sides have
+    at least so many pixels. It is faster and blurs differently from decoding in full and resizing; other formats ignore
+    it. Raises DataError: not an image, truncated, a side below 2 pixels, CMYK, more than one frame.
+    """
+    with _opened(data, name) as image:
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1) if image.format != "BMP" else 1
+        rgb = _from_jpeg(data, at_least) if image.format in ("JPEG", "MPO") else None
+        if rgb is None:
+            image.load()
+            rgb = _to_rgb(image, name)
+    if orientation != 1:
+        rgb.getexif()[_ORIENTATION_TAG] = orientation
+        ImageOps.exif_transpose(rgb, in_place=True)
+    return rgb
+
+
+def header_size(data: bytes | Path, *, name: str) -> tuple[int, int]:
+    """(height, width) of one encoded image as it is seen upright, from its header alone. Raises DataError."""
+    with _opened(data, name) as image:
+        turned = image.format != "BMP" and image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+        width, height = image.size
+    return (width, height) if turned else (height, width)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes | Path, name: str) -> Iterator[Image.Image]:
+    """One encoded image with its header read; whatever is wrong with it, then or later, is a DataError."""
+    try:
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+            _refuse(image, name)
+            yield image
+    except Image.UnidentifiedImageError:
+        empty = not (data if isinstance(data, bytes) else data.stat().st_size)
+        raise DataError(f"{name}: {'an empty file' if empty else 'not an image'}; expected {_FORMATS}") from None
+    except FileNotFoundError as error:
+        raise DataError(f"{name}: {_reason(error)}; expected {_FORMATS}") from None
+    except _UNREADABLE as error:
+        raise DataError(
+            f"{name}: broken or truncated image ({_reason(error)}); expected a complete {_FORMATS}"
+        ) from None
+
+
+def _refuse(image: Image.Image, name: str) -> None:
+    """Raise DataError for what the header alone shows."""
+    width, height = image.size
+    if min(width, height) < SMALLEST_SIDE:
+        raise DataError(f"{name}: {width} x {height} pixels; expected at least {SMALLEST_SIDE} x {SMALLEST_SIDE}")
+    if image.mode == "CMYK":
+        raise DataError(
+            f"{name}: CMYK colours, whose meaning depends on a printer profile; expected RGB or gray. "
+            'Convert it first: PIL.Image.open(path).convert("RGB").save(path)'
+        )
+    # A camera's MPO file holds previews behind its one real picture, which comes first.
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise DataError(f"{name}: animated or multi-page, {frames} frames; expected a single image")
+
+
+def _from_jpeg(data: bytes, at_least: int | None) -> Image.Image | None:
+    """A JPEG through libjpeg-turbo, or None where Pillow should judge it."""
+    side = at_least or 0
+    try:
+        # Pillow keeps four bytes a pixel: handing over three would cost the time that this decoder saves.
+        pixels = simplejpeg.decode_jpeg(data, "RGBX", min_height=side, min_width=side)
+        return Image.frombytes("RGB", (pixels.shape[1], pixels.shape[0]), pixels, "raw", "RGBX")
+    except ValueError:  # also raised for harmless oddities, such as bytes between markers
+        return None
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "RGB":
+        return image.copy()
+    if image.mode.startswith("I;16"):
+        upper = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return Image.fromarray(upper).convert("RGB")
+    if image.mode in ("I", "F", "LAB"):
+        raise DataError(f"{name}: pixels of Pillow mode {image.mode!r}; expected 8 or 16 bits a channel, RGB or gray")
+    return image.convert("RGBA").convert("RGB") if "transparency" in image.info else image.convert("RGB")
+
+
+def _reason(error: BaseException) -> str:
+    text = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)) or type(error).__name__
+    return " ".join(text.split()).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class FilePicture:
+    """A picture in a file, known by the SHA-256 of its bytes."""
+
+    path: Path
+    at_least: int | None = None
+    """See ``decode``. It changes the pixels, and so the digest."""
+
+    @property
+    def digest(self) -> str:
+        """Raises DataError when the file cannot be read."""
+        content = file_digest(self.path)
+        return content if self.at_least is None else hashlib.sha256(f"{content}@{self.at_least}".encode()).hexdigest()
+
+    def size(self) -> tuple[int, int]:
+        """(height, width). Raises DataError."""
+        return self.open().size[::-1] if self.at_least else header_size(self.path, name=str(self.path))
+
+    def open(self) -> Image.Image:
+        """The RGB image. Raises DataError."""
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.path}: {_reason(error)}; expected {_FORMATS}") from None
+        return decode(data, name=str(self.path), at_least=self.at_least)
+
+
+@dataclass(frozen=True, slots=True)
+class BytesPicture:
+    """A picture held as encoded bytes, known by their SHA-256; ``name`` is what errors call it."""
+
+    data: bytes
+    name: str = "image bytes"
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+    def size(self) -> tuple[int, int]:
+        """(height, width). Raises DataError."""
+        return header_size(self.data, name=self.name)
+
+    def open(self) -> Image.Image:
+        """The RGB image. Raises DataError."""
+        return decode(self.data, name=self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnPicture:
+    """A picture that is drawn on demand, known by a digest of the values that define the drawing."""
+
+    digest: str
+    draw: Callable[[], Image.Image]
+    drawn: tuple[int, int]
+    """(height, width) in pixels."""
+
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.drawn
+
+    def open(self) -> Image.Image:
+        """The RGB image; the same every time."""
+        return self.draw()

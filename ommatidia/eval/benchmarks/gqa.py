@@ -1,0 +1,59 @@
+"""GQA: compositional questions on scenes (Hudson and Manning 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ommatidia.core.errors import DataError
+from ommatidia.core.picture import file_digest
+from ommatidia.core.types import Sample
+from ommatidia.eval.benchmark import Group
+from ommatidia.eval.benchmarks.published import SHORT, Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.rows import Rows, find_files, open_rows
+
+_IMAGES = "testdev_balanced_images"
+
+
+class Gqa(Published):
+    """GQA test-dev, balanced; questions and pictures are two tables."""
+
+    kind: Literal["gqa"] = "gqa"
+    group: Group = "general"
+
+    facts = Facts(
+        title="GQA",
+        repository="lmms-lab/GQA",
+        config="testdev_balanced_instructions",
+        splits={"testdev": 12578},
+        metric="exact match without case and punctuation",
+        traps="toolkits differ in punctuation and spaces; a limit of 16 tokens cuts answers with reasoning",
+    )
+    versions: ClassVar[Versions] = {
+        "lmms-eval": {"max_new_tokens": 16, "scorer": "gqa"},
+        "cambrian": {"max_new_tokens": 128, "scorer": {"kind": "gqa", "variant": "cambrian"}},
+    }
+    columns = ("imageId", "question", "answer", "id")
+
+    def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
+        image = str(row["imageId"])
+        files = self._image_files()
+        rows, places = _pictures(tuple(files))
+        if image not in places:
+            raise DataError(f"no picture {image!r} among the {len(places)} of {_IMAGES}", sample=str(row["id"]))
+        text = str(row["question"]) + SHORT
+        return at.sample(row["id"], text, [rows[places[image]]["image"]], [row["answer"]], cluster=image)
+
+    def _image_files(self) -> list[Path]:
+        return find_files(self.root(), config=_IMAGES, split=self.split)
+
+    def _content(self) -> list[str]:
+        return [*super()._content(), *(file_digest(file) for file in self._image_files())]
+
+
+@lru_cache(maxsize=4)
+def _pictures(files: tuple[Path, ...]) -> tuple[Rows, dict[str, int]]:
+    rows = open_rows(files)
+    return rows, {str(name): position for position, name in enumerate(rows.column("id"))}

@@ -1,0 +1,161 @@
+"""Rows of a published benchmark from a local copy: parquet, what ``save_to_disk`` wrote, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ommatidia.core.errors import ConfigError, DataError, unknown
+from ommatidia.core.picture import BytesPicture, FilePicture
+from ommatidia.core.types import Picture
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_SAVED, _SAVED_PARTS = "state.json", "dataset_dict.json"
+
+
+class Rows(Protocol):
+    """A finite table, read row by row."""
+
+    folder: Path
+    """What relative paths of pictures start from."""
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+
+    def column(self, name: str) -> list[Any]:
+        """One column alone, without reading pictures."""
+        ...
+
+
+def find_files(root: Path, *, config: str | None, split: str) -> list[Path]:
+    """The files of one split below ``root``, in order.
+
+    Looked for in root/config, root/config/data, root and root/data: a folder that ``save_to_disk`` wrote (of this split
+    or holding it), then split-*.parquet or split.parquet, then split.jsonl. Raises DataError when there are none.
+    """
+    named = root / config if config is not None else root
+    for base in dict.fromkeys((named, named / "data", root, root / "data")):
+        if config is not None and base in (root, root / "data") and any(named.glob("*")):
+            continue
+        saved = base / split if (base / _SAVED_PARTS).is_file() or (base / split / _SAVED).is_file() else base
+        if (saved / _SAVED).is_file():
+            return sorted(path for path in saved.iterdir() if path.suffix in (".arrow", ".json"))
+        wanted = re.compile(rf"{re.escape(split)}(-.*)?\.parquet")
+        found = sorted(path for path in base.glob("*.parquet") if wanted.fullmatch(path.name))
+        if found:
+            return found
+        if (base / f"{split}.jsonl").is_file():
+            return [base / f"{split}.jsonl"]
+    held = sorted(path.name for path in named.iterdir())[:8] if named.is_dir() else []
+    seen = f"holds {', '.join(held)}" if held else "is empty" if named.is_dir() else "is no folder"
+    raise DataError(
+        f"{named} {seen}; expected the split {split!r} as {split}-*.parquet (here or in data/), as a folder of "
+        f"save_to_disk, or as {split}.jsonl"
+    )
+
+
+def open_rows(files: Sequence[Path]) -> Rows:
+    """The table in ``files``. Raises DataError when it cannot be read, ConfigError when ``datasets`` is missing."""
+    if files[0].suffix == ".jsonl":
+        return LineRows(files[0])
+    return TableRows(tuple(files))
+
+
+class TableRows:
+    """Rows of memory-mapped Arrow; pictures stay the bytes that were stored."""
+
+    def __init__(self, files: tuple[Path, ...]) -> None:
+        self.folder = files[0].parent
+        self._table = _opened(tuple(map(str, files)), tuple(file.stat().st_mtime_ns for file in files))
+
+    @property
+    def columns(self) -> Sequence[str]:
+        return list(self._table.column_names)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        row: dict[str, Any] = self._table[index : index + 1].to_pylist()[0]
+        return row
+
+    def column(self, name: str) -> list[Any]:
+        return list(self._table.select_columns([name])[:][name].to_pylist())
+
+
+@lru_cache(maxsize=16)
+def _opened(files: tuple[str, ...], times: tuple[int, ...]) -> Dataset:
+    try:
+        import datasets
+    except ImportError:
+        raise ConfigError(
+            "reading a benchmark's tables needs the package datasets: pip install 'ommatidia[hub]'"
+        ) from None
+    try:
+        parquet = [file for file in files if file.endswith(".parquet")]
+        folder = str(Path(files[0]).parent)
+        table = datasets.Dataset.from_parquet(parquet) if parquet else datasets.load_from_disk(folder)
+    except (OSError, ValueError, IndexError, datasets.exceptions.DatasetsError) as error:
+        cause = error.__cause__ or error
+        raise DataError(f"{files[0]}: cannot be read ({' '.join(str(cause).split())[:300]})") from None
+    return table.with_format("arrow")
+
+
+class LineRows:
+    """Rows of a JSON lines file; pictures are paths relative to it."""
+
+    def __init__(self, file: Path) -> None:
+        self.folder = file.parent
+        self._rows: list[dict[str, Any]] = []
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                raise DataError(f"{file}, line {number}: not JSON") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{file}, line {number}: {type(row).__name__}; expected an object with the columns")
+            self._rows.append(row)
+
+    @property
+    def columns(self) -> Sequence[str]:
+        return list(dict.fromkeys(key for row in self._rows for key in row))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self._rows[index]
+
+    def column(self, name: str) -> list[Any]:
+        return [row.get(name) for row in self._rows]
+
+
+def require(rows: Rows, columns: Sequence[str], place: str) -> None:
+    """Raises DataError when a column is missing: the copy has another layout than the published one."""
+    for column in columns:
+        if column not in rows.columns:
+            raise DataError(f"{unknown('column', column, rows.columns)} is not there", source=place)
+
+
+def picture_of(value: Any, folder: Path, name: str) -> Picture:
+    """A picture from what a table holds: {bytes, path}, bytes, or a path below ``folder``. Raises DataError."""
+    if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
+        return BytesPicture(value["bytes"], name=f"image of {name}")
+    if isinstance(value, bytes):
+        return BytesPicture(value, name=f"image of {name}")
+    path = value.get("path") if isinstance(value, Mapping) else value
+    if not isinstance(path, str):
+        raise DataError(f"the image is {type(value).__name__}; expected stored bytes or a path", sample=name)
+    if not (folder / path).is_file():
+        raise DataError(f"{folder / path}: no such image file", sample=name)
+    return FilePicture(folder / path)

@@ -1,0 +1,97 @@
+"""MathVista without a judge: what rules can read of an answer. A lower bound of the official number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import Literal
+
+from ommatidia.core.types import Sample
+from ommatidia.eval.scoring.anls import edit_distance
+from ommatidia.eval.scoring.choice import choice_letter
+from ommatidia.eval.scoring.scorer import ScorerConfig, meta_of, references_of
+
+AnswerType = Literal["text", "integer", "float", "list"]
+
+
+def mathvista_extract(answer: str, *, answer_type: str, choices: Sequence[str] | None = None) -> str:
+    """The part of a reply that answers, by rules alone, or "" when they find none.
+
+    A choice's text, a number that parses, and a quoted text in ``The answer is "..."`` are taken as the official script
+    takes them before it asks a language model; then ``choice_letter`` or the last number or list of the reply.
+    """
+    answer = answer.strip()
+    if choices and answer in choices:
+        return answer
+    if answer_type in ("integer", "float"):
+        try:
+            return str(int(answer) if answer_type == "integer" else float(answer))
+        except ValueError:
+            pass
+    if quoted := re.search(r'The answer is "(.*)"\.', answer):
+        return quoted[1]
+    if choices:
+        letter = choice_letter(answer, choices)
+        return choices[ascii_uppercase.index(letter)] if letter else ""
+    form = r"\[[^\[\]]*\]" if answer_type == "list" else r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+"
+    if answer_type in ("integer", "float", "list"):
+        found = re.findall(form, answer)
+        return str(found[-1]).replace(",", "") if found and answer_type != "list" else str(found[-1]) if found else ""
+    return answer
+
+
+def mathvista_match(
+    extracted: str,
+    target: str,
+    *,
+    answer_type: str,
+    choices: Sequence[str] | None = None,
+    precision: int | None = None,
+) -> bool:
+    """Whether an extracted answer is right, by the official normalisation.
+
+    A choice: a letter stands for its text, anything else for the choice of the smallest edit distance. An integer is
+    cut to whole, a float rounded to ``precision``, and strings compared. Nothing extracted is wrong.
+    """
+    extracted = extracted.strip()
+    if not extracted:
+        return False
+    given = extracted
+    try:
+        if choices:
+            bracketed = re.findall(r"\(([a-zA-Z])\)", extracted)
+            letter = bracketed[0].upper() if bracketed else extracted
+            place = ascii_uppercase.find(letter) if len(letter) == 1 else -1
+            near = min(choices, key=lambda choice: edit_distance(letter, choice))
+            given = choices[place] if 0 <= place < len(choices) else near
+        elif answer_type == "integer":
+            given = str(int(float(extracted)))
+        elif answer_type == "float":
+            given = str(round(float(extracted), precision))
+    except (ValueError, OverflowError):
+        return False
+    return given.strip() == str(target).strip()
+
+
+class MathVistaScorer(ScorerConfig):
+    """MathVista by rules: ``meta`` needs answer_type, and may hold options and precision. No model is asked."""
+
+    kind: Literal["mathvista"] = "mathvista"
+
+    def score(self, sample: Sample, answer: str) -> float:
+        kind, choices = str(meta_of(sample, "answer_type")), sample.meta.get("options")
+        precision = sample.meta.get("precision")
+        return float(
+            mathvista_match(
+                mathvista_extract(answer, answer_type=kind, choices=choices),
+                references_of(sample)[0],
+                answer_type=kind,
+                choices=choices,
+                precision=None if precision is None else int(precision),
+            )
+        )
+
+    def parsed(self, sample: Sample, answer: str) -> str | None:
+        kind = str(meta_of(sample, "answer_type"))
+        return mathvista_extract(answer, answer_type=kind, choices=sample.meta.get("options")) or None
