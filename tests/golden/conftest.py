@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # the tiny parts of tests/models
 
 BESIDE = Path(__file__).resolve().parents[3] / "shared" / "golden"
 
@@ -66,8 +69,9 @@ def close() -> Callable[[Tensor, Tensor, str], None]:
         log = os.environ.get("OMMATIDIA_GOLDEN_LOG")
         if log and ours.shape == theirs.shape:
             difference, largest = (ours - theirs).abs().max().item(), theirs.abs().max().item()
+            test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
             with Path(log).open("a", encoding="utf-8") as file:
-                file.write(f"{what}\t{difference:.2e}\t{largest:.3g}\n")
+                file.write(f"{test}\t{what}\t{difference:.2e}\t{largest:.3g}\n")
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4, msg=lambda text: f"{what}: {text}")
 
     return compare
