@@ -36,9 +36,8 @@ def main() -> int:
     found = [(name, state) for state, name in _LINE.findall(done.stdout)]
     write = sys.stdout.write
     write(f"# Against the published implementations\n\n{_ABOUT}\n\n")
-    write(
-        "| test | variants | result | comparisons | largest difference | of a largest value |\n|---|---|---|---|---|---|\n"
-    )
+    columns = ("test", "variants", "result", "comparisons", "largest difference", "of a largest value")
+    write(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|\n")
     tests = sorted({name.partition("[")[0] for name, _ in found})
     for test in tests:
         states = {state.lower() for name, state in found if name.partition("[")[0] == test}

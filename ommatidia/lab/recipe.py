@@ -15,8 +15,10 @@ from pydantic import Field, model_validator
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.models.injection import Inline
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.vision.encoder import EncoderConfig
+from ommatidia.models.vision.tiling import Whole
 from ommatidia.train.stage import Stage
 
 Mode = Literal["full", "blind"]
@@ -62,12 +64,22 @@ class Recipe(Config):
         return self.model_copy(update={"seed": seed})
 
     def label(self) -> str:
-        """Encoders and fusion in a few words."""
-        experts = list(self.model.encoders)
-        if not experts:
+        """Encoders and fusion in a few words, and tiling and injection where they are not the plain ones."""
+        if not self.model.encoders:
             return "blind"
-        fusion = f" · {self.model.fusion.kind}" if len(experts) > 1 else ""  # type: ignore[attr-defined]
-        return " + ".join(experts) + fusion
+        words = [" + ".join(self.model.encoders)]
+        if len(self.model.encoders) > 1:
+            words.append(_kind(self.model.fusion))
+        if not isinstance(self.model.tiling, Whole):
+            tags = getattr(self.model.tiling, "tags", "none")
+            words.append(_kind(self.model.tiling) + ("" if tags == "none" else f" {tags}"))
+        if not isinstance(self.model.injection, Inline):
+            words.append(_kind(self.model.injection))
+        return " · ".join(words)
+
+
+def _kind(config: Config) -> str:
+    return str(type(config).model_fields["kind"].default)
 
 
 def with_encoders(recipe: Recipe, encoders: Mapping[str, EncoderConfig]) -> Recipe:

@@ -258,3 +258,12 @@ def test_the_best_design_is_chosen_among_those_with_every_seed() -> None:
     assert [t.recipe.label() for t in best_design(trials)] == ["fine", "fine"]
     assert trials[1].average == pytest.approx(0.6)
     assert trials[3].average != trials[3].average  # a failed trial has no average
+
+
+def test_a_list_is_every_design_for_every_seed_and_nothing_twice() -> None:
+    first, second = recipe("coarse"), recipe("fine")
+    strategy = Strategy.parse({"kind": "listed", "recipes": [first.to_dict(), second.to_dict()], "seeds": [0, 1]})
+    assert [(r.design(), r.seed) for r in strategy.first()] == [
+        (first.design(), 0), (second.design(), 0), (first.design(), 1), (second.design(), 1)
+    ]  # fmt: skip
+    assert strategy.propose([]) == strategy.first()
