@@ -46,7 +46,7 @@ class FeatureJob(Job):
     """One trunk over the pictures of one source, cut to views as the tiling says."""
 
     kind: ClassVar[str] = "features"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     name: str
     encoder: EncoderConfig

@@ -29,7 +29,7 @@ class PredictionJob(Job):
     """One model, one benchmark, one mode."""
 
     kind: ClassVar[str] = "prediction"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     weights: Weights
     benchmark: BenchmarkConfig

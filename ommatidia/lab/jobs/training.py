@@ -80,7 +80,7 @@ class TrainingJob(Job):
     """One stage on one model."""
 
     kind: ClassVar[str] = "training"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     weights: Weights
     stage: Stage
