@@ -136,10 +136,10 @@ def _lengths(stage: Stage) -> tuple[int | str, int | str]:
         return size, stage.total_steps(size)
     sizes = [weighted.source.published_size() for weighted in stage.data.sources.values()]
     known = sum(size for size in sizes if size is not None) if None not in sizes else None
-    records = "?" if known is None else f"? (published: about {known:,})"
+    records = "?" if known is None else f"? (~{known:,})"
     if stage.steps is not None:
         return records, stage.steps
-    return records, "?" if known is None else f"? (about {stage.total_steps(known):,})"
+    return records, "?" if known is None else f"? (~{stage.total_steps(known):,})"
 
 
 def _notes(recipe: Recipe) -> list[Table]:
@@ -147,9 +147,11 @@ def _notes(recipe: Recipe) -> list[Table]:
     lines = []
     if why := _assumed(recipe):
         height, width = recipe.model.tiling.largest()
-        seen = "one picture" if isinstance(recipe.model.tiling, Whole) else f"one picture of {width}x{height} px"
+        size = f" of {width}x{height} px" if height * width > 1 else ""  # otherwise all sizes bring as much
         text = f"{ASSUMED_TEXT} tokens of text, {ASSUMED_SUPERVISED} of them supervised"
-        lines.append(f"assumed: {seen} and {text}, its marks not counted; {why}")
+        lines.append(f"assumed: a sample of one picture{size} and {text}, marks not counted; {why}")
+    if any(_absent(stage) for stage in recipe.stages):
+        lines.append("records: ? where the data is not here; (~N) is what was published")
     lines.append(
         f"memory: {TRAINED} bytes a trained parameter, {FROZEN['bf16']} a frozen one (fp32: {FROZEN['fp32']}); "
         "activations are not counted"

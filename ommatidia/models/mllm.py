@@ -212,7 +212,6 @@ class MLLMConfig(Config):
         model.seen_whole = {name: (grid.height, grid.width) for name, grid in views.items()}
         return model
 
-
     def untrained(self, part: str) -> nn.Module:
         """One part by its name, to look at; inside ``torch.device("meta")`` it takes no memory."""
         fused, grid, shape = self.fused_grid(), self.visual_grid(), self.language.shape()
