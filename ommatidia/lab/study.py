@@ -13,9 +13,10 @@ def encoder(name: str, **changes: Any) -> dict[str, Any]:
     return {**lookup(name), **changes}
 
 
-def sources(data: str, **files: tuple[str, int | None]) -> dict[str, Any]:
-    """A mixture of LLaVA-format files below the folder ``data``: by name their path, and about how many records were
-    published, if anybody says. Pictures lie beside the file. Every record counts alike: an epoch shows each once."""
+def sources(data: str, **files: tuple[str, int | None] | tuple[str, int | None, str]) -> dict[str, Any]:
+    """A mixture of LLaVA-format files below the folder ``data``: by name their path, about how many records were
+    published (None: nobody says), and the folder of their pictures where that is not the file's own. Every record
+    counts alike: an epoch shows each once."""
     return {"sources": {name: {"source": _source(data, *file)} for name, file in files.items()}}
 
 
@@ -26,10 +27,17 @@ def shares(data: str, **files: tuple[str, float]) -> dict[str, Any]:
     }
 
 
-def _source(data: str, path: str, about: int | None = None) -> dict[str, Any]:
-    return {"kind": "llava_json", "path": str(PurePath(data, path)), "about": about}
+def _source(data: str, path: str, about: int | None = None, images: str | None = None) -> dict[str, Any]:
+    root = None if images is None else str(PurePath(data, images))
+    return {"kind": "llava_json", "path": str(PurePath(data, path)), "image_root": root, "about": about}
 
 
 def llava_captions(data: str) -> dict[str, Any]:
     """The 558 thousand captions of LLaVA-1.5's first stage, which several studies share."""
-    return sources(data, captions=("LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", 558_000))
+    file = "LLaVA-Pretrain/blip_laion_cc_sbu_558k.json"
+    return sources(data, captions=(file, 558_000, "LLaVA-Pretrain/images"))
+
+
+def llava_dialogues(data: str) -> dict[str, Any]:
+    """The 665 thousand dialogues of LLaVA-1.5's second stage, laid out as there: beside the folders of pictures."""
+    return sources(data, sft=("llava_v1_5_mix665k.json", 665_000))

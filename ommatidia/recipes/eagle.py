@@ -2,8 +2,8 @@
 
 The paper's intent: CLIP sees 448 px, and each expert is pre-aligned with a frozen language model before the mixture is
 trained. ``released=True`` is what the public code computes: CLIP at 336 px, and no pre-alignment. Not published:
-learning rates of the pre-alignment (here those of the last stage, the projector's that of the first) and what the
--Plus models of Llama-3 were trained with (here as the public script for Yi-34B, with the batches of the others).
+learning rates of the pre-alignment (here those of the last stage, the projector's that of the first), and what
+X4-8B-Plus was trained with (here rates and batches of the 7B models, and the data of the public script for Yi-34B).
 """
 
 from __future__ import annotations

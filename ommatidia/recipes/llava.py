@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import encoder, llava_captions, sources
+from ommatidia.lab.study import encoder, llava_captions, llava_dialogues, sources
 
 _COMMON: dict[str, Any] = {"epochs": 1, "schedule": "cosine", "warmup": 0.03, "precision": "bf16"}
 """What all stages share."""
@@ -32,7 +32,9 @@ def next_7b(data: str = "data") -> Recipe:
     """
     model = _model("vicuna_7b", "stretch") | {"tiling": "any_resolution"}
     model["injection"] = {"kind": "inline", "row_end": True}
-    dialogues = sources(data, sft=("LLaVA-NeXT-Data/llava_next_raw_format_processed.json", 738_590))
+    dialogues = sources(
+        data, sft=("LLaVA-NeXT-Data/llava_next_raw_format/llava_next_raw_format_processed.json", 738_590)
+    )
     everything = {"encoders.clip": 2e-6, "projector": 1e-5, "injection": 1e-5, "language": 1e-5}
     return Recipe.parse(
         {
@@ -56,7 +58,6 @@ def _model(language: str, fit: str) -> dict[str, Any]:
 
 
 def _v15(name: str, language: str, data: str) -> Recipe:
-    dialogues = sources(data, sft=("LLaVA-Instruct/llava_v1_5_mix665k.json", 665_000))
     both = {"projector": 2e-5, "language": 2e-5}
     return Recipe.parse(
         {
@@ -64,7 +65,7 @@ def _v15(name: str, language: str, data: str) -> Recipe:
             "model": _model(language, "pad_first"),
             "stages": [
                 {"name": "align", "train": {"projector": 1e-3}, "data": llava_captions(data), "batch": 256, **_COMMON},
-                {"name": "tune", "train": both, "data": dialogues, "batch": 128, **_COMMON},
+                {"name": "tune", "train": both, "data": llava_dialogues(data), "batch": 128, **_COMMON},
             ],
         }
     )

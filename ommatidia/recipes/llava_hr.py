@@ -7,7 +7,7 @@ its smaller pictures (336 and 384 px) are left out, because a recipe has one mod
 from __future__ import annotations
 
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import encoder, llava_captions, sources
+from ommatidia.lab.study import encoder, llava_captions, llava_dialogues
 
 
 def v1_7b(data: str = "data") -> Recipe:
@@ -15,7 +15,6 @@ def v1_7b(data: str = "data") -> Recipe:
     everything = dict.fromkeys(("encoders.*", "fusion", "projector", "language"), 2e-5)
     common = {"epochs": 1, "schedule": "cosine", "warmup": 0.03, "precision": "bf16"}
     start = {"fusion:merge": 1e-3, "projector": 1e-3}
-    dialogues = sources(data, sft=("LLaVA-Instruct/llava_v1_5_mix665k.json", 665_000))
     return Recipe.parse(
         {
             "name": "llava_hr_7b",
@@ -32,7 +31,7 @@ def v1_7b(data: str = "data") -> Recipe:
             },
             "stages": [
                 {"name": "align", "train": start, "data": llava_captions(data), "batch": 256, **common},
-                {"name": "tune", "train": everything, "data": dialogues, "batch": 128, **common},
+                {"name": "tune", "train": everything, "data": llava_dialogues(data), "batch": 128, **common},
             ],
         }
     )

@@ -29,8 +29,8 @@ RECIPES = {"7b": _7b, "7b_hd": _7b_hd}
 
 
 def _recipe(name: str, data: str, size: int, tiles: dict[str, Any]) -> Recipe:
-    captions = sources(data, captions=("MGM-Pretrain/minigemini_pretrain.json", 1_253_000))
-    dialogues = sources(data, sft=("MGM-Finetune/minigemini_instruction.json", 1_500_000))
+    captions = sources(data, captions=("MGM-Pretrain/mgm_pretrain.json", 1_253_000))
+    dialogues = sources(data, sft=("MGM-Finetune/mgm_instruction.json", 1_500_000))
     eyes = {"fusion": 1e-3, "projector": 1e-3}
     common = {"epochs": 1, "schedule": "cosine", "warmup": 0.03, "precision": "bf16"}
     return Recipe.parse(

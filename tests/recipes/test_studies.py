@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ommatidia.core.config import override
 from ommatidia.core.errors import ConfigError
 from ommatidia.lab.listing import listing
 from ommatidia.lab.memory import held, parameters
@@ -218,3 +220,18 @@ def test_show_tells_what_was_published_of_data_that_is_not_here(omma: Callable[.
     tables = omma("show", "ommatidia.recipes.eagle:x5_7b", "released=true", "--json").data()["tables"]
     assert [row["records"] for row in tables["stages"]] == ["? (~558,000)", "? (~1,809,000)"]
     assert [row["steps"] for row in tables["stages"]] == ["? (~2,180)", "? (~14,133)"]
+
+
+def test_a_note_says_that_the_tokenizer_is_missing_where_the_data_is_here(omma: Callable[..., Any]) -> None:
+    drawn = {"sources": {"drawn": {"source": {"kind": "drawn_counts", "split": "train", "pictures": 3}}}}
+    Path("here.yaml").write_text(override(study("llava:v15_7b"), "stages.1.data", drawn).to_yaml(), encoding="utf-8")
+    tables = omma("show", "here.yaml", "--json").data()["tables"]
+    assert tables["notes"][0]["note"].endswith("no tokenizer of lmsys/vicuna-7b-v1.5 on disk")
+    assert [row["records"] for row in tables["stages"]] == ["? (~558,000)", 12]
+
+
+def test_what_was_published_of_a_file_is_no_part_of_its_identity() -> None:
+    told = study("eagle:x5_7b").stages[-1].data
+    silent = override(told, "sources.sft.source.about", None)
+    assert told != silent
+    assert told.digest() == silent.digest()

@@ -17,6 +17,7 @@ from ommatidia.lab.store import Store
 from ommatidia.models.vision import CATALOG
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.tiling import Whole
+from ommatidia.train.freeze import select
 
 SMALL: dict[str, dict[str, Any]] = {
     "channel_concat": {"grid": [2, 2]},
@@ -108,3 +109,13 @@ def test_the_tiled_twin_of_mm1_and_every_tag_of_nvlm_fit(twins: dict[str, dict[s
     for tags in ("none", "one_d", "two_d", "box"):
         tiled = shrunk(read("ommatidia.recipes.nvlm:d_72b", Recipe, {"tags": tags}), twins).model.tiling
         assert not isinstance(tiled, Whole)
+
+
+def test_cambrian_aligns_with_a_lower_rate_inside_the_aggregator(twins: dict[str, dict[str, Any]]) -> None:
+    recipe = shrunk(read("ommatidia.recipes.cambrian:8b", Recipe), twins)
+    rates = select(recipe.model.build(seed=0).parts(), recipe.stages[0].train).rates
+    slow = {name for name, rate in rates.items() if rate == 1e-4}
+    assert {name.partition(".")[0] for name in slow} == {"fusion:query_GC", "fusion:groups", "injection:layers"}
+    fast = {name.partition(".")[0] for name in rates.keys() - slow}
+    assert fast == {"fusion:adapters", "projector:0", "projector:2", "injection:row_end_E"}
+    assert {rates[name] for name in rates.keys() - slow} == {1e-3}
