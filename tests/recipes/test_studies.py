@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,20 @@ def test_show_needs_no_weights_no_data_and_no_tokenizer(omma: Callable[..., Any]
     assumed = tables["notes"][0]["note"]
     assert "256 tokens of text, 64 of them supervised" in assumed
     assert "no data at data/" in assumed
+
+
+def test_the_page_of_the_studies_says_what_show_prints(omma: Callable[..., Any]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(ommatidia\S+)` \| (\S+) B \| (\d+) \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
+    assert {reference.rpartition(".")[2].partition(":")[0] for reference, *_ in rows} == set(STUDIES)
+    for reference, *told in rows:
+        tables = omma("show", reference, "--json").data()["tables"]
+        *_, language, total = tables["parts"]
+        billions = int(total["parameters"].replace(",", "")) / 1e9
+        visual = language["gives"].partition("(")[2].partition(" ")[0]
+        operations = float(total["GFLOP a picture"].replace(",", "")) / 1e3
+        memory = tables["memory"][-1]["GB"].replace(",", "")
+        assert told == [f"{billions:.2f}", visual, f"{operations:.1f}", memory], reference
 
 
 def test_show_tells_what_was_published_of_data_that_is_not_here(omma: Callable[..., Any]) -> None:
