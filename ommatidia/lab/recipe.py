@@ -118,7 +118,8 @@ def find(reference: str) -> Callable[..., Any]:
     Raises ConfigError with the nearest valid name.
     """
     module_name, _, name = reference.partition(":")
-    if "." not in module_name and not name:
+    steps = module_name.split(".")
+    if not name and (len(steps) == 1 or not all(step.isidentifier() for step in steps)):
         raise ConfigError(
             f"{reference!r}: expected a YAML file or package.module:function, e.g. ommatidia.recipes.quickstart:search"
         )
