@@ -30,6 +30,14 @@ class SourceConfig(Config, family=True):
         """Digest of the config and of the content it reads, so that changed files change every key built on them."""
         return self.digest()
 
+    def absent(self) -> str | None:
+        """A file or folder that it reads and that is not there, for those who can do without; None: all is there."""
+        return None
+
+    def published_size(self) -> int | None:
+        """About how many records it holds, by those who published it; None: nobody says."""
+        return None
+
     def describe(self) -> str:
         """A few words for tables."""
         return type(self).__name__

@@ -54,6 +54,9 @@ class ExpertText(SourceConfig):
         """Digest of this config, of the inner source, and of the records."""
         return digest([self.hashed(), self.source.fingerprint(), file_digest(self.records)])
 
+    def absent(self) -> str | None:
+        return self.source.absent() or (None if self.records.is_file() else str(self.records))
+
     def describe(self) -> str:
         return f"{self.source.describe()} + {', '.join(self.wording.experts)} of {self.records.name}"
 

@@ -56,6 +56,9 @@ class HFDataset(SourceConfig):
         files = [[str(file.relative_to(self.path.parent)), file_digest(file)] for file in _files(self.path)]
         return digest([self.hashed(), files])
 
+    def absent(self) -> str | None:
+        return None if self.path.exists() else str(self.path)
+
     def describe(self) -> str:
         return f"{self.path.name}" + (f" ({self.part})" if self.part else "")
 

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -54,6 +54,10 @@ class LlavaJSON(SourceConfig):
     """What a benchmark calls this; None: the file's name without ending."""
     at_least: Annotated[int, Field(ge=1)] | None = None
     """Let a JPEG be decoded at a reduced scale with no side below so many pixels; see ``picture.decode``."""
+    about: Annotated[int, Field(ge=1)] | None = None
+    """About how many records the published file has: told where the file is not here, and nothing else."""
+
+    unhashed: ClassVar[frozenset[str]] = frozenset({"about"})
 
     def file(self) -> Path:
         """Where the records are. Raises ConfigError when the package is not installed."""
@@ -74,6 +78,13 @@ class LlavaJSON(SourceConfig):
     def fingerprint(self) -> str:
         """Digest of this config and the file. Images count by their paths here, by their bytes where they are used."""
         return digest([self.hashed(), file_digest(self.file())])
+
+    def absent(self) -> str | None:
+        path = self.file()
+        return None if path.is_file() else str(path)
+
+    def published_size(self) -> int | None:
+        return self.about
 
     def describe(self) -> str:
         return f"{self.path.name}" + ("" if self.split == "all" else f" ({self.split})")

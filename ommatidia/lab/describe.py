@@ -1,4 +1,7 @@
-"""A recipe, a search and a plan in tables: what ``show`` and ``plan`` print. Nothing here needs weights."""
+"""A recipe, a search and a plan in tables: what ``show`` and ``plan`` print. Nothing here needs weights.
+
+Where the data or the tokenizer of a recipe are not on this machine, ``show`` assumes a sample, and a note says so.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,69 @@ from typing import Any
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.cost import largest_cost, sample_tokens
+from ommatidia.lab.cost import SampleTokens, largest_cost, sample_tokens
 from ommatidia.lab.listing import PICTURE_SIZES, Table
+from ommatidia.lab.memory import FROZEN, TRAINED, held, parameters
 from ommatidia.lab.plan import Plan, seconds_per_flop
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
 from ommatidia.lab.store import Store
 from ommatidia.models.vision.tiling import Mark, Whole
+from ommatidia.train.stage import Stage
+
+ASSUMED_TEXT = 256
+ASSUMED_SUPERVISED = 64
+"""Tokens of text of a sample, and those of them that are supervised, where no data says it."""
+
+_MANY = 1e11
+"""Operations from which on they are told in GFLOP."""
 
 
 def describe(value: Config) -> list[Table]:
     """Tables of a recipe; of a search, those of the designs it starts with."""
     if isinstance(value, Recipe):
-        return [_parts(value), *_pictures(value), _stages(value)]
+        return [_parts(value), *_pictures(value), _memory(value), _stages(value), *_notes(value)]
     if isinstance(value, Search):
         first = value.strategy.first()
         return [_designs(first), _stages(max(first, key=lambda recipe: len(recipe.stages)))]
     raise ConfigError(f"a {type(value).__name__} cannot be shown; expected a Recipe or a Search")
 
 
+def _absent(stage: Stage) -> list[str]:
+    """What the stage's sources read and what is not here."""
+    found = (weighted.source.absent() for weighted in stage.data.sources.values())
+    return [path for path in found if path is not None]
+
+
+def _last(recipe: Recipe) -> Stage | None:
+    """The stage whose mean sample prices the parts."""
+    mixed = [stage for stage in recipe.stages if stage.scope == "mixture"] or list(recipe.stages)
+    return mixed[-1] if mixed else None
+
+
+def _assumed(recipe: Recipe) -> str:
+    """Why the lengths of samples are not known but assumed; empty where they are read off the data."""
+    stage, language = _last(recipe), recipe.model.language
+    if stage is not None and (paths := _absent(stage)):
+        return f"no data at {paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+    if stage is None:
+        return "the recipe has no stage"
+    return "" if language.has_tokenizer() else f"no tokenizer of {language.to_dict().get('path')} on disk"
+
+
+def _tokens(recipe: Recipe) -> SampleTokens:
+    """The mean sample of the last mixture, or an assumed one."""
+    model, stage = recipe.model, _last(recipe)
+    if stage is not None and not _assumed(recipe):
+        return sample_tokens(stage.data, model)
+    views, visual = (len(model.tiling.views(*model.tiling.largest())), model.most_visual_tokens)
+    seen = (views, visual) if model.encoders else (0, 0)
+    return SampleTokens(ASSUMED_TEXT, ASSUMED_SUPERVISED, 1, *seen, 0)
+
+
 def _parts(recipe: Recipe) -> Table:
     """Part by part: grid out, parameters, operations for the mean picture of the last mixture and its dialogue."""
-    model = recipe.model
-    mixed = [s for s in recipe.stages if s.scope == "mixture"] or list(recipe.stages)
-    tokens = sample_tokens(mixed[-1].data, model)
+    model, tokens = recipe.model, _tokens(recipe)
     share = 1 / tokens.pictures if tokens.pictures else 1.0
     views, visual = (tokens.views * share, tokens.visual * share) if tokens.views else (1.0, model.tokens_per_view)
     costs = model.cost(
@@ -43,10 +85,11 @@ def _parts(recipe: Recipe) -> Table:
     if model.encoders:
         grids |= {"fusion": str(model.fused_grid()), "projector": str(model.visual_grid())}
     grids["language"] = f"{round(tokens.text) + round(visual)} tokens ({round(visual)} visual)"
-    rows = [[name, grids.get(name, ""), f"{c.parameters:,}", f"{c.flops / 1e6:,.1f}"] for name, c in costs.items()]
     total_p, total_f = sum(c.parameters for c in costs.values()), sum(c.flops for c in costs.values())
-    rows.append(["total", "", f"{total_p:,}", f"{total_f / 1e6:,.1f}"])
-    return "parts", ("part", "gives", "parameters", "MFLOP a picture"), rows
+    unit, scale = ("GFLOP", 1e9) if total_f > _MANY else ("MFLOP", 1e6)
+    rows = [[name, grids.get(name, ""), f"{c.parameters:,}", f"{c.flops / scale:,.1f}"] for name, c in costs.items()]
+    rows.append(["total", "", f"{total_p:,}", f"{total_f / scale:,.1f}"])
+    return "parts", ("part", "gives", "parameters", f"{unit} a picture"), rows
 
 
 def _pictures(recipe: Recipe) -> list[Table]:
@@ -62,14 +105,58 @@ def _pictures(recipe: Recipe) -> list[Table]:
     return [("pictures", ("width x height", "views", "visual tokens", "marks"), rows)]
 
 
+def _memory(recipe: Recipe) -> Table:
+    """Gigabytes (10^9) of the weights in 16 bits, and of every stage's weights, gradients and optimiser."""
+    weights = sum(parameters(recipe.model).values())
+    rows = [["weights in bf16", "", f"{weights:,}", _gigabytes(2 * weights)]]
+    for stage in recipe.stages:
+        one = held(recipe, stage)
+        size = _gigabytes(one.bytes(stage.precision))
+        rows.append([f"train {stage.name}", f"{one.trained:,}", f"{one.frozen:,}", size])
+    return "memory", ("what", "trained parameters", "frozen parameters", "GB"), rows
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:,.3f}" if count < 1e9 else f"{count / 1e9:,.1f}"
+
+
 def _stages(recipe: Recipe) -> Table:
     rows = []
     for stage in recipe.stages:
-        mixture = stage.data.open()
-        steps = stage.total_steps(mixture.size)
         train = ", ".join(f"{pattern} {rate:g}" for pattern, rate in stage.train.items())
-        rows.append([stage.name, stage.scope, train, mixture.size, steps, stage.batch, stage.schedule, stage.precision])
+        records, steps = _lengths(stage)
+        rows.append([stage.name, stage.scope, train, records, steps, stage.batch, stage.schedule, stage.precision])
     return "stages", ("stage", "shared by", "trains (rate)", "records", "steps", "batch", "schedule", "precision"), rows
+
+
+def _lengths(stage: Stage) -> tuple[int | str, int | str]:
+    """Records and steps of a stage; what was published of them where the data is not here."""
+    if not _absent(stage):
+        size = stage.data.open().size
+        return size, stage.total_steps(size)
+    sizes = [weighted.source.published_size() for weighted in stage.data.sources.values()]
+    known = sum(size for size in sizes if size is not None) if None not in sizes else None
+    records = "?" if known is None else f"? (~{known:,})"
+    if stage.steps is not None:
+        return records, stage.steps
+    return records, "?" if known is None else f"? (~{stage.total_steps(known):,})"
+
+
+def _notes(recipe: Recipe) -> list[Table]:
+    """What the numbers above rest on, where it is not what will be read."""
+    lines = []
+    if why := _assumed(recipe):
+        height, width = recipe.model.tiling.largest()
+        size = f" of {width}x{height} px" if height * width > 1 else ""  # otherwise all sizes bring as much
+        text = f"{ASSUMED_TEXT} tokens of text, {ASSUMED_SUPERVISED} of them supervised"
+        lines.append(f"assumed: a sample of one picture{size} and {text}, marks not counted; {why}")
+    if any(_absent(stage) for stage in recipe.stages):
+        lines.append("records: ? where the data is not here; (~N) is what was published")
+    lines.append(
+        f"memory: {TRAINED} bytes a trained parameter, {FROZEN['bf16']} a frozen one (fp32: {FROZEN['fp32']}); "
+        "activations are not counted"
+    )
+    return [("notes", ("note",), [[line] for line in lines])]
 
 
 def _designs(recipes: tuple[Recipe, ...]) -> Table:

@@ -15,7 +15,7 @@ from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.benchmarks import Published
 from ommatidia.eval.scoring.scorer import ScorerConfig
 from ommatidia.lab.benchmarks import BENCHMARKS
-from ommatidia.lab.recipe import recipe_modules
+from ommatidia.lab.recipe import recipe_modules, recipes_of
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.models.fusion.fusion import FusionConfig
 from ommatidia.models.fusion.resample import ResampleConfig
@@ -124,11 +124,10 @@ def _chats() -> Table:
 def _recipes() -> Table:
     rows = []
     for name in recipe_modules():
-        for function, value in vars(importlib.import_module(name)).items():
-            if inspect.isfunction(value) and value.__module__ == name and not function.startswith("_"):
-                annotation = inspect.signature(value).return_annotation
-                if annotation in ("Recipe", "Search"):
-                    rows.append([f"{name}:{function}", annotation, _first_line(value)])
+        for recipe, function in recipes_of(importlib.import_module(name)).items():
+            annotation = inspect.signature(function).return_annotation
+            if annotation in ("Recipe", "Search"):
+                rows.append([f"{name}:{recipe}", annotation, _first_line(function)])
     return "recipes", ("reference", "gives", "what"), rows
 
 

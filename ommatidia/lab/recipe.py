@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -111,10 +112,26 @@ def recipe_modules() -> list[str]:
     return [f"ommatidia.recipes.{module.name}" for module in pkgutil.iter_modules(places)]
 
 
+def recipes_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The recipes of a module by name: its ``RECIPES`` (a name may then be no Python name, such as 8b), or else its
+    public functions."""
+    if (named := getattr(module, "RECIPES", None)) is not None:
+        return dict(named)
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", "") == module.__name__ and name[0] != "_"
+    }
+
+
 def find(reference: str) -> Callable[..., Any]:
-    """The function behind ``package.module:name``. Raises ConfigError with the nearest valid name."""
-    module_name, colon, name = reference.partition(":")
-    if not colon:
+    """The function behind ``package.module:name``, or behind ``package.module`` where that has a single recipe.
+
+    Raises ConfigError with the nearest valid name.
+    """
+    module_name, _, name = reference.partition(":")
+    steps = module_name.split(".")
+    if not name and (len(steps) == 1 or not all(step.isidentifier() for step in steps)):
         raise ConfigError(
             f"{reference!r}: expected a YAML file or package.module:function, e.g. ommatidia.recipes.quickstart:search"
         )
@@ -124,14 +141,14 @@ def find(reference: str) -> Callable[..., Any]:
         if error.name is None or not module_name.startswith(error.name):
             raise
         raise ConfigError(unknown("recipe module", module_name, recipe_modules())) from None
-    functions = {
-        n: f
-        for n, f in vars(module).items()
-        if callable(f) and getattr(f, "__module__", "") == module_name and n[0] != "_"
-    }
-    if name not in functions:
-        raise ConfigError(unknown(f"recipe in {module_name}", name, functions))
-    return functions[name]
+    recipes = recipes_of(module)
+    if not name and len(recipes) == 1:
+        return next(iter(recipes.values()))
+    if not name:
+        raise ConfigError(f"{reference}: it has {', '.join(recipes) or 'no recipe'}; say which, as {module_name}:NAME")
+    if name not in recipes:
+        raise ConfigError(unknown(f"recipe in {module_name}", name, recipes))
+    return recipes[name]
 
 
 def read(reference: str, cls: type[Config], arguments: Mapping[str, Any] | None = None) -> Any:

@@ -212,6 +212,21 @@ class MLLMConfig(Config):
         model.seen_whole = {name: (grid.height, grid.width) for name, grid in views.items()}
         return model
 
+    def untrained(self, part: str) -> nn.Module:
+        """One part by its name, to look at; inside ``torch.device("meta")`` it takes no memory."""
+        fused, grid, shape = self.fused_grid(), self.visual_grid(), self.language.shape()
+        if part == "language":
+            return self.language.build(pretrained=False)
+        if part.startswith("encoders."):
+            return self.encoders[part.removeprefix("encoders.")].build(pretrained=False)
+        if fused is None or grid is None:
+            raise ConfigError(unknown("part", part, ("language",)))
+        if part == "fusion":
+            return self._fusion().build(self.grids())
+        if part == "projector":
+            return self.projector.build(fused, shape.width)
+        return self._injection().build(grid, shape)
+
 
 def _positions(script: Script) -> int:
     return sum(len(piece.numbers) for piece in script if isinstance(piece, Places))

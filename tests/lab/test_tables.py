@@ -70,11 +70,11 @@ def test_a_tiled_recipe_is_shown_with_its_pictures() -> None:
     tiling = {"kind": "dynamic", "tile": 16, "max_tiles": 2, "tags": "one_d"}
     one = recipe("coarse")
     tiled = recipe("coarse", model={**one.model.to_dict(), "tiling": tiling})
-    (_, _, parts), (title, columns, rows), _ = describe(tiled)
+    (_, _, parts), (title, columns, rows), *_ = describe(tiled)
     assert (title, columns) == ("pictures", ("width x height", "views", "visual tokens", "marks"))
     assert rows[1] == ["640x480", 1, 4, "'<tile_global_thumbnail>'"]
     assert rows[4] == ["500x2000", 3, 12, "'<tile_1>' '<tile_2>' '<tile_global_thumbnail>'"]
-    assert len(describe(one)) == 2
+    assert [table[0] for table in describe(one)] == ["parts", "memory", "stages", "notes"]
     # Its pictures are square: one view, and the words of one tag more.
     plain = next(row for row in describe(one)[0][2] if row[0] == "language")[1]
     said = next(row for row in parts if row[0] == "language")[1]
@@ -83,7 +83,7 @@ def test_a_tiled_recipe_is_shown_with_its_pictures() -> None:
 
 
 def test_a_recipe_is_shown_part_by_part() -> None:
-    (_, columns, parts), (_, _, stages) = describe(recipe("coarse", "fine"))
+    (_, columns, parts), (_, _, memory), (_, _, stages), _ = describe(recipe("coarse", "fine"))
     assert columns[0] == "part"
     table = {row[0]: row[1:] for row in parts}
     assert list(table) == [
@@ -96,6 +96,12 @@ def test_a_recipe_is_shown_part_by_part() -> None:
     assert "(4 visual)" in table["language"][0]
     counts = [int(row[2].replace(",", "")) for row in parts]
     assert sum(counts[:-1]) == counts[-1]
+    # 16 bytes a trained and 4 a frozen parameter in fp32; an expert stage is that of the larger expert.
+    language, aligned, tuned = ({"trained": int(r[1].replace(",", "")), "GB": r[3]} for r in memory[1:])
+    everything, spoken = counts[-1], counts[-2]
+    assert language["trained"] == spoken
+    assert tuned == {"trained": everything, "GB": f"{16 * everything / 1e9:.3f}"}
+    assert 0 < aligned["trained"] < everything - spoken
     assert [(row[0], row[1], row[4]) for row in stages] == [
         ("language", "language", 3), ("pre-align", "expert", 3), ("tune", "mixture", 3)
     ]  # fmt: skip
@@ -141,6 +147,8 @@ def test_recipes_are_found_by_name() -> None:
     assert read("ommatidia.recipes.quickstart:design", Recipe, {"seed": 3}).seed == 3
     for reference, message in (
         ("quickstart", "expected a YAML file or package.module:function"),
+        ("../tiny.yamll", "expected a YAML file or package.module:function"),
+        ("ommatidia.recipes.quickstart", "say which, as ommatidia.recipes.quickstart:NAME"),
         ("ommatidia.recipes.quikstart:search", "did you mean 'ommatidia.recipes.quickstart'"),
         ("ommatidia.recipes.quickstart:serch", "did you mean 'search'"),
         ("no.such.module:search", "unknown recipe module 'no.such.module'"),

@@ -65,6 +65,13 @@ class HFLanguage(LanguageConfig):
         pad_id = cast(int, inner.convert_tokens_to_ids(self.pad_token)) if self.pad_token else None
         return Tokenizer(inner, pad_id=pad_id)
 
+    def has_tokenizer(self) -> bool:
+        from huggingface_hub import try_to_load_from_cache
+
+        if Path(self.path).is_dir() or not self.download:
+            return True  # or the mistake is told where it is read
+        return isinstance(try_to_load_from_cache(self.path, "tokenizer_config.json", revision=self.revision), str)
+
     def build(self, *, pretrained: bool = True) -> LanguageModel:
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging

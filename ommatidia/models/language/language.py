@@ -76,6 +76,10 @@ class LanguageConfig(Config, family=True):
     @abstractmethod
     def tokenizer(self) -> Tokenizer: ...
 
+    def has_tokenizer(self) -> bool:
+        """Whether the tokenizer can be read without a download."""
+        return True
+
     @abstractmethod
     def build(self, *, pretrained: bool = True) -> LanguageModel:
         """The module. Without ``pretrained`` the weights are arbitrary: somebody is about to load them."""

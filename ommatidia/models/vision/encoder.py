@@ -63,7 +63,7 @@ class EncoderConfig(Config, family=True):
 
     def trunk_grid(self) -> Grid:
         """What the trunk gives. Raises ConfigError when the image size does not suit the trunk."""
-        return measured_once(self).grid
+        return known(self)[0]
 
     def grid(self) -> Grid:
         """What the encoder gives: the trunk's grid through the neck."""
@@ -71,11 +71,11 @@ class EncoderConfig(Config, family=True):
 
     def cost(self) -> Cost:
         """Parameters of trunk and neck, and operations of one view."""
-        return measured_once(self).cost + self.neck.cost(self.trunk_grid())
+        return self.trunk_cost() + self.neck.cost(self.trunk_grid())
 
     def trunk_cost(self) -> Cost:
         """Parameters of the trunk, and its operations for one view."""
-        return measured_once(self).cost
+        return known(self)[1]
 
     def blocks(self) -> Blocks:
         """The trunk's blocks, for a fusion that steers it in between. Raises ConfigError where there are none."""
@@ -199,8 +199,31 @@ def measure(make_trunk: Callable[[], nn.Module], size: tuple[int, int], *, what:
     return Measured(Grid(*shape[1:]), Cost(parameters, float(counter.get_total_flops())), unused)
 
 
+_NO_SHAPE = frozenset({"neck", "weights", "fit", "interpolation", "mean", "std"})
+"""Fields that change neither the shapes nor the cost of a trunk."""
+
+
 def _trunk_json(config: EncoderConfig) -> str:
-    return json.dumps({n: value for n, value in config.to_dict().items() if n not in ("neck", "weights")})
+    return json.dumps({n: value for n, value in config.to_dict().items() if n not in _NO_SHAPE})
+
+
+def shape_digest(config: EncoderConfig) -> str:
+    """What the measure of a trunk depends on, as a digest."""
+    return digest(_trunk_json(config))
+
+
+def known(config: EncoderConfig) -> tuple[Grid, Cost]:
+    """The trunk's grid and cost: as stored with the catalog where that has this very trunk, else measured now.
+
+    Raises ConfigError as ``measure`` does.
+    """
+    from ommatidia.models.vision.measured import stored  # written by measuring values of this family
+
+    found = stored(shape_digest(config))
+    if found is not None:
+        return found
+    measured = measured_once(config)
+    return measured.grid, measured.cost
 
 
 def measured_once(config: EncoderConfig) -> Measured:

@@ -1,5 +1,6 @@
 """What the catalog's encoders measure, kept as data: running every trunk on the meta device takes half a minute.
 
+Configs find their own trunk here by its shape, whatever they are called, so that a study is shown in seconds.
 ``python -m ommatidia.models.vision.measured`` writes the file anew; do so when a catalog entry is added or changed.
 """
 
@@ -14,10 +15,14 @@ from typing import Any
 
 from ommatidia.core.config import digest
 from ommatidia.core.grid import Cost, Grid
-from ommatidia.models.vision.catalog import CATALOG, Card
-from ommatidia.models.vision.encoder import EncoderConfig
+from ommatidia.models.vision.catalog import CATALOG, Card, lookup
+from ommatidia.models.vision.encoder import EncoderConfig, measured_once, shape_digest
+from ommatidia.models.vision.neck import NoNeck
 
 PATH = Path(__file__).with_suffix(".json")
+
+SIZES = ("dinov2_g@378", "dfn_clip_h_14_378@672", "convnext_l_1024_multi@768", "convnext_l_1024_multi@1536")
+"""Entries at other sizes than their own that the studies' recipes use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +51,37 @@ def known(name: str, card: Card) -> Measure:
 
 def take(card: Card) -> Measure:
     """The measure of an entry from its trunk on the meta device; seconds for a large one."""
-    config = EncoderConfig.parse(dict(card.encoder))
-    return Measure(config.preprocess().size, config.trunk_grid(), config.cost())
+    return _taken(EncoderConfig.parse(dict(card.encoder)))
+
+
+def _taken(config: EncoderConfig) -> Measure:
+    measured = measured_once(config)
+    return Measure(config.preprocess().size, measured.grid, measured.cost + config.neck.cost(measured.grid))
+
+
+def stored(shape: str) -> tuple[Grid, Cost] | None:
+    """Grid and cost of the trunk with this ``shape_digest``, if the file has it."""
+    entry = _by_shape().get(shape)
+    return None if entry is None else (Grid(*entry["grid"]), Cost(entry["parameters"], entry["flops"]))
 
 
 def write(path: Path = PATH) -> None:
     """Measure the whole catalog and keep it at ``path``, one entry a line."""
-    lines = [f"{json.dumps(name)}: {json.dumps(_entry(card))}" for name, card in CATALOG.items()]
+    lines = [f"{json.dumps(name)}: {json.dumps(_entry(card.encoder))}" for name, card in CATALOG.items()]
+    lines += [f"{json.dumps(name)}: {json.dumps(_entry(lookup(name)))}" for name in SIZES if _base(name) in CATALOG]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def _entry(card: Card) -> dict[str, Any]:
-    taken = take(card)
+def _base(name: str) -> str:
+    return name.partition("@")[0]
+
+
+def _entry(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    config = EncoderConfig.parse(dict(encoder))
+    taken = _taken(config)
     return {
-        "encoder": _identity(card),
+        "encoder": digest(dict(encoder)),
+        "shape": shape_digest(config) if isinstance(config.neck, NoNeck) else None,
         "pixels": list(taken.pixels),
         "grid": [taken.grid.height, taken.grid.width, taken.grid.dim],
         "parameters": taken.cost.parameters,
@@ -77,6 +99,11 @@ def _stored() -> Mapping[str, Mapping[str, Any]]:
         return {}
     entries: dict[str, dict[str, Any]] = json.loads(PATH.read_text(encoding="utf-8"))
     return entries
+
+
+@cache
+def _by_shape() -> Mapping[str, Mapping[str, Any]]:
+    return {entry["shape"]: entry for entry in _stored().values() if entry["shape"]}
 
 
 if __name__ == "__main__":

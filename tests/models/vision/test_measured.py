@@ -10,10 +10,11 @@ import pytest
 
 from ommatidia.models.vision import CATALOG, measured
 from ommatidia.models.vision.catalog import Card
+from ommatidia.models.vision.encoder import EncoderConfig, shape_digest
 
 
-def untouchable(card: Card) -> measured.Measure:
-    raise AssertionError(f"measured live: {card.source}")
+def untouchable(card: Card | EncoderConfig) -> measured.Measure:
+    raise AssertionError(f"measured live: {card}")
 
 
 def test_the_file_covers_the_whole_catalog_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +24,7 @@ def test_the_file_covers_the_whole_catalog_as_it_is_now(monkeypatch: pytest.Monk
         assert found.grid.values > 0, name
         assert found.cost.flops > 0, name
     stored = json.loads(measured.PATH.read_text(encoding="utf-8"))
-    assert list(stored) == list(CATALOG), "run python -m ommatidia.models.vision.measured"
+    assert list(stored) == [*CATALOG, *measured.SIZES], "run python -m ommatidia.models.vision.measured"
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,20 @@ def test_the_file_covers_the_whole_catalog_as_it_is_now(monkeypatch: pytest.Monk
 )
 def test_what_is_stored_is_what_is_measured(name: str) -> None:
     assert measured.known(name, CATALOG[name]) == measured.take(CATALOG[name])
+
+
+def test_a_config_finds_its_own_measure_whatever_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = EncoderConfig.parse({**CATALOG["clip_l_14_336"].encoder, "fit": "pad_first", "weights": "random"})
+    monkeypatch.setattr("ommatidia.models.vision.encoder.measured_once", untouchable)
+    assert (str(cached.trunk_grid()), cached.trunk_cost().parameters) == ("24x24x1024", 290909184)
+    with pytest.raises(AssertionError, match="measured live"):
+        cached.model_copy(update={"features": -3}).trunk_grid()
+
+
+@pytest.mark.parametrize("name", measured.SIZES)
+def test_sizes_of_the_studies_are_stored_as_their_configs_ask_for_them(name: str) -> None:
+    found = measured.stored(shape_digest(EncoderConfig.parse(name)))
+    assert found is not None, "run python -m ommatidia.models.vision.measured"
 
 
 def test_a_changed_or_new_entry_is_measured_now() -> None:
