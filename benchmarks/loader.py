@@ -6,7 +6,7 @@ All sides read the same generated JPEG files, of the mean size of COCO's photos 
 llava_json, mixture, Loader threads, ``Preprocess``. ``plain``: ``Image.open(path).convert("RGB")`` and torchvision's
 Resize, ToTensor, Normalize in a torch DataLoader's processes. ``ratio`` is ours to plain and only counts where pixels
 are equal up to the rounding of bytes: ``largest_difference_in_bytes`` of 1, in a ``differing_share`` of them.
-``ours_reduced`` is ours with ``at_least=size``; it decodes JPEGs at a reduced scale, so its pixels are not the same ones
+``ours_reduced`` is ours with ``at_least=size``: JPEGs are decoded at a reduced scale, so its pixels are not the same
 (``reduced_mean_difference``, in standard deviations), and its ratio is no answer to the question above. Rounds are
 interleaved in one process; a ratio is the median of each round's own. Starting the workers is not timed.
 """
