@@ -25,6 +25,13 @@ _PIPED_WIDTH = 240
 """Columns a table may take in a file or pipe, where nothing has to fit a window."""
 
 
+def _stream(**options: bool) -> RichConsole:
+    stream = RichConsole(highlight=False, **options)  # type: ignore[arg-type]
+    if not stream.is_terminal and "COLUMNS" not in os.environ:
+        stream.width = _PIPED_WIDTH
+    return stream
+
+
 def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
@@ -35,8 +42,8 @@ class Console:
 
     quiet: bool = False
     json_only: bool = False
-    err: RichConsole = field(default_factory=lambda: RichConsole(stderr=True, highlight=False))
-    out: RichConsole = field(default_factory=lambda: RichConsole(highlight=False, soft_wrap=True))
+    err: RichConsole = field(default_factory=lambda: _stream(stderr=True))
+    out: RichConsole = field(default_factory=lambda: _stream(soft_wrap=True))
     _bars: Progress | None = None
 
     @property
@@ -79,7 +86,7 @@ class Console:
         stream = self.out if out else self.err
         if title:
             stream.print(f"[bold]{escape(title)}[/]")
-        stream.print(table, width=None if stream.is_terminal else _PIPED_WIDTH)
+        stream.print(table)
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
