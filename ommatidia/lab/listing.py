@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ommatidia.core.config import Config
@@ -15,6 +15,7 @@ from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.benchmarks import Published
 from ommatidia.eval.scoring.scorer import ScorerConfig
 from ommatidia.lab.benchmarks import BENCHMARKS
+from ommatidia.lab.driven import Table
 from ommatidia.lab.recipe import recipe_modules
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.models.fusion.fusion import FusionConfig
@@ -28,8 +29,6 @@ from ommatidia.models.vision.measured import known
 from ommatidia.models.vision.neck import NeckConfig
 from ommatidia.models.vision.tiling import Places, TilingConfig
 from ommatidia.models.vision.weights import WeightsConfig
-
-Table = tuple[str, Sequence[str], list[list[Any]]]
 
 FAMILIES: dict[str, type[Config]] = {
     "encoder-kinds": EncoderConfig,

@@ -293,7 +293,7 @@ def test_eval_scores_a_saved_model_and_goes_on(omma: Omma, model: Path, tmp_path
     assert again.data == said.data
     assert (tmp_path / "answers" / "counts.full.jsonl").read_text().splitlines() == lines
     other = omma("eval", str(model), "--benchmarks", "mine.yaml", "--out", "once", "--no-blind", "--limit", "3")
-    assert [p.name for p in (tmp_path / "once").iterdir()] == ["counts.full.jsonl"]
+    assert {p.name for p in (tmp_path / "once").iterdir()} == {"counts.full.jsonl", "counts.full.run.json"}
     assert "counts" in other.out
 
 

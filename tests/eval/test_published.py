@@ -32,7 +32,10 @@ def full_marks(benchmark: Benchmark) -> dict[str, str]:
     return {sample.id: sample.answer for _, sample in benchmark.readable()}  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", FILES)
+JUDGED = ("mm_vet", "llava_bench")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in JUDGED])
 def test_end_to_end(name, tmp_path):
     benchmark = opened(name, tmp_path)
     right = full_marks(benchmark)
@@ -81,6 +84,10 @@ PROMPTS = {
     ("mmvp", "lmms-eval"): "\nIs the door open or closed?\nA. Open\nB. Closed" + LETTER,
     ("cv_bench_2d", "lmms-eval"): "\nNote: You only need to respond with A, B, C, D without providing any additional "
     "information.\n\nHow many boxs are in the image? Select from the following choices.\n(A) 0\n(B) 1\n(C) 2\n(D) 3",
+    ("mm_vet", "official"): "\nWhat is x?",
+    ("mm_vet", "lmms-eval"): "\nFirst please perform reasoning, and think step by step to provide best answer to the "
+    "following question: \n\nWhat is x?",
+    ("llava_bench", "lmms-eval"): "\nWhat is shown, part 0?",
     ("coco_captions", "lmms-eval"): "\nProvide a one-sentence caption for the provided image.",
 }
 

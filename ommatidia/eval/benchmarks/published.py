@@ -97,6 +97,16 @@ class Published(BenchmarkConfig):
             )
         return Benchmark(self, PublishedSamples(self, rows, self._chosen(rows, kept)), scorer=self.scorer)
 
+    def examples(self, split: str) -> Sequence[Sample]:
+        """Of whatever size: the splits that examples come from are not those that are published as benchmarks."""
+        other = self.model_copy(update={"split": split, "few_shot": None, "limit": None})
+        rows = open_rows(other._files())
+        require(rows, self.columns, self.name)
+        return PublishedSamples(other, rows, other.kept(rows))
+
+    def prompt_version(self) -> str:
+        return "+".join(part for part in (self.prompt, super().prompt_version()) if part)
+
     def root(self) -> Path:
         return self.data / (self.folder or self.facts.repository.rpartition("/")[2])
 
@@ -130,7 +140,10 @@ class Published(BenchmarkConfig):
             raise error.at(source=self.name) from None
 
     def _content(self) -> list[str]:
-        return [file_digest(file) for file in self._files()]
+        files = list(self._files())
+        if self.few_shot is not None and self.few_shot.source is None:
+            files += self.model_copy(update={"split": self.few_shot.split})._files()
+        return [*super()._content(), *(file_digest(file) for file in files)]
 
     def _chosen(self, rows: Rows, positions: list[int]) -> list[int]:
         if self.limit is None:
