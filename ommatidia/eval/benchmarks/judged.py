@@ -41,6 +41,7 @@ class MmVet(Published):
             text,
             [row["image"]],
             [row["answer"]],
+            question=str(row["question"]),
             capabilities=tuple(sorted(str(name).strip() for name in names)),
         )
 

@@ -71,7 +71,7 @@ class MmVetScorer(JudgedScorer):
             "Grade how correct a prediction is against the ground truth, from 0.0 (wrong) to 1.0 (right) in steps of "
             "0.1. Parts of the ground truth joined by <AND> must all be there, each with its share of the grade; of "
             "parts joined by <OR> one is enough. Reply with the grade and nothing else.\n\n"
-            f"Question: {sample.question.strip()}\nGround truth: {truth}\nPrediction: {answer}\nGrade:"
+            f"Question: {meta_of(sample, 'question')}\nGround truth: {truth}\nPrediction: {answer}\nGrade:"
         )
 
     def score(self, sample: Sample, answer: str) -> float:
