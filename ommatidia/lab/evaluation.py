@@ -12,17 +12,16 @@ from ommatidia.core.config import digest, override, read_yaml
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.picture import file_digest
 from ommatidia.core.types import Sample
-from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
+from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.benchmarks import Published
 from ommatidia.eval.evaluate import predict
 from ommatidia.eval.few_shot import FewShot
 from ommatidia.eval.judge import EndpointJudge
 from ommatidia.eval.prompts import Mode
-from ommatidia.eval.rescore import score_file
 from ommatidia.eval.scored import Scored
-from ommatidia.eval.scoring.judged import JudgedScorer
+from ommatidia.eval.submission import is_served
 from ommatidia.lab.driven import Driven
-from ommatidia.lab.scoring import as_data, read_benchmark, score_table, tell
+from ommatidia.lab.scoring import as_data, read_benchmark, score_table, settle, tell
 from ommatidia.models.generate import Decoding
 from ommatidia.models.pretrained import load
 from ommatidia.models.sharing import SharedFeatures
@@ -99,25 +98,20 @@ def evaluate_checkpoint(
         def answer(samples: Sequence[Sample], decoding: Decoding = decoding) -> list[str]:
             return shared.answer(samples, decoding)
 
-        for mode in modes:
+        for mode in ("full",) if is_served(benchmark) else modes:
             path = answers_path(out, benchmark.config, mode)
             about = {"mode": mode, "model": identity, "checkpoint": str(checkpoint), "decoding": decoding.to_dict()}
             tell(path, benchmark.config, {**about, "ommatidia": __version__})
             predict(benchmark, answer, path, mode=mode, batch=4 * batch, model=identity, count_tokens=tokens)
-            if waiting := _unscored(benchmark, judge):
-                driven.lines.append(f"{benchmark.name}: {waiting}; answers: {path}")
+            settled = settle(benchmark, path, judge)
+            if isinstance(settled, Scored):
+                scored[benchmark.name, mode] = settled
             else:
-                scored[benchmark.name, mode] = score_file(benchmark, path, judge=judge)
-    driven.tables = [score_table(scored)]
+                driven.lines.append(settled)
+    driven.tables = [score_table(scored)] if scored else []
+    driven.data["notes"] = driven.lines
     driven.data["scores"] = {f"{name}/{mode}": as_data(one) for (name, mode), one in scored.items()}
     return driven
-
-
-def _unscored(benchmark: Benchmark, judge: EndpointJudge | None) -> str:
-    """Why answers stay without a score for now; empty where they can be scored."""
-    if judge is None and isinstance(benchmark.scorer, JudgedScorer) and benchmark.scorer.needs_judge:
-        return "not scored: it needs a judge and none is named; name one and use omma score"
-    return ""
 
 
 def answers_path(out: Path, config: BenchmarkConfig, mode: Mode) -> Path:

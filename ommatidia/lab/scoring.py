@@ -13,11 +13,14 @@ from typing import Any
 
 from ommatidia.core.config import override
 from ommatidia.core.errors import ConfigError, DiskError, RunError, unknown
-from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.eval.answers import read_answers
+from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
 from ommatidia.eval.benchmarks import Published
-from ommatidia.eval.judge import EndpointJudge
+from ommatidia.eval.judge import MODEL, URL, EndpointJudge, Judge
 from ommatidia.eval.rescore import score_file
 from ommatidia.eval.scored import Scored
+from ommatidia.eval.scoring.judged import JudgedScorer
+from ommatidia.eval.submission import is_served, write_submission
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.driven import Driven, Table
 
@@ -79,14 +82,33 @@ def score_answers(paths: Sequence[Path], *, benchmark: str | None, data: Path | 
     """Score files of answers again. Raises ConfigError, RunError or DataError."""
     judge = EndpointJudge.from_environment() if judged else None
     found: dict[str, Scored] = {}
+    lines: list[str] = []
     for path in paths:
         config = benchmark_of(path) if benchmark is None else _asked(benchmark, path)
         if data is not None:
             if not isinstance(config, Published):
                 raise ConfigError(f"--data: {config.name} is no published benchmark")
             config = override(config, "data", str(data))
-        found[str(path)] = score_file(config.open(), path, judge=judge)
-    return Driven(tables=[scores_table(found)], data={"scores": {name: as_data(one) for name, one in found.items()}})
+        settled = settle(config.open(), path, judge)
+        if isinstance(settled, Scored):
+            found[str(path)] = settled
+        else:
+            lines.append(settled)
+    data_of = {name: as_data(one) for name, one in found.items()}
+    return Driven(tables=[scores_table(found)] if found else [], lines=lines, data={"scores": data_of, "notes": lines})
+
+
+def settle(benchmark: Benchmark, path: Path, judge: Judge | None) -> Scored | str:
+    """The score of finished answers; or one line that says what there is instead: a file for the server that has the
+    references, or a judge to be named."""
+    if is_served(benchmark):
+        held = read_answers(path)
+        done = write_submission(benchmark, path, model=next(iter(held.values())).model if held else "")
+        empty = f", {done.empty} of them empty" if done.empty else ""
+        return f"{benchmark.name}: a server scores this split; its file with {done.answers} answers{empty}: {done.path}"
+    if judge is None and isinstance(benchmark.scorer, JudgedScorer) and benchmark.scorer.needs_judge:
+        return f"{benchmark.name}: not scored, it needs a judge: name one in {URL} and {MODEL}, then omma score {path}"
+    return score_file(benchmark, path, judge=judge)
 
 
 def _asked(name: str, path: Path) -> BenchmarkConfig:

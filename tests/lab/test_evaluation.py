@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import datasets
 import pytest
 import torch
 import yaml
 from lab_toys import recipe
-from published_fixtures import FILES, KEPT, write
+from published_fixtures import FILES, KEPT, _write, write
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import ConfigError, DataError, RunError
+from ommatidia.eval.submission import as_xlsx
 from ommatidia.lab.evaluation import Choices, evaluate_checkpoint, model_digest, read_benchmarks
 from ommatidia.lab.scoring import score_answers
 from ommatidia.models.pretrained import save
@@ -232,5 +235,70 @@ def test_a_benchmark_that_needs_a_judge_keeps_its_answers(model: Path, tmp_path:
     write("llava_bench", tmp_path / "copies")
     done = evaluate(model, listed(tmp_path, "llava_bench"), tmp_path / "out", data=tmp_path / "copies")
     assert done.data["scores"] == {}
-    assert done.lines[0].startswith("llava_bench: not scored: it needs a judge and none is named")
+    assert done.lines[0].startswith("llava_bench: not scored, it needs a judge: name one in OMMATIDIA_JUDGE_URL")
     assert len(lines(tmp_path / "out/llava_bench.full.jsonl")) == 3
+
+
+def served(name: str, folder: Path) -> tuple[str, dict[str, Any]]:
+    """A copy of a test split, whose answers nobody has, and its entry."""
+    place, rows = FILES[name]
+    without: list[dict[str, Any]] = rows()
+    for row in without:
+        row |= {"answers": None} if "answers" in row else {"answer": None}
+    base, _, file = place.rpartition("/")
+    _write(folder / base / f"test-{file.partition('-')[2]}", without)
+    return name, {"kind": name, "split": "test", "size": len(without), "max_new_tokens": MOST}
+
+
+SUBMITTED = {
+    "vqav2": {"question_id": 10},
+    "vizwiz": {"image": "VizWiz_val_00000000.jpg"},
+    "docvqa": {"questionId": 0},
+    "infovqa": {"questionId": 0},
+}
+
+
+def test_test_splits_give_the_servers_file(model: Path, tmp_path: Path) -> None:
+    named = dict(served(name, tmp_path / "copies") for name in (*SUBMITTED, "mmbench"))
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(list(named.values())))
+    done = evaluate(model, str(path), tmp_path / "out", data=tmp_path / "copies", blind=True)
+    assert (done.data["scores"], len(done.lines)) == ({}, len(named))
+    assert not list((tmp_path / "out").glob("*.blind.jsonl"))
+    for name, key in SUBMITTED.items():
+        file = tmp_path / f"out/{name}.full.submission.json"
+        rows = json.loads(file.read_text())
+        assert len(rows) == named[name]["size"]
+        said = {line["id"]: line["answer"] for line in lines(tmp_path / f"out/{name}.full.jsonl")}
+        first = str(next(iter(key.values())))
+        assert rows[0] == {**key, "answer": said[first]}
+        assert any(str(file) in line for line in done.lines)
+    sheet = rows_of(tmp_path / "out/mmbench.full.submission.xlsx")
+    columns = ["index", "question", "hint", "A", "B", "C", "D", "category", "L2-category", "prediction"]
+    assert sheet[0] == columns
+    said = {line["id"]: line["answer"] for line in lines(tmp_path / "out/mmbench.full.jsonl")}
+    assert [row[0] for row in sheet[1:]] == ["7", "1000007", "8", "1000008"]
+    assert [row[3:5] for row in sheet[1:3]] == [["red", "blue"], ["blue", "red"]]
+    assert all(row[-1].split() == said[row[0]].split() for row in sheet[1:])
+    with use(Console(quiet=True)):
+        again = score_answers([tmp_path / "out/vizwiz.full.jsonl"], benchmark=None, data=None)
+    assert "vizwiz: a server scores this split; its file with 2 answers" in again.lines[0]
+    torn = tmp_path / "out/vqav2.full.jsonl"
+    torn.write_text("".join(torn.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(RunError, match="has no answer yet, and the server wants every one"):
+        score_answers([torn], benchmark=None, data=None)
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    """The cells of a workbook's only sheet as text."""
+    space = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+    with zipfile.ZipFile(path) as file:
+        sheet = ElementTree.fromstring(file.read("xl/worksheets/sheet1.xml"))
+    return [["".join(cell.itertext()) for cell in row.iter(f"{space}c")] for row in sheet.iter(f"{space}row")]
+
+
+def test_a_sheet_holds_whatever_a_model_says(tmp_path: Path) -> None:
+    said = ["<b>&amp;", " two  spaces ", "line\nbreak", "bell \x07 and \ud800 half", "", "数字"]
+    (tmp_path / "x.xlsx").write_bytes(as_xlsx([{"index": n, "prediction": text} for n, text in enumerate(said)]))
+    cells = [row[1] for row in rows_of(tmp_path / "x.xlsx")[1:]]
+    assert cells == ["<b>&amp;", " two  spaces ", "line\nbreak", "bell  and  half", "", "数字"]

@@ -43,6 +43,14 @@ class Facts:
     config: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A question and what was said to it."""
+
+    sample: Sample
+    text: str
+
+
 class Published(BenchmarkConfig):
     """What all published benchmarks share; a kind says how a row becomes a question.
 
@@ -54,6 +62,9 @@ class Published(BenchmarkConfig):
     """The prompts there are."""
     columns: ClassVar[tuple[str, ...]]
     """Columns that must be there."""
+    served: ClassVar[frozenset[str]] = frozenset()
+    """Splits whose answers only a server has."""
+    submission_format: ClassVar[Literal["json", "xlsx"]] = "json"
     unhashed = frozenset({"data", "folder"})
 
     data: Path = Path("data")
@@ -129,6 +140,10 @@ class Published(BenchmarkConfig):
     @abstractmethod
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         """The row as a question with its references. Raises DataError."""
+
+    def submitted(self, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        """The rows that the server of a split in ``served`` wants, one an answer."""
+        raise ConfigError(f"{self.name}: no server is known that scores the split {self.split!r}")
 
     def describe(self) -> str:
         return f"{self.facts.title}, {self.split}, prompt of {self.prompt}"
