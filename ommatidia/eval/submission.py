@@ -80,7 +80,8 @@ _CONTENT = (
 )
 _RELATIONS = (
     _XML + '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
-    '<Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/{kind}" Target="{target}"/>'
+    '<Relationship Id="rId1" Target="{target}" '
+    'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/{kind}"/>'
     "</Relationships>"
 )
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
