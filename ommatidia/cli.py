@@ -241,6 +241,19 @@ def score(
     _show(score_answers(files, benchmark=benchmark, data=data, judged=judge))
 
 
+@app.command()
+def fetch(
+    benchmark: Annotated[str, typer.Argument(help="a published benchmark of omma ls benchmarks")],
+    data: Annotated[Path, typer.Option(help="folder that holds the copies of published benchmarks")] = Path("data"),
+    split: Annotated[str | None, typer.Option(help="another split, such as train for few-shot examples")] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="say licence and size, download nothing")] = False,
+) -> None:
+    """Download a published benchmark from the Hugging Face hub, saying licence and size first."""
+    from ommatidia.lab.fetch import fetch as fetch_benchmark
+
+    _show(fetch_benchmark(benchmark, data=data, split=split, dry=dry))
+
+
 @app.command("import")
 def import_(
     path: Annotated[Path, typer.Argument(help="a published checkpoint: Eagle-1, Cambrian-1, LLaVA-1.5 or NeXT")],

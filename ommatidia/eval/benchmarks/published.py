@@ -125,6 +125,10 @@ class Published(BenchmarkConfig):
         """What the files of the split are called."""
         return self.split
 
+    def parts(self) -> list[tuple[str | None, str]]:
+        """The tables it reads: configuration and name of the files."""
+        return [(self.facts.config, self.stem())]
+
     def kept(self, rows: Rows) -> list[int]:
         """Positions of the rows that belong to the benchmark."""
         return list(range(len(rows)))
