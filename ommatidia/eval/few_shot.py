@@ -35,7 +35,8 @@ class FewShot(Config):
 
     def describe(self) -> str:
         """The part of a result's name that says so."""
-        return f"{self.shots}-shot{'' if self.pictures else '-text'}"
+        seed = f"-seed{self.seed}" if self.seed else ""
+        return f"{self.shots}-shot{'' if self.pictures else '-text'}{seed}"
 
 
 class Demonstrations:

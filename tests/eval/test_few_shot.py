@@ -40,7 +40,7 @@ def test_turns_and_pictures_interleave(shots):
             assert question.text.split("?")[0].split()[-1] == answer.text
         assert prompt.question == benchmark_of().prompt(sample).question
         assert benchmark.prompt_digest(sample) == benchmark.digest_of(prompt, mode="full")
-    assert benchmark.config.prompt_version() == f"{shots}-shot"
+    assert benchmark.config.prompt_version() == f"{shots}-shot-seed3"
 
 
 def test_they_follow_the_seed_and_the_question():

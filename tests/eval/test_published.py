@@ -195,10 +195,12 @@ def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path):
 
 def test_they_are_listed():
     ((_, columns, rows),) = listing("benchmarks")
-    assert columns == ("name", "group", "split", "size", "metric", "prompts", "traps")
+    assert columns == ("name", "group", "split", "size", "metric", "scored by", "prompts", "traps")
     by_name = {row[0]: row for row in rows}
     assert set(FILES) <= set(by_name)
     assert by_name["pope"][2:4] == ["test", 9000]
     assert by_name["cv_bench_2d"][3] == 1438
-    assert by_name["gqa"][5] == "lmms-eval, cambrian"
+    assert by_name["gqa"][5:7] == ["rules", "lmms-eval, cambrian"]
+    assert by_name["mm_vet"][5] == "a judge"
+    assert by_name["mmbench"][5] == "rules, then a judge if one is named; a server for test"
     assert all(all(str(cell) for cell in row[4:]) for name, row in by_name.items() if name in FILES)

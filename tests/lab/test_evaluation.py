@@ -21,6 +21,7 @@ from published_fixtures import FILES, KEPT, _write, write
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import ConfigError, DataError, RunError
 from ommatidia.eval.submission import as_xlsx
+from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.evaluation import Choices, evaluate_checkpoint, model_digest, read_benchmarks
 from ommatidia.lab.scoring import score_answers
 from ommatidia.models.pretrained import save
@@ -87,6 +88,22 @@ def test_batched_says_what_one_by_one_says(model: Path, copies: Path, tmp_path: 
         assert one == many
         said |= set(one.values())
     assert len(said) > len(SEVERAL)
+
+
+def test_every_made_up_copy_from_end_to_end(model: Path, tmp_path: Path) -> None:
+    given = []
+    for name in FILES:
+        size = write(name, tmp_path / "copies")
+        given.append({**BENCHMARKS[name], "size": size, "max_new_tokens": MOST})
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump(given))
+    done = evaluate(model, str(tmp_path / "all.yaml"), tmp_path / "out", data=tmp_path / "copies")
+    assert set(done.data["scores"]) == {f"{name}/full" for name in FILES} - {"mm_vet/full", "llava_bench/full"}
+    assert len(done.data["notes"]) == 2
+    for result in done.data["scores"].values():
+        assert result["n"] > 0
+        assert result["prompt"]
+        assert result["model"] == model_digest(model)
+        assert result["low"] <= result["score"] <= result["high"]
 
 
 def test_the_record_of_a_sample_and_of_a_result(model: Path, copies: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class MmBench(Published):
         splits={"dev": 4329, "test": 6666},
         metric="share of questions right in all rotations; plain accuracy beside it",
         traps="circular and plain differ by ten points; versions 1.0 and 1.1 and the copy MMBench_EN have other rows; "
-        "no judge is asked, so answers that rules cannot read are wrong; test is scored by a server",
+        "without a judge, answers that rules cannot read are wrong; test is scored by a server",
     )
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 1024, "scorer": {"kind": "mmbench", "variant": "mmbench"}},

@@ -1,4 +1,4 @@
-"""MathVista without a judge: what rules can read of an answer. A lower bound of the official number."""
+"""MathVista: what rules can read of an answer, a lower bound of the official number, and what a judge is asked."""
 
 from __future__ import annotations
 
