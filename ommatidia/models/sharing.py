@@ -6,7 +6,7 @@ Shapes: K views, C colour channels, H rows, W columns, D feature channels.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -101,5 +101,5 @@ def _letters(sample: Sample) -> int:
     return sum(len(message.text) for message in sample.messages)
 
 
-def _size(held: object) -> int:
-    return sum(x.element_size() * x.nelement() for maps in held for x in maps.values())  # type: ignore[attr-defined]
+def _size(held: Iterable[Mapping[str, Tensor]]) -> int:
+    return sum(x_KHWD.element_size() * x_KHWD.nelement() for maps in held for x_KHWD in maps.values())
