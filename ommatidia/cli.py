@@ -15,6 +15,7 @@ from ommatidia.core.console import Console, console, use
 from ommatidia.core.errors import ConfigError, OmmatidiaError
 
 if TYPE_CHECKING:
+    from ommatidia.lab.driven import Driven
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.search.search import Search
 
@@ -94,6 +95,14 @@ def _read(reference: str, arguments: list[str] | None, changes: list[str] | None
     return value
 
 
+def _show(driven: Driven) -> None:
+    for title, columns, rows in driven.tables:
+        console().table(title, columns, rows, out=True)
+    for line in driven.lines:
+        console().say(line)
+    console().result(driven.data)
+
+
 def _command() -> str:
     """The command line as it was typed, to be kept with the results."""
     return shlex.join(["omma", *sys.argv[1:]])
@@ -165,11 +174,7 @@ def run(
     if not isinstance(recipe, Recipe):
         raise ConfigError(f"{reference} is a search; use omma search")
     result = run_recipe(recipe, Store(store), out=out, command=_command())
-    for title, columns, rows in result.tables:
-        console().table(title, columns, rows, out=True)
-    for line in result.lines:
-        console().say(line)
-    console().result(result.data)
+    _show(result)
 
 
 @app.command()
@@ -191,11 +196,7 @@ def search(
     if isinstance(value, Recipe):
         raise ConfigError(f"{reference} is one recipe; use omma run")
     result = drive_search(value, Store(store), out=out, command=_command())
-    for title, columns, rows in result.tables:
-        console().table(title, columns, rows, out=True)
-    for line in result.lines:
-        console().say(line)
-    console().result(result.data)
+    _show(result)
 
 
 @app.command("eval")
@@ -207,18 +208,50 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="folder of the answers; evaluation goes on from what is there")] = Path(
         "runs/eval"
     ),
+    data: Annotated[Path | None, typer.Option(help="folder that holds the copies of published benchmarks")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many samples a benchmark")] = None,
+    prompt: Annotated[str | None, typer.Option(help="whose words are sent, e.g. lmms-eval or cambrian")] = None,
+    shots: Annotated[int, typer.Option(min=0, help="solved examples before each question")] = 0,
+    shots_split: Annotated[str, typer.Option(help="split that the examples are drawn from")] = "train",
+    shots_seed: Annotated[int, typer.Option(min=0)] = 0,
+    text_shots: Annotated[bool, typer.Option("--text-shots", help="examples without their pictures")] = False,
     blind: Annotated[bool, typer.Option(help="ask a second time without pictures")] = True,
     batch: Annotated[int, typer.Option(min=1)] = 64,
     device: str = "cpu",
 ) -> None:
     """Evaluate a saved model: answers as JSONL, scores with intervals, the blind score beside each."""
-    from ommatidia.lab.drive import evaluate_checkpoint
+    from ommatidia.lab.evaluation import Choices, evaluate_checkpoint
 
-    result = evaluate_checkpoint(checkpoint, benchmarks, out=out, limit=limit, blind=blind, batch=batch, device=device)
-    for title, columns, rows in result.tables:
-        console().table(title, columns, rows, out=True)
-    console().result(result.data)
+    choices = Choices(data, limit, prompt, shots, shots_split, shots_seed, text_shots)
+    _show(
+        evaluate_checkpoint(checkpoint, benchmarks, out=out, choices=choices, blind=blind, batch=batch, device=device)
+    )
+
+
+@app.command()
+def score(
+    files: Annotated[list[Path], typer.Argument(help="files of answers that omma eval wrote")],
+    benchmark: Annotated[str | None, typer.Option(help="which benchmark they must be answers to")] = None,
+    data: Annotated[Path | None, typer.Option(help="folder that holds the copies of published benchmarks")] = None,
+    judge: Annotated[bool, typer.Option(help="ask the judge that the environment names, if any")] = True,
+) -> None:
+    """Score stored answers again: no model, no network but for a judge."""
+    from ommatidia.lab.scoring import score_answers
+
+    _show(score_answers(files, benchmark=benchmark, data=data, judged=judge))
+
+
+@app.command()
+def fetch(
+    benchmark: Annotated[str, typer.Argument(help="a published benchmark of omma ls benchmarks")],
+    data: Annotated[Path, typer.Option(help="folder that holds the copies of published benchmarks")] = Path("data"),
+    split: Annotated[str | None, typer.Option(help="another split, such as train for few-shot examples")] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="say licence and size, download nothing")] = False,
+) -> None:
+    """Download a published benchmark from the Hugging Face hub, saying licence and size first."""
+    from ommatidia.lab.fetch import fetch as fetch_benchmark
+
+    _show(fetch_benchmark(benchmark, data=data, split=split, dry=dry))
 
 
 @app.command("import")
@@ -237,11 +270,7 @@ def import_(
     from ommatidia.lab.exchange import import_folder
 
     result = import_folder(path, out, encoders=encoders, changes=changes or [], pickles=pickles)
-    for title, columns, rows in result.tables:
-        console().table(title, columns, rows, out=True)
-    for line in result.lines:
-        console().say(line)
-    console().result(result.data)
+    _show(result)
 
 
 @app.command()
@@ -253,9 +282,7 @@ def export(
     from ommatidia.lab.exchange import export_folder
 
     result = export_folder(folder, out)
-    for line in result.lines:
-        console().say(line)
-    console().result(result.data)
+    _show(result)
 
 
 @app.command()

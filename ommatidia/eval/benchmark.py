@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, get_args, overload
 
 import numpy as np
 from pydantic import Field
 
-from ommatidia.core.config import Config, digest
-from ommatidia.core.errors import DataError, RunError
+from ommatidia.core.config import Config, digest, override
+from ommatidia.core.errors import ConfigError, DataError, RunError
 from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import Picture, Sample
+from ommatidia.eval.few_shot import Demonstrations, FewShot
 from ommatidia.eval.prompts import Mode, exchange, prompt_digest, prompt_of
 from ommatidia.eval.scoring import ScorerConfig
+from ommatidia.eval.scoring.judged import Verdict
 from ommatidia.eval.scoring.score import Score, Status, grouped, mean
 
 Group = Literal["general", "knowledge", "ocr_chart", "vision_centric"]
@@ -40,9 +42,20 @@ class BenchmarkConfig(Config, family=True):
     tolerance: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Fraction of samples that may be unreadable before evaluation stops. They are counted and listed, never scored."""
 
+    few_shot: FewShot | None = None
+    """Solved examples before each question."""
+
     @abstractmethod
     def open(self) -> Benchmark:
         """Raises DataError when the data cannot be read or is empty."""
+
+    def examples(self, split: str) -> Sequence[Sample]:
+        """Records of another split, to draw solved examples from. Raises ConfigError or DataError."""
+        raise ConfigError(f"{self.name}: no examples of a split; few_shot.source must name where they come from")
+
+    def prompt_version(self) -> str:
+        """Whose words are sent, and with how many examples: what two numbers of one name must share."""
+        return self.few_shot.describe() if self.few_shot else ""
 
     def questions_fingerprint(self) -> str:
         """Digest of all that answers depend on; stored answers stay good while it does not change."""
@@ -55,10 +68,15 @@ class BenchmarkConfig(Config, family=True):
         return digest([self.hashed(), self._content()])
 
     def hashed(self) -> Any:
-        return {**super().hashed(), "version": self.version}
+        data = {**super().hashed(), "version": self.version}
+        if self.few_shot is None:
+            del data["few_shot"]
+        return data
 
     def _content(self) -> list[str]:
         fields = [getattr(self, name) for name in type(self).model_fields]
+        if self.few_shot is not None:
+            fields.append(self.few_shot.source)
         return [value.fingerprint() for value in fields if isinstance(value, SourceConfig)]
 
     def describe(self) -> str:
@@ -84,6 +102,12 @@ class SourceBenchmark(BenchmarkConfig):
             raise DataError("the source is empty", source=self.name)
         samples = Chosen(source, choose(len(source), self.limit), name=self.name)
         return Benchmark(self, samples, scorer=self.scorer, prompt_suffix=self.prompt_suffix)
+
+    def examples(self, split: str) -> Sequence[Sample]:
+        if "split" not in type(self.source).model_fields:
+            return super().examples(split)
+        source = override(self.source, "split", split).open()
+        return Chosen(source, range(len(source)), name=self.name)
 
     def describe(self) -> str:
         return f"{self.source.describe()}, scored by {getattr(self.scorer, 'kind', type(self.scorer).__name__)}"
@@ -162,14 +186,35 @@ class Benchmark:
         """What an answerer sees of ``sample``; see ``prompt_of``. Raises DataError when nothing is left to ask."""
         try:
             other = self._exchanged.get(sample.id, ()) if mode == "shuffled" else ()
-            return prompt_of(sample, mode=mode, suffix=self.prompt_suffix, other=other)
+            return self._asked(sample, mode, other)
         except DataError as error:
             raise error.at(source=self.name, sample=sample.id) from None
 
     def prompt_digest(self, sample: Sample, *, mode: Mode = "full") -> str:
         """Identifies what ``prompt`` asks, without looking at any picture."""
-        words = prompt_of(sample, mode="blind" if mode == "blind" else "full", suffix=self.prompt_suffix)
+        words = self._asked(sample, "blind" if mode == "blind" else "full", ())
         return self.digest_of(words, mode=mode)
+
+    def _asked(self, sample: Sample, mode: Mode, other: Sequence[Picture]) -> Sample:
+        """The question as ``mode`` shows it, behind its examples, which go blind and blank with it."""
+        if self._demonstrations is None:
+            return prompt_of(sample, mode=mode, suffix=self.prompt_suffix, other=other)
+        exchanged = mode == "shuffled"
+        ask = partial(prompt_of, mode="shuffled" if exchanged else "full", suffix=self.prompt_suffix, other=other)
+        whole = self._demonstrations.prepend(sample, ask)
+        return whole if exchanged or mode == "full" else prompt_of(whole, mode=mode)
+
+    @cached_property
+    def _demonstrations(self) -> Demonstrations | None:
+        config = self.config.few_shot
+        if config is None:
+            return None
+        if config.source is not None:
+            source = config.source.open()
+            pool: Sequence[Sample] = Chosen(source, range(len(source)), name=self.name)
+        else:
+            pool = self.config.examples(config.split)
+        return Demonstrations(config, pool, suffix=self.prompt_suffix)
 
     def digest_of(self, prompt: Sample, *, mode: Mode) -> str:
         """``prompt_digest`` of a prompt already made."""
@@ -179,23 +224,25 @@ class Benchmark:
     def _exchanged(self) -> dict[str, tuple[Picture, ...]]:
         return exchange({s.id: s.images for _, s in self.readable() if isinstance(s, Sample)})
 
-    def score(self, sample: Sample, answer: str) -> Score:
-        """The worth of ``answer``, stripped first as every reference implementation does.
+    def score(self, sample: Sample, answer: str, *, verdict: Verdict | None = None) -> Score:
+        """The worth of ``answer``, stripped first as every reference implementation does, or what a judge made of it.
 
-        Raises DataError when the sample cannot be scored, RunError when the scorer leaves the range 0 to 1.
+        Raises DataError when the sample cannot be scored, RunError when the scorer leaves its range.
         """
         answer = answer.strip()
         try:
-            value = float(self._scorer.score(sample, answer))
-            parsed = self._scorer.parsed(sample, answer)
+            value = float(self._scorer.score(sample, answer)) if verdict is None else verdict.value
+            parsed = self._scorer.parsed(sample, answer) if verdict is None else verdict.parsed
             tags = dict(self._scorer.tags(sample, answer))
         except DataError as error:
             raise error.at(source=self.name, sample=sample.id) from None
-        if not (math.isfinite(value) and 0.0 <= value <= 1.0):
-            raise RunError(f"{self.name}: the scorer gave {value} to sample {sample.id!r}, expected 0 to 1")
+        if not (math.isfinite(value) and 0.0 <= value <= self.scorer.most):
+            most = f"{self.scorer.most:g}"
+            raise RunError(f"{self.name}: the scorer gave {value} to sample {sample.id!r}, expected 0 to {most}")
         status: Status = "empty" if not answer else "unparsed" if parsed is None else "parsed"
         task = sample.meta.get("task")
-        return Score(sample.id, value, cluster_of(sample), status, tags | ({} if task is None else {"task": str(task)}))
+        tags |= {} if task is None else {"task": str(task)}
+        return Score(sample.id, value, cluster_of(sample), status, tags, 1.0 if verdict is None else verdict.weight)
 
     @cached_property
     def _scorer(self) -> ScorerConfig:

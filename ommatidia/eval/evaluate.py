@@ -13,10 +13,12 @@ from ommatidia.core.console import console
 from ommatidia.core.errors import DataError, DiskError, RunError
 from ommatidia.core.types import Sample
 from ommatidia.eval.answers import Answered, AnswerFile, read_answers
-from ommatidia.eval.benchmark import Benchmark, Score
-from ommatidia.eval.prompts import MODES, Mode
-from ommatidia.eval.scored import Scored
-from ommatidia.eval.statistics import bootstrap_interval
+from ommatidia.eval.benchmark import Benchmark
+from ommatidia.eval.checks import no_strangers, same, tolerate
+from ommatidia.eval.prompts import Mode
+from ommatidia.eval.rescore import score_file
+
+__all__ = ["Answerer", "Predicted", "predict", "score_file"]
 
 Answerer = Callable[[Sequence[Sample]], Sequence[str]]
 """Prompts in, one answer each out, in order. Raises DataError, best with its id, for a sample it cannot read."""
@@ -90,7 +92,7 @@ class _Prediction:
 
     def run(self, batch: int) -> Predicted:
         self.held = read_answers(self.path) if self.path.exists() else {}
-        _same(self.path, self.held, benchmark=self.benchmark.name, mode=self.mode, model=self.model)
+        same(self.path, self.held, benchmark=self.benchmark.name, mode=self.mode, model=self.model)
         samples = self.benchmark.samples()
         total = len(samples)
         with AnswerFile(self.path) as file:
@@ -111,8 +113,12 @@ class _Prediction:
         return Predicted(asked, kept, dict(self.unreadable))
 
     def _pending(self, file: AnswerFile) -> list[int]:
-        """Positions still to ask, longest prompt first, after checking those that the file holds."""
+        """Positions still to ask, after checking those that the file holds.
+
+        Longest prompt first; questions on the same pictures follow one another, so that these are looked at once.
+        """
         lengths: dict[int, tuple[int, int]] = {}
+        seen: dict[int, tuple[str, ...]] = {}
         known = set()
         for position, sample in self.benchmark.readable():
             if isinstance(sample, DataError):
@@ -125,12 +131,16 @@ class _Prediction:
                 if held is not None and held.answer is not None:
                     self._check(prompt, held)
                     continue
+                seen[position] = tuple(picture.digest for picture in prompt.images) or (sample.id,)
             except DataError as error:
                 self._fail(file, sample.id, error)
                 continue
             lengths[position] = (len(prompt.images), sum(len(message.text) for message in prompt.messages))
-        _no_strangers(self.path, self.held, known)
-        return sorted(lengths, key=lambda position: (lengths[position], position), reverse=True)
+        no_strangers(self.path, self.held, known)
+        longest: dict[tuple[str, ...], tuple[int, int]] = {}
+        for position, length in lengths.items():
+            longest[seen[position]] = max(length, longest.get(seen[position], length))
+        return sorted(lengths, key=lambda n: (longest[seen[n]], seen[n], lengths[n], n), reverse=True)
 
     def _check(self, prompt: Sample, held: Answered) -> None:
         asked = self.benchmark.digest_of(prompt, mode=self.mode)
@@ -187,98 +197,4 @@ class _Prediction:
         if held is None or (held.answer is None and held.unreadable != error.cause):
             record = Answered(sample, self.benchmark.name, self.mode, self.model, unreadable=error.cause)
             file.append([record])
-        _tolerate(self.benchmark, self.unreadable)
-
-
-def score_file(benchmark: Benchmark, path: str | Path, *, resamples: int = 2000, seed: int = 0) -> Scored:
-    """Score stored answers. Needs the references and no model.
-
-    Raises:
-        RunError: the file is missing, damaged, unfinished, or of another benchmark or prompt.
-        DataError: more samples are unreadable, or without reference, than ``benchmark.config.tolerance`` allows.
-    """
-    path = Path(path)
-    held = read_answers(path)
-    if not held:
-        raise RunError(f"{path}: holds no answer")
-    first = next(iter(held.values()))
-    _same(path, held, benchmark=benchmark.name, mode=first.mode, model=first.model)
-    scores: list[Score] = []
-    unreadable: dict[str, str] = {}
-    known, missing = set(), 0
-    for position, sample in benchmark.readable():
-        if isinstance(sample, DataError):
-            unreadable[sample.sample or f"#{position}"] = sample.cause
-            continue
-        known.add(sample.id)
-        record = held.get(sample.id)
-        if record is None:
-            missing += 1
-        elif record.answer is None:
-            unreadable[sample.id] = record.unreadable or "no answer"
-        else:
-            try:
-                asked = benchmark.prompt_digest(sample, mode=_mode(record.mode, path))
-                score = benchmark.score(sample, record.answer)
-            except DataError as error:
-                unreadable[sample.id] = error.cause
-                continue
-            if record.prompt != asked:
-                raise RunError(
-                    f"{path}: sample {sample.id!r} was answered to another prompt than {benchmark.name} asks"
-                )
-            scores.append(score)
-    _no_strangers(path, held, known)
-    total = len(benchmark.samples())
-    if missing:
-        raise RunError(f"{path}: {missing} of {total} samples have no answer yet; predict into the same file to finish")
-    _tolerate(benchmark, unreadable)
-    units = tuple(benchmark.units(scores))
-    values, clusters, weights = zip(*((u.value, u.cluster, u.weight) for u in units))
-    interval = bootstrap_interval(values, clusters, weights=weights, resamples=resamples, seed=seed)
-    return Scored(
-        benchmark=benchmark.name,
-        group=benchmark.config.group,
-        mode=first.mode,
-        model=first.model,
-        scorer=str(getattr(benchmark.scorer, "kind", type(benchmark.scorer).__name__)),
-        scorer_version=benchmark.scorer.version,
-        scores=tuple(scores),
-        units=units,
-        interval=interval,
-        summary=benchmark.summary(scores),
-        unreadable=unreadable,
-        seconds=sum(record.seconds for record in held.values()),
-    )
-
-
-def _same(path: Path, held: dict[str, Answered], *, benchmark: str, mode: str, model: str) -> None:
-    for record in held.values():
-        for what, found, wanted in (
-            ("benchmark", record.benchmark, benchmark),
-            ("mode", record.mode, mode),
-            ("model", record.model, model),
-        ):
-            if found != wanted:
-                raise RunError(f"{path}: holds answers of {what} {found!r}, expected {wanted!r}")
-
-
-def _mode(name: str, path: Path) -> Mode:
-    for mode in MODES:
-        if mode == name:
-            return mode
-    raise RunError(f"{path}: unknown mode {name!r}; one of {', '.join(MODES)}")
-
-
-def _no_strangers(path: Path, held: dict[str, Answered], known: set[str]) -> None:
-    strangers = [record.id for record in held.values() if record.answer is not None and record.id not in known]
-    if strangers:
-        raise RunError(f"{path}: holds an answer to {strangers[0]!r}, which this benchmark does not ask")
-
-
-def _tolerate(benchmark: Benchmark, unreadable: dict[str, str]) -> None:
-    total, tolerance = len(benchmark.samples()), benchmark.config.tolerance
-    if len(unreadable) > tolerance * total:
-        sample, cause = next(reversed(unreadable.items()))
-        count = f"{len(unreadable)} of {total} samples unreadable, tolerated {tolerance:.1%}; the last: {cause}"
-        raise DataError(count, source=benchmark.name, sample=sample)
+        tolerate(self.benchmark, self.unreadable)

@@ -39,7 +39,7 @@ def prompt_of(sample: Sample, *, mode: Mode = "full", suffix: str = "", other: S
     messages = (*messages[:-1], _with_suffix(messages[-1], suffix))
     images = sample.images
     if mode == "blind":
-        messages, images = tuple(m for m in map(_without_images, messages) if m.parts), ()
+        messages, images = tuple(m for m in map(without_pictures, messages) if m.parts), ()
         if not messages or messages[-1].role != "user":
             raise DataError("without its pictures the question is empty", sample=sample.id)
     elif mode == "blank":
@@ -65,7 +65,14 @@ def _with_suffix(message: Message, suffix: str) -> Message:
     return replace(message, parts=(*parts, suffix))
 
 
-def _without_images(message: Message) -> Message:
+def worded(message: Message) -> Message:
+    """An answer as it is shown in an example: its words. Raises DataError where it holds a picture."""
+    if any(isinstance(part, ImagePart) for part in message.parts):
+        raise DataError("the reference answer holds a picture")
+    return message
+
+
+def without_pictures(message: Message) -> Message:
     """Only the words, joined; the line break that stood between a leading picture and its question goes too."""
     if all(isinstance(part, str) for part in message.parts):
         return message

@@ -31,6 +31,12 @@ class Scored:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Cause by sample id; these are in no score."""
     seconds: float = 0.0
+    prompt: str = ""
+    """Version of the prompt, few-shot examples included; empty where a benchmark has only one."""
+    judge: str = ""
+    """Who read the answers that rules cannot read: "rules" alone, or a judge's name; empty where rules suffice."""
+    judged: dict[str, int] = field(default_factory=dict)
+    """Answers that went to a judge (asked), and those of them without a verdict (failed, nonsense): in no score."""
 
     @property
     def mean(self) -> float:

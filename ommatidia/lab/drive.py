@@ -5,38 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ommatidia.core.config import override, read_yaml
 from ommatidia.core.errors import ConfigError, RunError, unknown
-from ommatidia.core.types import Sample
-from ommatidia.eval.benchmark import BenchmarkConfig
-from ommatidia.eval.evaluate import predict, score_file
-from ommatidia.eval.scored import Scored
-from ommatidia.lab.benchmarks import BENCHMARKS
-from ommatidia.lab.listing import Table
+from ommatidia.lab.driven import Driven, Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
-from ommatidia.lab.recipe import Mode, Recipe
+from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.report.collect import report_of
 from ommatidia.lab.report.write import write_report
 from ommatidia.lab.run import RunResult, execute
+from ommatidia.lab.scoring import as_data, score_table
 from ommatidia.lab.search import Search, run_search
 from ommatidia.lab.search.search import best_design, recall, remember
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, average_of, collect
-from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.pretrained import load
-
-
-@dataclass
-class Driven:
-    """What a command has to say: tables, closing lines, and the same as data."""
-
-    tables: list[Table] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    data: dict[str, Any] = field(default_factory=dict)
 
 
 def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str) -> Driven:
@@ -54,7 +36,8 @@ def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str) 
             raise RunError(f"{recipe.name}: {trial.error}")
         folder = _deliver(trial_plan, store, out or Path("runs") / name)
     example = _example(trial_plan, store, folder.parent)
-    driven = Driven(tables=[_scores(trial)], data={"model": str(folder), "scores": _score_data(trial.scored)})
+    scores = {f"{name}/{mode}": as_data(one) for (name, mode), one in trial.scored.items()}
+    driven = Driven(tables=[score_table(trial.scored)], data={"model": str(folder), "scores": scores})
     driven.lines = [_done(result), f"model:  {folder}", f"report: omma report {name} --store {store.root}"]
     driven.lines += [_chat_line(folder, example)]
     return driven
@@ -114,47 +97,6 @@ def report_search(store: Store, name: str | None, *, out: Path | None) -> Path:
     return write_report(report_of(record, trials, store), out or Path("runs") / chosen)
 
 
-def evaluate_checkpoint(
-    checkpoint: Path, benchmarks: str, *, out: Path, limit: int | None, blind: bool, batch: int, device: str
-) -> Driven:
-    """Answers of a saved model as JSONL under ``out``, resumable; scores with intervals."""
-    chosen = read_benchmarks(benchmarks, limit)
-    model, processor = load(checkpoint, device=device)
-    modes: tuple[Mode, ...] = ("full", "blind") if blind and processor.config.encoders else ("full",)
-    scored: dict[tuple[str, Mode], Scored] = {}
-    for config in chosen:
-        benchmark = config.open()
-        decoding = Decoding(max_new_tokens=config.max_new_tokens)
-
-        def answer(samples: Sequence[Sample], decoding: Decoding = decoding) -> list[str]:
-            return generate(model, processor, samples, decoding, batch=batch)
-
-        for mode in modes:
-            path = out / f"{config.name}.{mode}.jsonl"
-            try:
-                out.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise RunError(f"{out}: {error.strerror}") from None
-            predict(benchmark, answer, path, mode=mode, batch=4 * batch)
-            scored[config.name, mode] = score_file(benchmark, path)
-    return Driven(tables=[_score_table(scored)], data={"model": str(checkpoint), "scores": _score_data(scored)})
-
-
-def read_benchmarks(names: str, limit: int | None) -> list[BenchmarkConfig]:
-    """Benchmarks by name, comma-separated, or from a YAML file with a list of them. Raises ConfigError."""
-    if Path(names).suffix in (".yaml", ".yml", ".json"):
-        data = read_yaml(names)
-        entries = data if isinstance(data, list) else [data]
-    else:
-        entries = []
-        for name in names.split(","):
-            if name.strip() not in BENCHMARKS:
-                raise ConfigError(f"--benchmarks: {unknown('benchmark', name.strip(), BENCHMARKS)}")
-            entries.append({**BENCHMARKS[name.strip()], "name": name.strip()})
-    chosen = [BenchmarkConfig.parse(entry) for entry in entries]
-    return chosen if limit is None else [override(one, "limit", limit) for one in chosen]
-
-
 def _deliver(trial: TrialPlan, store: Store, folder: Path) -> Path:
     """Put the finished checkpoint where people look for it."""
     target = folder / "model"
@@ -208,26 +150,3 @@ def _ranking(trials: Sequence[Trial]) -> Table:
         )
     rows += [[t.recipe.label(), t.recipe.seed, "failed", t.error, "", ""] for t in trials if t.error]
     return "designs", ("design", "seed", "average %", "95 % interval", "visual tokens", "training GFLOP"), rows
-
-
-def _scores(trial: Trial) -> Table:
-    return _score_table(trial.scored)
-
-
-def _score_table(scored: dict[tuple[str, Mode], Scored]) -> Table:
-    rows = []
-    for name in dict.fromkeys(name for name, _ in scored):
-        full, without = scored[name, "full"], scored.get((name, "blind"))
-        interval = f"{100 * full.interval.low:.1f} to {100 * full.interval.high:.1f}"
-        rows.append([name, f"{100 * full.mean:.1f}", interval, full.n, f"{100 * without.mean:.1f}" if without else "-"])
-    if rows:
-        values = [scored[name, "full"].mean for name in dict.fromkeys(n for n, _ in scored)]
-        rows.append(["average", f"{100 * sum(values) / len(values):.1f}", "", "", ""])
-    return "scores", ("benchmark", "score %", "95 % interval", "n", "without pictures %"), rows
-
-
-def _score_data(scored: dict[tuple[str, Mode], Scored]) -> dict[str, Any]:
-    return {
-        f"{name}/{mode}": {"score": s.mean, "low": s.interval.low, "high": s.interval.high, "n": s.n}
-        for (name, mode), s in scored.items()
-    }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ommatidia.core.config import read_assignment, read_yaml
-from ommatidia.lab.drive import Driven
+from ommatidia.lab.driven import Driven
 from ommatidia.models.published import export_checkpoint, import_checkpoint
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ommatidia.core.config import Config
@@ -13,8 +13,10 @@ from ommatidia.core.grid import Grid
 from ommatidia.core.source import SourceConfig
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.benchmarks import Published
+from ommatidia.eval.scoring.judged import JudgedScorer
 from ommatidia.eval.scoring.scorer import ScorerConfig
 from ommatidia.lab.benchmarks import BENCHMARKS
+from ommatidia.lab.driven import Table
 from ommatidia.lab.recipe import recipe_modules, recipes_of
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.models.fusion.fusion import FusionConfig
@@ -28,8 +30,6 @@ from ommatidia.models.vision.measured import known
 from ommatidia.models.vision.neck import NeckConfig
 from ommatidia.models.vision.tiling import Places, TilingConfig
 from ommatidia.models.vision.weights import WeightsConfig
-
-Table = tuple[str, Sequence[str], list[list[Any]]]
 
 FAMILIES: dict[str, type[Config]] = {
     "encoder-kinds": EncoderConfig,
@@ -137,11 +137,20 @@ def _benchmarks() -> Table:
         config = BenchmarkConfig.parse(data)
         if isinstance(config, Published):
             facts = config.facts
-            told = [config.split, config.expected() or "", facts.metric, ", ".join(config.versions), facts.traps]
+            told = [config.split, config.expected() or "", facts.metric, scored_by(config)]
+            told += [", ".join(config.versions), facts.traps]
         else:
-            told = [data["source"].get("split", ""), "", data["scorer"]["kind"], "", ""]
+            told = [data["source"].get("split", ""), "", data["scorer"]["kind"], "rules", "", ""]
         rows.append([name, config.group, *told])
-    return "benchmarks", ("name", "group", "split", "size", "metric", "prompts", "traps"), rows
+    return "benchmarks", ("name", "group", "split", "size", "metric", "scored by", "prompts", "traps"), rows
+
+
+def scored_by(config: Published) -> str:
+    """Who reads the answers: rules, a judge, or the server that alone has some split's references."""
+    judged = isinstance(config.scorer, JudgedScorer)
+    needs = isinstance(config.scorer, JudgedScorer) and config.scorer.needs_judge
+    who = "a judge" if needs else "rules, then a judge if one is named" if judged else "rules"
+    return f"{who}; a server for {', '.join(sorted(config.served))}" if config.served else who
 
 
 _TABLES: dict[str, Callable[[], Table]] = {

@@ -129,7 +129,7 @@ class Processor:
                 raise DataError(
                     f"{len(row.ids)} tokens, but the context of the language model holds {self.context}{seen}"
                 )
-            pixels, features = self._see(row.pictures)
+            pixels, features = self.see(row.pictures)
         except DataError as error:
             raise error.at(sample=sample.id) from None
         return Example(
@@ -170,7 +170,7 @@ class Processor:
                 row.mark(self._encode(piece.text, False), piece, first)
         row.end_picture(first)
 
-    def _see(self, pictures: Sequence[Picture]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def see(self, pictures: Sequence[Picture]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Pixels K_C_H_W and stored features K_H_W_D per encoder; a picture is decoded once, and only if it must be.
 
         Encoders with equal transforms share one tensor.

@@ -83,7 +83,7 @@ def test_help_and_version(omma: Omma) -> None:
     assert omma("--version").out.strip() == ommatidia.__version__
     said = omma("--help")
     assert said.code == 0
-    for command in ("ls", "show", "plan", "run", "search", "eval", "report", "chat", "inspect"):
+    for command in ("ls", "show", "plan", "run", "search", "eval", "score", "fetch", "report", "chat", "inspect"):
         assert command in said.out
         assert omma(command, "--help").code == 0
 
@@ -91,7 +91,7 @@ def test_help_and_version(omma: Omma) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["serch"], "No such command 'serch'. Did you mean 'search'?"),
+        (["inspct"], "No such command 'inspct'. Did you mean 'inspect'?"),
         (["ls", "--colour"], "No such option: --colour"),
         (["chat"], "Missing argument 'checkpoint'"),
         (["eval", "model"], "Missing option '--benchmarks'"),
@@ -129,6 +129,11 @@ def test_a_mistyped_command_is_refused_with_code_2(omma: Omma, arguments: list[s
         (["eval", "nowhere", "--benchmarks", "chart"], "unknown benchmark 'chart'; did you mean 'charts'?"),
         (["eval", "nowhere", "--benchmarks", "counts"], "expected a folder saved by ommatidia"),
         (["eval", "nowhere", "--benchmarks", "torn.yaml"], "torn.yaml: not valid YAML"),
+        (["eval", "nowhere", "--benchmarks", "pope", "--data", "none"], "pope: none/POPE is no folder"),
+        (["eval", "nowhere", "--benchmarks", "pope", "--prompt", "camb"], "did you mean 'cambrian'?"),
+        (["score", "none.jsonl"], "none.run.json: not there, so what none.jsonl answers is unknown"),
+        (["score", "none.jsonl", "--benchmark", "counts"], "none.jsonl: cannot read the answers"),
+        (["fetch", "counts"], "counts: it is made here and needs no data"),
         (["inspect", "tiny.yaml", "--stage", "tunne"], "did you mean 'tune'?"),
     ],
 )
@@ -293,8 +298,12 @@ def test_eval_scores_a_saved_model_and_goes_on(omma: Omma, model: Path, tmp_path
     assert again.data == said.data
     assert (tmp_path / "answers" / "counts.full.jsonl").read_text().splitlines() == lines
     other = omma("eval", str(model), "--benchmarks", "mine.yaml", "--out", "once", "--no-blind", "--limit", "3")
-    assert [p.name for p in (tmp_path / "once").iterdir()] == ["counts.full.jsonl"]
+    assert {p.name for p in (tmp_path / "once").iterdir()} == {"counts.full.jsonl", "counts.full.run.json"}
     assert "counts" in other.out
+    answers = "answers/counts.full.jsonl"
+    scored = omma("score", answers, "--json").data["scores"][answers]
+    assert scored == said.data["scores"]["counts/full"]
+    assert "expected 'words'" in omma("score", answers, "--benchmark", "words").words
 
 
 def test_the_module_runs_as_a_program() -> None:

@@ -260,6 +260,27 @@ def flickr30k() -> list[Row]:
     ]
 
 
+def vet() -> list[Row]:
+    return [
+        {
+            "question_id": f"v1_{n}", "image": picture(n), "question": "What is x?", "image_source": "made up",
+            "answer": "x=-1<AND>x=-5" if n else "14", "capability": "ocr,math" if n else "ocr",
+        }
+        for n in range(3)
+    ]  # fmt: skip
+
+
+def llava_bench() -> list[Row]:
+    return [
+        {
+            "question_id": n, "image": picture(n // 2), "question": f"What is shown, part {n}?",
+            "image_id": f"{n // 2}.jpg", "caption": "A yellow box.", "gpt_answer": "A box that is yellow.",
+            "gpt_answer_id": "x", "category": ("conv", "detail", "complex")[n],
+        }
+        for n in range(3)
+    ]  # fmt: skip
+
+
 _ONE = "-00000-of-00001.parquet"
 FILES: Mapping[str, tuple[str, Callable[[], list[Row]]]] = {
     "pope": (f"POPE/data/test{_ONE}", pope),
@@ -286,6 +307,8 @@ FILES: Mapping[str, tuple[str, Callable[[], list[Row]]]] = {
     "realworldqa": (f"RealWorldQA/data/test{_ONE}", realworldqa),
     "cv_bench_2d": ("CV-Bench/test_2d.parquet", cv_bench_2d),
     "cv_bench_3d": ("CV-Bench/test_3d.parquet", cv_bench_3d),
+    "mm_vet": (f"MMVet/data/test{_ONE}", vet),
+    "llava_bench": (f"llava-bench-in-the-wild/data/train{_ONE}", llava_bench),
     "hallusion": (f"HallusionBench/data/image{_ONE}", hallusion),
     "coco_captions": (f"COCO-Caption2017/data/val{_ONE}", coco_captions),
     "nocaps": (f"NoCaps/data/validation{_ONE}", nocaps),

@@ -35,17 +35,24 @@ def test_predict_then_score(tmp_path):
     assert Scored.from_dict(json.loads(json.dumps(scored.to_dict()))) == scored
 
 
-def test_batches_hold_prompts_of_like_length_longest_first(tmp_path):
-    benchmark, lengths = benchmark_of(), []
+def test_batches_are_by_length_and_keep_questions_on_a_picture_together(tmp_path):
+    benchmark, asked = benchmark_of(), []
 
     def answerer(prompts):
-        lengths.append([len(p.question) for p in prompts])
+        asked.append(prompts)
         return ["x"] * len(prompts)
 
     predict(benchmark, answerer, tmp_path / "a.jsonl", batch=5)
-    flat = [n for batch in lengths for n in batch]
-    assert flat == sorted(flat, reverse=True)
-    assert [len(batch) for batch in lengths] == [5, 5, 5, 5]
+    assert [len(batch) for batch in asked] == [5, 5, 5, 5]
+    flat = [prompt for batch in asked for prompt in batch]
+    pairs = list(zip(flat[::2], flat[1::2]))
+    assert all(one.images == other.images for one, other in pairs)
+    longest = [max(len(prompt.question) for prompt in pair) for pair in pairs]
+    assert longest == sorted(longest, reverse=True)
+    asked.clear()
+    predict(benchmark, answerer, tmp_path / "blind.jsonl", mode="blind", batch=5)
+    lengths = [len(prompt.question) for batch in asked for prompt in batch]
+    assert lengths == sorted(lengths, reverse=True)
 
 
 @pytest.mark.parametrize("seed", range(5))

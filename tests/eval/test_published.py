@@ -32,7 +32,10 @@ def full_marks(benchmark: Benchmark) -> dict[str, str]:
     return {sample.id: sample.answer for _, sample in benchmark.readable()}  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", FILES)
+JUDGED = ("mm_vet", "llava_bench")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in JUDGED])
 def test_end_to_end(name, tmp_path):
     benchmark = opened(name, tmp_path)
     right = full_marks(benchmark)
@@ -81,6 +84,10 @@ PROMPTS = {
     ("mmvp", "lmms-eval"): "\nIs the door open or closed?\nA. Open\nB. Closed" + LETTER,
     ("cv_bench_2d", "lmms-eval"): "\nNote: You only need to respond with A, B, C, D without providing any additional "
     "information.\n\nHow many boxs are in the image? Select from the following choices.\n(A) 0\n(B) 1\n(C) 2\n(D) 3",
+    ("mm_vet", "official"): "\nWhat is x?",
+    ("mm_vet", "lmms-eval"): "\nFirst please perform reasoning, and think step by step to provide best answer to the "
+    "following question: \n\nWhat is x?",
+    ("llava_bench", "lmms-eval"): "\nWhat is shown, part 0?",
     ("coco_captions", "lmms-eval"): "\nProvide a one-sentence caption for the provided image.",
 }
 
@@ -188,10 +195,12 @@ def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path):
 
 def test_they_are_listed():
     ((_, columns, rows),) = listing("benchmarks")
-    assert columns == ("name", "group", "split", "size", "metric", "prompts", "traps")
+    assert columns == ("name", "group", "split", "size", "metric", "scored by", "prompts", "traps")
     by_name = {row[0]: row for row in rows}
     assert set(FILES) <= set(by_name)
     assert by_name["pope"][2:4] == ["test", 9000]
     assert by_name["cv_bench_2d"][3] == 1438
-    assert by_name["gqa"][5] == "lmms-eval, cambrian"
+    assert by_name["gqa"][5:7] == ["rules", "lmms-eval, cambrian"]
+    assert by_name["mm_vet"][5] == "a judge"
+    assert by_name["mmbench"][5] == "rules, then a judge if one is named; a server for test"
     assert all(all(str(cell) for cell in row[4:]) for name, row in by_name.items() if name in FILES)

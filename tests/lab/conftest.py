@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "eval"))  # for the made-up copies of published benchmarks
 
 if TYPE_CHECKING:
     from ommatidia.lab.drive import Driven

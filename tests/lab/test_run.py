@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import RunError
-from ommatidia.lab.drive import drive_search, evaluate_checkpoint, run_recipe
+from ommatidia.lab.drive import drive_search, run_recipe
+from ommatidia.lab.evaluation import Choices, evaluate_checkpoint
 from ommatidia.lab.jobs.training import TrainingJob
 from ommatidia.lab.plan import Plan, plan_trial
 from ommatidia.lab.recipe import Recipe
@@ -114,9 +115,7 @@ def test_the_delivered_model_gives_the_answers_that_were_scored(searched: Search
     path = tmp_path / "benchmarks.json"
     path.write_text(json.dumps([b.to_dict() for b in owner.benchmarks]))
     with use(Console(quiet=True)):
-        evaluate_checkpoint(
-            Path(searched.driven.data["model"]), str(path), out=tmp_path, limit=None, blind=True, batch=64, device="cpu"
-        )
+        evaluate_checkpoint(Path(searched.driven.data["model"]), str(path), out=tmp_path, choices=Choices())
     for (name, mode), job in plan_trial(owner).predictions.items():
         lines = [json.loads(line) for line in (tmp_path / f"{name}.{mode}.jsonl").read_text().splitlines()]
         said = {line["id"]: line["answer"] for line in lines}

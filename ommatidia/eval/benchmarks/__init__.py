@@ -5,6 +5,7 @@ from ommatidia.eval.benchmarks.choices import Ai2d, RealWorldQa, ScienceQa, Seed
 from ommatidia.eval.benchmarks.documents import ChartQa, DocVqa, InfoVqa, OcrBench
 from ommatidia.eval.benchmarks.gqa import Gqa
 from ommatidia.eval.benchmarks.hallusion import HallusionBench
+from ommatidia.eval.benchmarks.judged import LlavaBench, MmVet
 from ommatidia.eval.benchmarks.mathvista import MathVista
 from ommatidia.eval.benchmarks.mmbench import MmBench
 from ommatidia.eval.benchmarks.mme import Mme
@@ -25,8 +26,10 @@ __all__ = [
     "Gqa",
     "HallusionBench",
     "InfoVqa",
+    "LlavaBench",
     "MathVista",
     "MmBench",
+    "MmVet",
     "Mme",
     "Mmmu",
     "Mmvp",

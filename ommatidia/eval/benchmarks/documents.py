@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
-from ommatidia.eval.benchmarks.published import SHORT, Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.published import SHORT, Answer, Facts, Place, Published, Versions
 
 _BRIEF = "\nGive the short answer directly."
 _ANLS_TRAPS = (
     "a similarity of exactly 0.5 counts in toolkits and not in the paper; a final period costs; server for test"
 )
+
+
+def _by_question(answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """What the server of the Robust Reading Competition wants."""
+    return [{"questionId": int(answer.sample.id), "answer": answer.text} for answer in answers]
 
 
 class DocVqa(Published):
@@ -34,6 +39,10 @@ class DocVqa(Published):
         "cambrian": {"max_new_tokens": 128, "scorer": "anls"},
     }
     columns = ("image", "question", "questionId")
+    served = frozenset({"test"})
+
+    def submitted(self, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        return _by_question(answers)
 
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         text = str(row["question"]) + (_BRIEF if self.prompt == "cambrian" else SHORT)
@@ -59,6 +68,10 @@ class InfoVqa(Published):
         "cambrian": {"max_new_tokens": 128, "scorer": "anls"},
     }
     columns = ("image", "question", "questionId")
+    served = frozenset({"test"})
+
+    def submitted(self, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        return _by_question(answers)
 
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         text = str(row["question"]) + SHORT

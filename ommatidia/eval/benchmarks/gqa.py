@@ -46,6 +46,9 @@ class Gqa(Published):
         text = str(row["question"]) + SHORT
         return at.sample(row["id"], text, [rows[places[image]]["image"]], [row["answer"]], cluster=image)
 
+    def parts(self) -> list[tuple[str | None, str]]:
+        return [*super().parts(), (_IMAGES, self.split)]
+
     def _image_files(self) -> list[Path]:
         return find_files(self.root(), config=_IMAGES, split=self.split)
 

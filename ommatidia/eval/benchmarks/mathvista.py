@@ -19,7 +19,7 @@ _FORMS = {
 
 
 class MathVista(Published):
-    """MathVista testmini, scored by rules without a judge: a lower bound of the official number."""
+    """MathVista testmini; by rules alone a lower bound of the official number, which lets a judge extract answers."""
 
     kind: Literal["mathvista"] = "mathvista"
     group: Group = "knowledge"
@@ -29,8 +29,8 @@ class MathVista(Published):
         repository="AI4Math/MathVista",
         splits={"testmini": 1000, "test": 5141},
         metric="accuracy after extraction by rules",
-        traps="the official number lets a language model extract answers: this one is lower; Cambrian-1 has "
-        "rules of its own",
+        traps="the official number lets a language model extract answers: without a judge this one is lower, and our "
+        "judge's prompt is not the official one; Cambrian-1 has rules of its own",
     )
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16384, "scorer": "mathvista"},

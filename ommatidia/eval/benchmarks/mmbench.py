@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
-from ommatidia.eval.benchmarks.published import LETTER, Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.published import LETTER, Answer, Facts, Place, Published, Versions
 from ommatidia.eval.benchmarks.rows import Rows
 from ommatidia.eval.scoring.mmbench import ROTATION
 
@@ -29,13 +29,26 @@ class MmBench(Published):
         splits={"dev": 4329, "test": 6666},
         metric="share of questions right in all rotations; plain accuracy beside it",
         traps="circular and plain differ by ten points; versions 1.0 and 1.1 and the copy MMBench_EN have other rows; "
-        "no judge is asked, so answers that rules cannot read are wrong; test is scored by a server",
+        "without a judge, answers that rules cannot read are wrong; test is scored by a server",
     )
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 1024, "scorer": {"kind": "mmbench", "variant": "mmbench"}},
         "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "mmbench", "variant": "cambrian"}},
     }
     columns = ("image", "index", "question", "hint", "A", "B", "C", "D", "answer", "category", "L2-category")
+
+    served = frozenset({"test"})
+    submission_format = "xlsx"
+
+    def submitted(self, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        rows = []
+        for answer in answers:
+            meta = answer.sample.meta
+            options = {letter: meta["options"].get(letter) for letter in "ABCD"}
+            asked = {"index": meta["index"], "question": meta["question"], "hint": meta.get("hint"), **options}
+            named = {"category": meta["task"], "L2-category": meta["l2_category"]}
+            rows.append({**asked, **named, "prediction": answer.text})
+        return rows
 
     def kept(self, rows: Rows) -> list[int]:
         indices = rows.column("index")
@@ -65,6 +78,8 @@ class MmBench(Published):
             [] if row["answer"] in _EMPTY else [row["answer"]],
             options=options,
             index=int(row["index"]),
+            question=str(row["question"]),
+            hint=hint or None,
             task=row["category"],
             l2_category=row["L2-category"],
             cluster=int(row["index"]) % ROTATION,

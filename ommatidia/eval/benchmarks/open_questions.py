@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
-from ommatidia.eval.benchmarks.published import SHORT, Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.published import SHORT, Answer, Facts, Place, Published, Versions
 
 _UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
 
@@ -27,6 +27,10 @@ class VqaV2(Published):
     )
     versions: ClassVar[Versions] = {"lmms-eval": {"max_new_tokens": 16, "scorer": {"kind": "vqa", "variant": "vqav2"}}}
     columns = ("image", "question", "question_id")
+    served = frozenset({"testdev", "test"})
+
+    def submitted(self, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        return [{"question_id": int(answer.sample.id), "answer": answer.text} for answer in answers]
 
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         answers = [each["answer"] for each in row.get("answers") or []]
@@ -87,6 +91,11 @@ class VizWiz(Published):
         "cambrian": {"max_new_tokens": 128, "scorer": {"kind": "vqa", "variant": "textvqa"}},
     }
     columns = ("image", "question", "question_id")
+    served = frozenset({"test"})
+
+    def submitted(self, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        names = [answer.sample.id.removesuffix(".jpg") for answer in answers]
+        return [{"image": f"{name}.jpg", "answer": answer.text} for name, answer in zip(names, answers)]
 
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         question = str(row["question"])

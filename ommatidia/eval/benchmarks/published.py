@@ -43,6 +43,14 @@ class Facts:
     config: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A question and what was said to it."""
+
+    sample: Sample
+    text: str
+
+
 class Published(BenchmarkConfig):
     """What all published benchmarks share; a kind says how a row becomes a question.
 
@@ -54,6 +62,9 @@ class Published(BenchmarkConfig):
     """The prompts there are."""
     columns: ClassVar[tuple[str, ...]]
     """Columns that must be there."""
+    served: ClassVar[frozenset[str]] = frozenset()
+    """Splits whose answers only a server has."""
+    submission_format: ClassVar[Literal["json", "xlsx"]] = "json"
     unhashed = frozenset({"data", "folder"})
 
     data: Path = Path("data")
@@ -97,12 +108,26 @@ class Published(BenchmarkConfig):
             )
         return Benchmark(self, PublishedSamples(self, rows, self._chosen(rows, kept)), scorer=self.scorer)
 
+    def examples(self, split: str) -> Sequence[Sample]:
+        """Of whatever size: the splits that examples come from are not those that are published as benchmarks."""
+        other = self.model_copy(update={"split": split, "few_shot": None, "limit": None})
+        rows = open_rows(other._files())
+        require(rows, self.columns, self.name)
+        return PublishedSamples(other, rows, other.kept(rows))
+
+    def prompt_version(self) -> str:
+        return "+".join(part for part in (self.prompt, super().prompt_version()) if part)
+
     def root(self) -> Path:
         return self.data / (self.folder or self.facts.repository.rpartition("/")[2])
 
     def stem(self) -> str:
         """What the files of the split are called."""
         return self.split
+
+    def parts(self) -> list[tuple[str | None, str]]:
+        """The tables it reads: configuration and name of the files."""
+        return [(self.facts.config, self.stem())]
 
     def kept(self, rows: Rows) -> list[int]:
         """Positions of the rows that belong to the benchmark."""
@@ -120,6 +145,10 @@ class Published(BenchmarkConfig):
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         """The row as a question with its references. Raises DataError."""
 
+    def submitted(self, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        """The rows that the server of a split in ``served`` wants, one an answer."""
+        raise ConfigError(f"{self.name}: no server is known that scores the split {self.split!r}")
+
     def describe(self) -> str:
         return f"{self.facts.title}, {self.split}, prompt of {self.prompt}"
 
@@ -130,7 +159,10 @@ class Published(BenchmarkConfig):
             raise error.at(source=self.name) from None
 
     def _content(self) -> list[str]:
-        return [file_digest(file) for file in self._files()]
+        files = list(self._files())
+        if self.few_shot is not None and self.few_shot.source is None:
+            files += self.model_copy(update={"split": self.few_shot.split})._files()
+        return [*super()._content(), *(file_digest(file) for file in files)]
 
     def _chosen(self, rows: Rows, positions: list[int]) -> list[int]:
         if self.limit is None:

@@ -8,6 +8,7 @@ from ommatidia.eval.scoring.cv_bench import CvBenchRecord, CvBenchScorer, cv_ben
 from ommatidia.eval.scoring.exact import ExactScorer, exact_match, normalize_short
 from ommatidia.eval.scoring.gqa import GqaScorer, gqa_match
 from ommatidia.eval.scoring.hallusion import HallusionRecord, HallusionScorer, hallusion_scores
+from ommatidia.eval.scoring.judged import JudgedScorer, LlavaBenchScorer, MmVetScorer, Verdict
 from ommatidia.eval.scoring.mathvista import MathVistaScorer, mathvista_extract, mathvista_match
 from ommatidia.eval.scoring.mmbench import MmbenchRecord, MmbenchScorer, mmbench_circular
 from ommatidia.eval.scoring.mme import MmeRecord, MmeScorer, mme_scores
@@ -33,7 +34,10 @@ __all__ = [
     "GqaScorer",
     "HallusionRecord",
     "HallusionScorer",
+    "JudgedScorer",
+    "LlavaBenchScorer",
     "MathVistaScorer",
+    "MmVetScorer",
     "MmbenchRecord",
     "MmbenchScorer",
     "MmeRecord",
@@ -49,6 +53,7 @@ __all__ = [
     "RelaxedScorer",
     "Score",
     "ScorerConfig",
+    "Verdict",
     "VqaScorer",
     "YesNoScorer",
     "anls",

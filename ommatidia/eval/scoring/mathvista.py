@@ -1,4 +1,4 @@
-"""MathVista without a judge: what rules can read of an answer. A lower bound of the official number."""
+"""MathVista: what rules can read of an answer, a lower bound of the official number, and what a judge is asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Literal
 from ommatidia.core.types import Sample
 from ommatidia.eval.scoring.anls import edit_distance
 from ommatidia.eval.scoring.choice import choice_letter
-from ommatidia.eval.scoring.scorer import ScorerConfig, meta_of, references_of
+from ommatidia.eval.scoring.judged import JudgedScorer, Verdict
+from ommatidia.eval.scoring.scorer import meta_of, references_of
 
 AnswerType = Literal["text", "integer", "float", "list"]
 
@@ -74,20 +75,25 @@ def mathvista_match(
     return given.strip() == str(target).strip()
 
 
-class MathVistaScorer(ScorerConfig):
-    """MathVista by rules: ``meta`` needs answer_type, and may hold options and precision. No model is asked."""
+class MathVistaScorer(JudgedScorer):
+    """MathVista: ``meta`` needs answer_type, and may hold options and precision.
+
+    A judge, where there is one, extracts what rules cannot; its prompt is ours and not the official five examples.
+    """
 
     kind: Literal["mathvista"] = "mathvista"
 
     def score(self, sample: Sample, answer: str) -> float:
-        kind, choices = str(meta_of(sample, "answer_type")), sample.meta.get("options")
+        return self._match(sample, self.parsed(sample, answer) or "")
+
+    def _match(self, sample: Sample, extracted: str) -> float:
         precision = sample.meta.get("precision")
         return float(
             mathvista_match(
-                mathvista_extract(answer, answer_type=kind, choices=choices),
+                extracted,
                 references_of(sample)[0],
-                answer_type=kind,
-                choices=choices,
+                answer_type=str(meta_of(sample, "answer_type")),
+                choices=sample.meta.get("options"),
                 precision=None if precision is None else int(precision),
             )
         )
@@ -95,3 +101,21 @@ class MathVistaScorer(ScorerConfig):
     def parsed(self, sample: Sample, answer: str) -> str | None:
         kind = str(meta_of(sample, "answer_type"))
         return mathvista_extract(answer, answer_type=kind, choices=sample.meta.get("options")) or None
+
+    def question(self, sample: Sample, answer: str) -> str | None:
+        if not answer or self.parsed(sample, answer) is not None:
+            return None
+        wanted = "option" if sample.meta.get("options") else str(meta_of(sample, "answer_type"))
+        return (
+            f"A model answered a question about a picture. Copy out its final answer, as {wanted}, and nothing else; "
+            f"reply NONE if it gives none.\n\nQuestion:\n{sample.question.strip()}\n\nReply:\n{answer}\n\nFinal answer:"
+        )
+
+    def verdict(self, sample: Sample, answer: str, reply: str) -> Verdict | None:
+        reply = reply.strip()
+        if reply == "NONE":
+            return Verdict(0.0, None)
+        extracted = mathvista_extract(
+            reply, answer_type=str(meta_of(sample, "answer_type")), choices=sample.meta.get("options")
+        )
+        return Verdict(self._match(sample, extracted), extracted) if extracted else None

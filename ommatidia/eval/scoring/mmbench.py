@@ -7,9 +7,10 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from ommatidia.core.errors import DataError
 from ommatidia.core.types import Sample
-from ommatidia.eval.scoring.choice import Variant, choice_letter, options_of, target_letter
+from ommatidia.eval.scoring.choice import Variant, choice_letter, lettered, options_of, target_letter
+from ommatidia.eval.scoring.judged import JudgedScorer, Verdict, option_of, which_option
 from ommatidia.eval.scoring.score import Score, grouped, mean
-from ommatidia.eval.scoring.scorer import ScorerConfig, meta_of, need
+from ommatidia.eval.scoring.scorer import meta_of, need
 
 ROTATION = 1_000_000
 """Rows whose index is this much apart ask one question with its options moved on."""
@@ -71,8 +72,11 @@ def joined(scores: Sequence[Score]) -> list[Score]:
     return questions
 
 
-class MmbenchScorer(ScorerConfig):
-    """The right letter in every rotation (``meta["index"]`` modulo 1,000,000); plain accuracy stands beside it."""
+class MmbenchScorer(JudgedScorer):
+    """The right letter in every rotation (``meta["index"]`` modulo 1,000,000); plain accuracy stands beside it.
+
+    A judge, where there is one, reads the answers that rules cannot.
+    """
 
     kind: Literal["mmbench"] = "mmbench"
     variant: Variant = "mmbench"
@@ -82,6 +86,16 @@ class MmbenchScorer(ScorerConfig):
 
     def parsed(self, sample: Sample, answer: str) -> str | None:
         return choice_letter(answer, options_of(sample), variant=self.variant) or None
+
+    def question(self, sample: Sample, answer: str) -> str | None:
+        options = lettered(options_of(sample))
+        return which_option(answer, options) if answer and self.parsed(sample, answer) is None else None
+
+    def verdict(self, sample: Sample, answer: str, reply: str) -> Verdict | None:
+        letter = option_of(reply, lettered(options_of(sample)))
+        if letter is None:
+            return None
+        return Verdict(float(letter == target_letter(sample)), None if letter == "Z" else letter)
 
     def tags(self, sample: Sample, answer: str) -> Mapping[str, str]:
         index = int(meta_of(sample, "index"))

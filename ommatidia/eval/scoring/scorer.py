@@ -21,6 +21,9 @@ class ScorerConfig(Config, family=True):
     version: ClassVar[int] = 1
     """Raised by hand when the same answers would score otherwise; it is part of every result and of the digest."""
 
+    most: ClassVar[float] = 1.0
+    """What a value can be at most."""
+
     @abstractmethod
     def score(self, sample: Sample, answer: str) -> float:
         """The value of ``answer``, already stripped, to ``sample``, which still holds its reference.

@@ -59,8 +59,9 @@ def bootstrap_interval(
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    most: float = 1.0,
 ) -> Interval:
-    """The mean of scores in [0, 1] with a cluster bootstrap interval; the method is at the top of the file.
+    """The mean of scores in [0, ``most``] with a cluster bootstrap interval; the method is at the top of the file.
 
     Args:
         values: N scores, or S x N of the same samples for S training seeds.
@@ -77,6 +78,7 @@ def bootstrap_interval(
         confidence=confidence,
         resamples=resamples,
         seed=seed,
+        most=most,
     )
 
 
@@ -89,6 +91,7 @@ def macro_interval(
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    most: float = 1.0,
 ) -> Interval:
     """The plain mean over benchmarks, or with ``groups`` (benchmark -> group) the mean of group means as in Cambrian-1.
 
@@ -116,7 +119,7 @@ def macro_interval(
     coefficients = seed_coefficients(rng, resamples, seeds, seeds) if seeds > 1 else np.zeros((resamples, 0))
     replicates = replicate_means(strata, coefficients, rng)
     spread = seed_variance(strata) / seeds
-    return summarise(strata, replicates, spread, seeds - 1, confidence=confidence, bounds=(0.0, 1.0), seeds=seeds)
+    return summarise(strata, replicates, spread, seeds - 1, confidence=confidence, bounds=(0.0, most), seeds=seeds)
 
 
 def macro_weights(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, float]:

@@ -1,0 +1,18 @@
+"""Driven: what a command has to say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Table = tuple[str, Sequence[str], list[list[Any]]]
+
+
+@dataclass
+class Driven:
+    """Tables, closing lines, and the same as data."""
+
+    tables: list[Table] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
