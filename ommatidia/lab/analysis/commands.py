@@ -1,0 +1,70 @@
+"""The analyses on the command line: parses, calls the analysis, prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ommatidia.core.console import console
+
+if TYPE_CHECKING:
+    from ommatidia.lab.drive import Driven
+
+Checkpoint = Annotated[Path, typer.Argument(help="a saved model folder", show_default=False)]
+Benchmarks = Annotated[
+    str, typer.Option(help="names from omma ls benchmarks, comma-separated, or a YAML file of benchmarks")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="at most so many samples a benchmark")]
+Batch = Annotated[int, typer.Option(min=1)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (ablate, audit):
+        app.command()(command)
+
+
+def _print(told: Driven) -> None:
+    for title, columns, rows in told.tables:
+        console().table(title, columns, rows, out=True)
+    for line in told.lines:
+        console().say(line)
+    console().result(told.data)
+
+
+def ablate(
+    checkpoint: Checkpoint,
+    benchmarks: Benchmarks,
+    out: Annotated[Path, typer.Option(help="folder of answers, tables and pictures")] = Path("runs/ablate"),
+    by: Annotated[str, typer.Option(help="zero, mean, shuffle, remove; comma-separated")] = "zero",
+    most: Annotated[
+        int | None, typer.Option(min=1, help="experts taken away together at most; every subset by default")
+    ] = None,
+    limit: Limit = None,
+    batch: Batch = 64,
+    device: str = "cpu",
+) -> None:
+    """Take experts out of a mixture at inference: what each, and each set of them, is worth to every benchmark."""
+    from ommatidia.lab.analysis.ablate import ablate_checkpoint, read_treatments
+    from ommatidia.lab.drive import read_benchmarks
+
+    treatments, chosen = read_treatments(by), read_benchmarks(benchmarks, limit)
+    _print(ablate_checkpoint(checkpoint, chosen, out=out, treatments=treatments, most=most, batch=batch, device=device))
+
+
+def audit(
+    checkpoint: Checkpoint,
+    benchmarks: Benchmarks,
+    out: Annotated[Path, typer.Option(help="folder of answers, table and picture")] = Path("runs/audit"),
+    limit: Limit = None,
+    batch: Batch = 64,
+    device: str = "cpu",
+) -> None:
+    """Is the picture needed? Scores with pictures, wrong ones, gray ones, none at all, and by random guessing."""
+    from ommatidia.lab.analysis.audit import audit_checkpoint
+    from ommatidia.lab.drive import read_benchmarks
+
+    chosen = read_benchmarks(benchmarks, limit)
+    _print(audit_checkpoint(checkpoint, chosen, out=out, batch=batch, device=device))
