@@ -16,7 +16,7 @@ from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.chance import chance
 from ommatidia.eval.prompts import MODES, Mode
 from ommatidia.eval.scored import Scored
-from ommatidia.eval.statistics import Attribution, attribution
+from ommatidia.eval.statistics import Attribution, Interval, attribution
 from ommatidia.lab.analysis.asking import as_json, ask, identity, shown, written
 from ommatidia.lab.drive import Driven
 from ommatidia.lab.report.figures.bars import Bar, bars
@@ -50,7 +50,7 @@ def audit_checkpoint(
         for mode in MODES:
             path = out / f"{config.name}.{mode}.jsonl"
             scored[mode] = ask(benchmark, model, processor, path, who=who, batch=batch, mode=mode)
-        others = {mode: [scored[mode]] for mode in MODES if mode != "full"}
+        others: dict[str, list[Scored]] = {mode: [scored[mode]] for mode in MODES if mode != "full"}
         found[config.name] = attribution([scored["full"]], others, experts=()), chance(benchmark)
     # As Cambrian-1 sorts them: what needs its pictures least comes first.
     order = sorted(found, key=lambda name: found[name][0].lost["blind"].mean)
@@ -61,7 +61,7 @@ def _told(found: Mapping[str, tuple[Attribution, float]], out: Path, checkpoint:
     data: dict[str, Any] = {"model": str(checkpoint), "benchmarks": {}}
     rows, panels = [], {}
     for name, (each, guess) in found.items():
-        scores = {"full": each.full, **{mode: each.left[mode] for mode in WORDS if mode != "full"}}
+        scores: dict[str, Interval] = {mode: each.left.get(mode, each.full) for mode in WORDS}
         gains = {f"over_{mode}": asdict(each.lost[mode]) for mode in WORDS if mode != "full"}
         data["benchmarks"][name] = {
             **{mode: asdict(interval) for mode, interval in scores.items()},
