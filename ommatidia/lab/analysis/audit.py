@@ -61,18 +61,15 @@ def _told(found: Mapping[str, tuple[Attribution, float]], out: Path, checkpoint:
     data: dict[str, Any] = {"model": str(checkpoint), "benchmarks": {}}
     rows, panels = [], {}
     for name, (each, guess) in found.items():
-        scores: dict[str, Interval] = {mode: each.left.get(mode, each.full) for mode in WORDS}
-        gains = {f"over_{mode}": asdict(each.lost[mode]) for mode in WORDS if mode != "full"}
-        data["benchmarks"][name] = {
-            **{mode: asdict(interval) for mode, interval in scores.items()},
-            "chance": guess,
-            "vision_gain": asdict(each.lost["blind"]),
-            "blind_over_chance": each.left["blind"].mean - guess,
-            **gains,
-        }
-        row = [name, *(f"{100 * scores[mode].mean:.1f}" for mode in WORDS), f"{100 * guess:.1f}"]
+        scores: dict[Mode, Interval] = {mode: each.left.get(mode, each.full) for mode in WORDS}
+        facts: dict[str, Any] = {mode: asdict(interval) for mode, interval in scores.items()}
+        facts |= {"chance": guess, "vision_gain": asdict(each.lost["blind"])}
+        facts |= {f"over_{mode}": asdict(lost) for mode, lost in each.lost.items()}
+        data["benchmarks"][name] = facts | {"blind_over_chance": each.left["blind"].mean - guess}
+        row = [name, *(f"{100 * s.mean:.1f}" for s in scores.values()), f"{100 * guess:.1f}"]
         rows.append([*row, shown(each.lost["blind"]), f"{100 * (each.left['blind'].mean - guess):+.1f}"])
-        panels[name] = {WORDS[mode]: Bar(s.mean, s.low, s.high) for mode, s in scores.items()} | {GUESS: Bar(guess)}
+        drawn: dict[str, Bar] = {WORDS[mode]: Bar(s.mean, s.low, s.high) for mode, s in scores.items()}
+        panels[name] = drawn | {GUESS: Bar(guess)}
     columns = ("benchmark", *(f"{words} %" for words in WORDS.values()), f"{GUESS} %", "vision gain", "blind - guess")
     title = "Is the picture needed? Score in %, 95 % intervals"
     inks: dict[str, int | None] = {WORDS["full"]: 0, WORDS["shuffled"]: 1, WORDS["blank"]: 4, WORDS["blind"]: None}

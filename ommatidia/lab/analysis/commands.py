@@ -22,7 +22,7 @@ Batch = Annotated[int, typer.Option(min=1)]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (ablate, audit):
+    for command in (ablate, audit, groups):
         app.command()(command)
 
 
@@ -68,3 +68,25 @@ def audit(
 
     chosen = read_benchmarks(benchmarks, limit)
     _print(audit_checkpoint(checkpoint, chosen, out=out, batch=batch, device=device))
+
+
+def groups(
+    scores: Annotated[list[Path], typer.Argument(help="tables of scores (CSV, JSON) or results of omma --json eval")],
+    out: Annotated[Path, typer.Option(help="folder of table and pictures")] = Path("runs/groups"),
+    layout: Annotated[str, typer.Option(help="whose columns the averages take: cambrian or eagle")] = "cambrian",
+    method: Annotated[str, typer.Option(help="of correlation: pearson or spearman")] = "pearson",
+    clusters: Annotated[int, typer.Option(min=1, help="how many clusters to cut the tree into")] = 4,
+) -> None:
+    """How benchmarks group by the scores of many models, and each model's average over every group."""
+    from typing import cast, get_args
+
+    from ommatidia.core.errors import ConfigError, unknown
+    from ommatidia.eval.statistics.grouping import LAYOUTS, Layout, Method
+    from ommatidia.lab.analysis.groups import group_benchmarks, read_scores
+
+    for option, given, valid in (("layout", layout, list(LAYOUTS)), ("method", method, get_args(Method))):
+        if given not in valid:
+            raise ConfigError(f"--{option}: {unknown(option, given, valid)}")
+    table = read_scores(scores)
+    whose, how = cast(Layout, layout), cast(Method, method)
+    _print(group_benchmarks(table, out=out, layout=whose, method=how, clusters=clusters))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ommatidia.lab.report.figures.axis import Axis
@@ -63,6 +63,7 @@ def _panel(
     for tick in axis.ticks(2):
         drawing.line((axis(tick), y + 20), (axis(tick), bottom), style="axis" if tick == 0 else "grid")
         drawing.text(axis(tick), bottom + 13, percent(tick).removesuffix(".0"), style="tick", anchor="middle")
+    ends: list[tuple[float, float, str]] = []
     for place, (row, ink) in enumerate(rows.items()):
         if (bar := found.get(row)) is None:
             continue
@@ -76,16 +77,13 @@ def _panel(
             for bound in (bar.low, bar.high):
                 drawing.line((axis(bound), top + 3), (axis(bound), top + BAR - 3), style="whisker")
             right = max(right, axis(bar.high))
-        drawing.text(right + 5, top + BAR - 2.5, percent(bar.value), style="small halo")
+        ends.append((right + 5, top + BAR - 2.5, percent(bar.value)))
     if reference is not None and reference in found:
         at = axis(found[reference].value)
         drawing.line((at, y + 20), (at, bottom), style="reference")
+    for x, below, text in ends:  # over the line, so that none is crossed out
+        drawing.text(x, below, text, style="small halo")
 
 
 def _ink(number: int) -> tuple[str, str]:
     return INKS[number % len(INKS)]
-
-
-def inks(names: Sequence[str]) -> dict[str, int | None]:
-    """One ink after another."""
-    return {name: number for number, name in enumerate(names)}

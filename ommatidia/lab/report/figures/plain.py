@@ -10,6 +10,7 @@ text { font-family: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Aria
 .title { font-size: 15px; font-weight: 650; fill: #1f2933; }
 .heading { font-size: 12.5px; font-weight: 620; fill: #1f2933; }
 .tick, .small { font-size: 11px; fill: #616e7c; }
+.cell { font-size: 11px; fill: #1f2933; }
 .ground { fill: #ffffff; stroke: #d5dae1; }
 .grid { stroke: #e4e7eb; stroke-width: 1; }
 .axis { stroke: #9aa5b1; stroke-width: 1; }
