@@ -22,7 +22,7 @@ Batch = Annotated[int, typer.Option(min=1)]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (ablate, audit, groups):
+    for command in (ablate, audit, groups, beside):
         app.command()(command)
 
 
@@ -90,3 +90,23 @@ def groups(
     table = read_scores(scores)
     whose, how = cast(Layout, layout), cast(Method, method)
     _print(group_benchmarks(table, out=out, layout=whose, method=how, clusters=clusters))
+
+
+def beside(
+    first: Annotated[Path, typer.Argument(help="an answer file of omma eval")],
+    second: Annotated[Path, typer.Argument(help="another model's answers to the same benchmark")],
+    benchmark: Annotated[str, typer.Option(help="the benchmark both answered: a name, or a YAML file")],
+    out: Annotated[Path, typer.Option(help="the page to write")] = Path("runs/beside.html"),
+    names: Annotated[str, typer.Option(help="what to call the two, comma-separated")] = "first,second",
+    limit: Limit = None,
+    most: Annotated[int, typer.Option(min=1, help="samples shown for each side at most")] = 40,
+) -> None:
+    """The samples one model gets right and another wrong, as a page of pictures with both answers."""
+    from ommatidia.core.errors import ConfigError
+    from ommatidia.lab.analysis.beside import beside as lay
+    from ommatidia.lab.drive import read_benchmarks
+
+    chosen, called = read_benchmarks(benchmark, limit), [name.strip() for name in names.split(",")]
+    if len(chosen) != 1 or len(called) != 2:
+        raise ConfigError("one benchmark and two names are wanted, as in --benchmark chartqa --names eagle,cambrian")
+    _print(lay(chosen[0].open(), (first, second), (called[0], called[1]), out=out, most=most))
