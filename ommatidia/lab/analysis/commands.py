@@ -22,7 +22,7 @@ Batch = Annotated[int, typer.Option(min=1)]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (ablate, audit, groups, beside):
+    for command in (ablate, audit, groups, beside, align, attend):
         app.command()(command)
 
 
@@ -110,3 +110,37 @@ def beside(
     if len(chosen) != 1 or len(called) != 2:
         raise ConfigError("one benchmark and two names are wanted, as in --benchmark chartqa --names eagle,cambrian")
     _print(lay(chosen[0].open(), (first, second), (called[0], called[1]), out=out, most=most))
+
+
+def align(
+    checkpoints: Annotated[list[Path], typer.Argument(help="saved model folders", show_default=False)],
+    benchmark: Annotated[str, typer.Option(help="whose samples are looked at: a name, or a YAML file")],
+    out: Annotated[Path, typer.Option(help="folder of numbers and picture")] = Path("runs/align"),
+    limit: Limit = 50,
+    batch: Batch = 8,
+    device: str = "cpu",
+) -> None:
+    """How alike visual and text tokens become, layer by layer inside the language model (VILA's figure)."""
+    from ommatidia.core.errors import ConfigError
+    from ommatidia.lab.analysis.alignment import align_checkpoints
+    from ommatidia.lab.drive import read_benchmarks
+
+    chosen = read_benchmarks(benchmark, limit)
+    named = {str(folder): folder for folder in checkpoints}
+    if len(chosen) != 1:
+        raise ConfigError(f"--benchmark: one is wanted, got {len(chosen)}")
+    _print(align_checkpoints(named, chosen[0].open(), out=out, batch=batch, device=device))
+
+
+def attend(
+    checkpoint: Checkpoint,
+    question: Annotated[str, typer.Argument(help="one question about the picture")],
+    image: Annotated[Path, typer.Option(help="the picture")],
+    answer: Annotated[str | None, typer.Option(help="look at this answer instead of the model's own")] = None,
+    out: Annotated[Path, typer.Option(help="the picture to write; numbers stand beside it")] = Path("runs/attend.png"),
+    device: str = "cpu",
+) -> None:
+    """Where an answer looks: its attention to the visual tokens, over the picture, per expert where they are apart."""
+    from ommatidia.lab.analysis.alignment import attend as look
+
+    _print(look(checkpoint, image, question, out=out, answer=answer, device=device))

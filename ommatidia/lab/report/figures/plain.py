@@ -23,6 +23,9 @@ text { font-family: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Aria
 .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .c0 { stroke: #0063a6; } .c1 { stroke: #c25200; } .c2 { stroke: #00805c; } .c3 { stroke: #a5497f; }
 .c4 { stroke: #8a6a00; } .c5 { stroke: #4a4fb5; }
+.band { fill-opacity: 0.13; stroke: none; }
+.band.c0 { fill: #0063a6; } .band.c1 { fill: #c25200; } .band.c2 { fill: #00805c; } .band.c3 { fill: #a5497f; }
+.band.c4 { fill: #8a6a00; } .band.c5 { fill: #4a4fb5; }
 .dashed { stroke-dasharray: 6 4; }
 """
 INKS = (
