@@ -153,10 +153,11 @@ def _draw(
             whole = shown in processor.config.tiling.seen_whole
             pixels = seen_pixels(processor, example, shown, view.picture if whole else row)
             height, width = pixels.shape[:2]
-            axis.imshow(pixels)
+            box = (0, width, height, 0)
+            # Gray below the map, so that no colour of the picture is taken for attention.
+            axis.imshow(pixels.mean(-1) if name else pixels, extent=box, cmap="gray", vmin=0, vmax=1)
             axis.set_axis_off()
             if name:
-                box = (0, width, height, 0)
                 axis.imshow(
                     maps[name][row], extent=box, cmap="inferno", alpha=0.62, vmin=0, vmax=brightest,
                     interpolation="bilinear",
