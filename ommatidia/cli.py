@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from ommatidia.core.console import Console, console, use
 from ommatidia.core.errors import ConfigError, OmmatidiaError
+from ommatidia.lab.analysis import commands as analyses
 
 if TYPE_CHECKING:
     from ommatidia.lab.driven import Driven
@@ -352,6 +353,9 @@ def inspect(
         console().table(title, columns, rows, out=True)
     console().say(f"picture: {found.path}")
     console().result({"picture": str(found.path), **found.data})
+
+
+analyses.register(app)
 
 
 def main() -> None:

@@ -180,12 +180,12 @@ def _draw_views(axes: Any, processor: Processor, sample: Sample, example: Exampl
                 axis.axis("off")
                 continue
             grid = processor.config.encoders[name].grid()
-            seen = _seen(processor, example, name, view.picture if whole else number)
+            seen = seen_pixels(processor, example, name, view.picture if whole else number)
             size = f"{prepare.size[0]}x{prepare.size[1]} px"
             _show(axis, seen, f"{name}{' (whole)' if whole else ''}\n{size}, grid {grid.height}x{grid.width}")
 
 
-def _seen(processor: Processor, example: Example, name: str, row: int) -> Any:
+def seen_pixels(processor: Processor, example: Example, name: str, row: int) -> Any:
     """One row of an encoder's pixels with its normalisation undone, H_W_C in [0, 1]."""
     import torch
 

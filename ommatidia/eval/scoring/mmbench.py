@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from typing import Any, Literal, NotRequired, TypedDict
 
 from ommatidia.core.errors import DataError
@@ -66,7 +67,7 @@ def joined(scores: Sequence[Score]) -> list[Score]:
     """One score a question: whether all its rotations are right."""
     questions = []
     for name, rows in grouped(scores, "question").items():
-        right = float(all(row.value == 1.0 for row in rows))
+        right = prod(row.value for row in rows)
         tags = {key: value for key, value in rows[0].tags.items() if key not in ("question", "rotated")}
         questions.append(Score(name, right, rows[0].cluster, tags=tags))
     return questions

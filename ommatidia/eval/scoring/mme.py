@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from typing import Any, Literal, TypedDict
 
 from ommatidia.core.errors import DataError
@@ -80,6 +81,9 @@ class MmeScorer(ScorerConfig):
     def score(self, sample: Sample, answer: str) -> float:
         return float(yes_no(answer, variant=self.variant) == target_of(sample))
 
+    def guess(self, sample: Sample) -> float:
+        return 0.5
+
     def parsed(self, sample: Sample, answer: str) -> str | None:
         return yes_no(answer, variant=self.variant)
 
@@ -91,7 +95,7 @@ class MmeScorer(ScorerConfig):
         units = []
         for (category, picture), pair in _paired(scores).items():
             if category in PERCEPTION:
-                value = (sum(s.value for s in pair) / 2 + float(all(s.value for s in pair))) / 2
+                value = (sum(s.value for s in pair) / 2 + prod(s.value for s in pair)) / 2
                 units.append(Score(f"{category}/{picture}", value, pair[0].cluster, tags={"task": category}))
         return balanced(units, "task")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from typing import Any, Literal, TypedDict
 
 from ommatidia.core.errors import DataError
@@ -46,7 +47,7 @@ def joined(scores: Sequence[Score]) -> list[Score]:
     for name, pair in grouped(scores, "pair").items():
         if len(pair) != 2:
             raise DataError(f"pair {name}: {len(pair)} questions, expected 2")
-        pairs.append(Score(name, float(all(s.value == 1.0 for s in pair)), name))
+        pairs.append(Score(name, prod(s.value for s in pair), name))
     return pairs
 
 

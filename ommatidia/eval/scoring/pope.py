@@ -55,6 +55,9 @@ class PopeScorer(ScorerConfig):
     def score(self, sample: Sample, answer: str) -> float:
         return float(yes_no(answer, variant=self.variant) == target_of(sample))
 
+    def guess(self, sample: Sample) -> float:
+        return 0.5
+
     def parsed(self, sample: Sample, answer: str) -> str | None:
         return yes_no(answer, variant=self.variant)
 

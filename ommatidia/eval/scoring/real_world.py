@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from ommatidia.core.types import Sample
@@ -36,6 +37,11 @@ class RealWorldScorer(ScorerConfig):
 
     kind: Literal["realworldqa"] = "realworldqa"
     variant: Variant = "lmms_eval"
+
+    def guess(self, sample: Sample) -> float:
+        """One of the options that the question lists, each on a line of its own; yes or no; nothing of a number."""
+        listed = len(re.findall(r"^[A-D][.)] ", sample.question, re.MULTILINE))
+        return 1.0 / listed if listed else 0.5 * (references_of(sample)[0].strip().lower() in ("yes", "no"))
 
     def score(self, sample: Sample, answer: str) -> float:
         return float(realworldqa_match(answer, references_of(sample)[0], variant=self.variant))

@@ -15,7 +15,8 @@ from ommatidia.eval.scoring.score import Score
 class ScorerConfig(Config, family=True):
     """Turns one answer into a value from 0 to 1, and values into what is reported. Pure: no files, no chance, no model.
 
-    A kind whose metric is no plain mean of samples overrides ``units``, which stay resampled by picture.
+    A kind whose metric is no plain mean of samples overrides ``units``, which stay resampled by picture. A unit is
+    linear in the value of each of its samples, so that expected values go in and an expected value comes out.
     """
 
     version: ClassVar[int] = 1
@@ -34,6 +35,12 @@ class ScorerConfig(Config, family=True):
     def parsed(self, sample: Sample, answer: str) -> str | None:
         """What the scorer reads out of the answer; None when it cannot be read at all (counted, and scored 0)."""
         return answer
+
+    def guess(self, sample: Sample) -> float:
+        """The value that a uniform random guess is worth on average: one of the options where there are options, and
+        nothing where the answer is open."""
+        options = sample.meta.get("options")
+        return 1.0 / len(options) if options else 0.0
 
     def over(self, samples: Iterable[Sample]) -> Self:
         """The scorer for a benchmark of these samples; itself, unless a value depends on the references of others."""

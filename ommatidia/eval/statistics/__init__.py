@@ -1,5 +1,6 @@
 """Statistics of scores: intervals, paired comparisons, corrections. numpy and scipy only; deterministic by a seed."""
 
+from ommatidia.eval.statistics.attribution import Attribution, attribution
 from ommatidia.eval.statistics.comparison import Comparison, Verdict, compare, compare_macro, judge, mcnemar, verdict
 from ommatidia.eval.statistics.correlation import spearman
 from ommatidia.eval.statistics.interval import Interval, bootstrap_interval, macro_interval
@@ -8,9 +9,11 @@ from ommatidia.eval.statistics.power import minimum_detectable_difference
 from ommatidia.eval.statistics.suites import compare_suites, group_averages, macro_average, seeds_by_benchmark
 
 __all__ = [
+    "Attribution",
     "Comparison",
     "Interval",
     "Verdict",
+    "attribution",
     "bootstrap_interval",
     "compare",
     "compare_macro",

@@ -158,11 +158,18 @@ def summarise(
         reach = -t_quantile(tail, joint_freedom(variance, spread, clusters - 1, freedom)) * np.sqrt(variance)
         low, high = mean - reach, mean + reach
     else:
-        outward = NormalDist().cdf(float(np.sqrt(clusters / (clusters - 1))) * t_quantile(tail, clusters - 1))
+        outward = expanded_tail(tail, clusters)
         low, high = np.quantile(replicates_R, [outward, 1.0 - outward])
     low = max(bounds[0], mean - float(np.hypot(max(mean - low, 0.0), np.sqrt(margin))))
     high = min(bounds[1], mean + float(np.hypot(max(high - mean, 0.0), np.sqrt(margin))))
     return Interval(mean, low, high, confidence, n, clusters, seeds)
+
+
+def expanded_tail(tail: float, clusters: int) -> float:
+    """Where a percentile interval ends that is moved outwards for few clusters (Hesterberg's expansion)."""
+    if clusters < 2:
+        return 0.0
+    return NormalDist().cdf(float(np.sqrt(clusters / (clusters - 1))) * t_quantile(tail, clusters - 1))
 
 
 def joint_freedom(variance: float, spread: float, clusters: int, seeds: int) -> float:

@@ -128,13 +128,13 @@ def replicate_means(strata: Sequence[Stratum], coefficients_RM: Array, rng: np.r
     means_R = np.zeros(len(coefficients_RM))
     for part in strata:
         rows_KC = np.stack([part.base, part.counts, *part.deviations], axis=1)
-        totals_RC = _resampled_totals(rows_KC, len(means_R), rng)
+        totals_RC = resampled_totals(rows_KC, len(means_R), rng)
         shifted_R = totals_RC[:, 0] + (totals_RC[:, 2:] * coefficients_RM).sum(1)
         means_R += part.weight * shifted_R / totals_RC[:, 1]
     return means_R
 
 
-def _resampled_totals(rows_KC: Array, resamples: int, rng: np.random.Generator) -> Array:
+def resampled_totals(rows_KC: Array, resamples: int, rng: np.random.Generator) -> Array:
     """Column sums of K rows drawn with replacement, R times. Few distinct rows are drawn by their counts instead,
     which has the same distribution and is a hundred times faster for right-or-wrong scores."""
     total = len(rows_KC)

@@ -120,6 +120,13 @@ class SequenceAppend(GridFusionConfig):
         parameters = sum(grid.dim * dim + dim for grid in aligned.values())
         return Cost(parameters, sum(2.0 * grid.values * dim for grid in aligned.values()))
 
+    def own_tokens(self, grids: Mapping[str, Grid]) -> dict[str, tuple[slice, slice]]:
+        found, first = {}, 0
+        for name, grid in self.aligned(grids).items():
+            found[name] = slice(first, first + grid.height), slice(None)
+            first += grid.height
+        return found
+
     def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
         dim, projects = self._width(self.aligned(grids))
         linear = (Box("Linear", f"to {dim}"),) if projects else ()

@@ -66,6 +66,10 @@ class FusionConfig(Config, family=True):
         """What this fusion comes down to for one encoder by itself: the design it is pre-aligned in."""
         return FusionConfig.parse("none")
 
+    def own_tokens(self, grids: Mapping[str, Grid]) -> dict[str, tuple[slice, slice]]:
+        """By encoder, the rows and columns of the fused grid that hold it alone; empty where tokens are shared."""
+        return {}
+
     def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
         """What the drawing of this fusion shows for these grids."""
         return Sketch(Box(_kind(self).replace("_", " ")))

@@ -55,6 +55,9 @@ class Interleave(GridFusionConfig):
         parameters = sum(grid.dim * dim + dim for grid in aligned.values())
         return Cost(parameters, sum(2.0 * grid.values * dim for grid in aligned.values()))
 
+    def own_tokens(self, grids: Mapping[str, Grid]) -> dict[str, tuple[slice, slice]]:
+        return {name: (slice(None), slice(turn, None, len(grids))) for turn, name in enumerate(grids)}
+
     def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
         dim, projects = self._width(self.aligned(grids))
         linear = (Box("Linear", f"to {dim}"),) if projects else ()

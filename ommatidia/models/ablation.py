@@ -1,0 +1,170 @@
+"""Taking experts out of a mixture at inference: change what an encoder saw, give it another picture, or leave it out.
+
+A change stands between the encoders and the fusion and ends with its context; the model itself is never altered.
+Shapes: K views, H rows, W columns, D channels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.core.types import Example, Picture, Sample, Views
+from ommatidia.models.fusion.fusion import Between, Fused, Fusion, GridFusionConfig, Look
+from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.processor import Processor
+
+_Part = TypeVar("_Part", bound=nn.Module)
+
+Change = Callable[[Tensor], Tensor]
+"""What x_KHWD of one encoder becomes before anything else sees it."""
+
+
+class Ablated(Fusion):
+    """A fusion behind changes. Encoders that steer others are changed first, so that nothing slips past."""
+
+    def __init__(self, inner: Fusion, changes: Mapping[str, Change]) -> None:
+        super().__init__()
+        self.inner, self.changes = inner, dict(changes)
+
+    def encode(self, names: Sequence[str], look: Look) -> dict[str, Tensor]:
+        def changed(name: str, between: Between | None = None) -> Tensor:
+            x_KHWD = look(name, between)
+            return self.changes[name](x_KHWD) if name in self.changes else x_KHWD
+
+        return self.inner.encode(names, changed)
+
+    def forward(self, features: Mapping[str, Tensor], views: Views) -> Fused:
+        return self.inner(features, views)
+
+
+@contextlib.contextmanager
+def ablated(model: MLLM, changes: Mapping[str, Change]) -> Iterator[None]:
+    """Inside the context the fusion gets these features changed. Raises ConfigError for an unknown encoder."""
+    for name in changes:
+        if name not in model.encoders:
+            raise ConfigError(unknown("encoder", name, model.encoders))
+    inner = model.fusion
+    model.fusion = Ablated(inner, changes)
+    try:
+        yield
+    finally:
+        model.fusion = inner
+
+
+def zeros(x_KHWD: Tensor) -> Tensor:
+    """Nothing was seen."""
+    return torch.zeros_like(x_KHWD)
+
+
+def replaced(mean_HWD: Tensor) -> Change:
+    """Every view becomes this one: with the mean map, what the expert says of any picture and so of none."""
+
+    def change(x_KHWD: Tensor) -> Tensor:
+        return mean_HWD.to(x_KHWD).expand_as(x_KHWD)
+
+    return change
+
+
+@torch.inference_mode()
+def mean_features(model: MLLM, processor: Processor, samples: Sequence[Sample], *, batch: int) -> dict[str, Tensor]:
+    """x_HWD of every encoder, place by place the mean over all views of the samples. Raises ConfigError without any."""
+    device = next(model.parameters()).device
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for start in range(0, len(samples), batch):
+        inputs = processor.collate([processor(s, answer=False) for s in samples[start : start + batch]]).to(device)
+        if inputs.views is None:
+            continue
+        count += len(inputs.views)
+        for name, x_KHWD in model.encode(inputs).items():
+            sums[name] = sums.get(name, 0) + x_KHWD.double().sum(0)
+    if not count:
+        raise ConfigError("no sample has a picture: there are no features to take the mean of")
+    return {name: (total / count).float() for name, total in sums.items()}
+
+
+class OtherPictures(Processor):
+    """A processor through which some encoders look at another sample's pictures; all else stays as it is."""
+
+    def __init__(self, config: MLLMConfig, names: Iterable[str], pictures: Mapping[str, tuple[Picture, ...]]) -> None:
+        super().__init__(config)
+        self.names, self.pictures = frozenset(names), pictures
+
+    def __call__(self, sample: Sample, *, answer: bool = True) -> Example:
+        """As ``Processor``. A picture with fewer views than the one it stands for shows them in turn."""
+        example = super().__call__(sample, answer=answer)
+        if not sample.images:
+            return example
+        other, _ = self.see(self.pictures[sample.id])
+        for name in self.names & set(example.pixels):
+            rows = torch.arange(len(example.pixels[name])) % len(other[name])
+            example.pixels[name] = other[name][rows]
+        return example
+
+
+def without(model: MLLM, config: MLLMConfig, names: Iterable[str]) -> tuple[MLLM, MLLMConfig]:
+    """The same model with fewer encoders: nothing of theirs runs, and tokens of their own leave the sequence.
+
+    It shares all weights with ``model``. Raises ConfigError where the fusion or the projector cannot do without them
+    as they were trained (channel concatenation, for one: there zeros do the same).
+    """
+    gone = sorted(set(names))
+    kept = {name: encoder for name, encoder in config.encoders.items() if name not in gone}
+    if not kept:
+        raise ConfigError(f"removing {', '.join(gone)} leaves no encoder")
+    try:
+        smaller = MLLMConfig.parse(
+            config.to_dict()
+            | {"encoders": {name: e.to_dict() for name, e in kept.items()}, "fusion": _fixed(config, kept)}
+        )
+        grids, fused, grid = smaller.grids(), smaller.fused_grid(), smaller.visual_grid()
+        assert fused is not None
+        assert grid is not None
+        shape = smaller.language.shape()
+        small = MLLM()
+        small.fusion = _filled(smaller._fusion().build(grids), model.fusion, "fusion")
+        small.projector = _filled(smaller.projector.build(fused, shape.width), model.projector, "projector")
+        small.injection = _filled(smaller._injection().build(grid, shape), model.injection, "injection")
+    except ConfigError as error:
+        kind = config.fusion.kind  # type: ignore[attr-defined]
+        raise ConfigError(
+            f"{kind} cannot do without {', '.join(gone)} as it was trained ({error}); use zero, mean or shuffle"
+        ) from None
+    for name in kept:
+        small.encoders[name] = model.encoders[name]
+    small.language = model.language
+    small.seen_whole = {name: size for name, size in model.seen_whole.items() if name in kept}
+    return small.eval(), smaller
+
+
+def _fixed(config: MLLMConfig, kept: Iterable[str]) -> dict[str, object]:
+    """The fusion with the width that it has now, where that would follow from the encoders."""
+    data, fusion = config.fusion.to_dict(), config.fusion
+    if isinstance(fusion, GridFusionConfig):
+        data["resample_for"] = {name: own for name, own in data["resample_for"].items() if name in kept}
+        widths = {grid.dim for grid in fusion.aligned(config.grids()).values()}
+        if data.get("dim", 0) is None and len(widths) > 1:
+            data["dim"] = fusion.out(config.grids()).dim
+    return data
+
+
+def _filled(part: _Part, source: nn.Module, name: str) -> _Part:
+    """The part with the weights that ``source`` has under the same names. Raises ConfigError where shapes differ."""
+    held = source.state_dict()
+    for key, tensor in part.state_dict().items():
+        if key not in held or held[key].shape != tensor.shape:
+            given = f"{tuple(held[key].shape)}" if key in held else "none"
+            raise ConfigError(f"{name}: {key} would be {tuple(tensor.shape)}, the trained one is {given}")
+    reference = next(iter(held.values()), None)
+    if reference is not None:
+        part.to(reference.device)
+    part.load_state_dict({key: held[key] for key in part.state_dict()})
+    for parameter in part.parameters():
+        parameter.requires_grad_(False)
+    return part.to(next((t.dtype for t in held.values() if t.is_floating_point()), torch.float32))
