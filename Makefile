@@ -34,7 +34,7 @@ quickstart: $(STAMP) ## Search the small design space and write its report (minu
 	$(BIN)/omma search ommatidia.recipes.quickstart:search
 
 test: lint types ## Lint, types and the CPU suite
-	$(BIN)/python -m pytest -m 'not gpu' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' -n auto --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## Ruff: rules and format
 	$(BIN)/ruff check .
