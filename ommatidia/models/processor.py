@@ -107,6 +107,7 @@ class Processor:
         self.end_id = self.tokenizer.id_of(config.chat.end) if config.chat.end.strip() else None
         grid = config.visual_grid()
         self.tokens_per_view = 0 if grid is None else grid.tokens
+        self.vocabulary = config.language.shape().vocab
         self.context = config.language.shape().context
         self.features = dict(features or {})
         if strangers := set(self.features) - set(config.encoders):
@@ -115,7 +116,13 @@ class Processor:
         self._encode = lru_cache(maxsize=2**16)(self._encode_uncached)
 
     def _encode_uncached(self, text: str, special: bool) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text, special=special))
+        ids = tuple(self.tokenizer.encode(text, special=special))
+        if ids and max(ids) >= self.vocabulary:
+            raise ConfigError(
+                f"the tokenizer gives the id {max(ids)} in {text[:40]!r}, but the language model has {self.vocabulary} "
+                "embeddings; they do not belong together"
+            )
+        return ids
 
     def __call__(self, sample: Sample, *, answer: bool = True) -> Example:
         """The sample as numbers; with ``answer=False`` the prompt up to where the model should speak.

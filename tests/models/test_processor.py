@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from model_toys import PATCHES, Colour, config, mixed_samples, sample, save_tokenizer
@@ -199,3 +201,12 @@ def test_collate_pads_one_side_and_keeps_every_value(processor: Processor, left:
 def test_the_same_text_gives_the_same_ids_again_and_elsewhere(processor: Processor) -> None:
     first, again = (processor(sample("once more")).ids.tolist() for _ in range(2))
     assert first == again == Processor(config())(sample("once more")).ids.tolist()
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    rows = save_tokenizer(tmp_path)
+    own = {"model_type": "llama", "vocab_size": rows // 2, "hidden_size": 16, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "intermediate_size": 16, "pad_token_id": 0}
+    foreign = config("a", language={"kind": "hf", "path": str(tmp_path), "config": own | heads})
+    with pytest.raises(ConfigError, match=f"the language model has {rows // 2} embeddings"):
+        Processor(foreign)(mixed_samples()[0])
