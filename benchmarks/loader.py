@@ -30,11 +30,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import Example, Sample, View
 from ommatidia.data.llava_json import LlavaJSON
 from ommatidia.data.loader import Loader
 from ommatidia.data.mixture import MixtureConfig, Weighted
-from ommatidia.data.picture import FilePicture
 from ommatidia.models.vision.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 COLUMNS, ROWS = 640, 480

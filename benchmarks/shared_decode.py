@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ommatidia.data.picture import BytesPicture
+from ommatidia.core.picture import BytesPicture
 from ommatidia.models.vision import EncoderConfig, Preprocess
 from ommatidia.models.vision.preprocess import prepare_all
 

@@ -55,3 +55,16 @@ class Cost:
     def times(self, n: float) -> Cost:
         """The cost of running the same part ``n`` times: operations grow, parameters do not."""
         return Cost(self.parameters, self.flops * n)
+
+
+def content(rows: int, columns: int, height: int, width: int, *, at_least: int = 0) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) in cells of what a centred picture covers of a map of rows x columns.
+
+    Rounded as LLaVA-NeXT and Cambrian-1 do: the picture's side down to whole cells, but not below ``at_least``, then
+    half of what is left off either end.
+    """
+    if width / height > columns / rows:
+        border = (rows - max(at_least, int(height * (columns / width)))) // 2
+        return border, 0, rows - border, columns
+    border = (columns - max(at_least, int(width * (rows / height)))) // 2
+    return 0, border, rows, columns - border

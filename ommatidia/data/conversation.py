@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ommatidia.core.errors import DataError
+from ommatidia.core.picture import BytesPicture
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Role
-from ommatidia.data.picture import BytesPicture
 
 PLACEHOLDER = "<image>"
 

@@ -16,9 +16,9 @@ from pydantic import Field
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.picture import FilePicture, file_digest
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
-from ommatidia.data.picture import FilePicture, file_digest
 
 Entry = tuple[str, str, int]
 """Question, answer, number of the picture."""

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import DataError
+from ommatidia.core.picture import FilePicture, file_digest
 from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
-from ommatidia.data.picture import FilePicture, file_digest
 from ommatidia.data.verbalise import Wording
 
 Span = tuple[int, int, int]

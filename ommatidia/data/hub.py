@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError, unknown
+from ommatidia.core.picture import BytesPicture, FilePicture, file_digest
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
 from ommatidia.data.conversation import from_data_uri, read_dialogue
-from ommatidia.data.picture import BytesPicture, FilePicture, file_digest
 
 if TYPE_CHECKING:
     from datasets import Dataset

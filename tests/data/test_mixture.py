@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.picture import DrawnPicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Message, Sample
 from ommatidia.data.mixture import Mixture, MixtureConfig, Weighted
-from ommatidia.data.picture import DrawnPicture
 from ommatidia.data.synthetic import DrawnCounts, DrawnWords
 
 

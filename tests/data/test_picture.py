@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ommatidia.core.errors import DataError
-from ommatidia.data.picture import BytesPicture, DrawnPicture, FilePicture
+from ommatidia.core.picture import BytesPicture, DrawnPicture, FilePicture
 
 
 def noise(rows: int = 40, columns: int = 60, channels: int = 3) -> np.ndarray:

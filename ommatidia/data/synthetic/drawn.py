@@ -13,9 +13,9 @@ from pydantic import Field, model_validator
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.core.picture import DrawnPicture
 from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
-from ommatidia.data.picture import DrawnPicture
 from ommatidia.data.synthetic.attributes import Attributes
 from ommatidia.data.synthetic.charts import Charts
 from ommatidia.data.synthetic.counts import Counts

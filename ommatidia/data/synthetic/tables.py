@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ommatidia.core.errors import ConfigError
-from ommatidia.data.picture import file_digest
+from ommatidia.core.picture import file_digest
 
 FILES = (
     "barley.json", "cars.json", "driving.json", "seattle-weather.csv", "stocks.csv", "us-employment.csv", "wheat.json",

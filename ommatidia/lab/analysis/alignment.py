@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import ImagePart, Message, Sample
-from ommatidia.data.picture import FilePicture
 from ommatidia.eval.benchmark import Benchmark, cluster_of
 from ommatidia.eval.statistics.resampling import RESAMPLES, Array, resampled_totals
 from ommatidia.lab.analysis.asking import as_json, written

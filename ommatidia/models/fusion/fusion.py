@@ -6,7 +6,7 @@ Shapes: K views, H rows, W columns, D channels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
@@ -17,6 +17,7 @@ from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.core.types import Views
+from ommatidia.models.between import Between
 from ommatidia.models.fusion.resample import Auto, ResampleConfig
 from ommatidia.models.fusion.sketch import Box, Sketch
 
@@ -102,10 +103,6 @@ class Fused:
 
     y_KHWD: Tensor
     memory: Any = None
-
-
-Between = Mapping[int, Callable[[Tensor], Tensor]]
-"""By number of a trunk's block: what x_KHWD becomes behind it."""
 
 
 class Look(Protocol):

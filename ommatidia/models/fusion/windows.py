@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ommatidia.core.grid import content
+
 
 @dataclass(frozen=True, slots=True)
 class WindowSizes:
@@ -81,22 +83,11 @@ def to_windows(x_KSSC: Tensor, cells: int) -> Tensor:
     return blocks.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
 
-def padding(height: int, width: int, side: int) -> tuple[int, int]:
-    """Rows above (and below) and columns left (and right) of a centred picture on a square grid of ``side`` cells.
-
-    Rounded as the released code rounds, on every grid by itself: the picture's own rows are cut to a whole number,
-    then half of what remains is, so that the middle keeps a row more where the rest is odd. Only where the released
-    code would be left with nothing, for pictures longer than about ``side`` times their width, does the middle stay.
-    """
-    if width > height:
-        return min((side - int(height * (side / width))) // 2, (side - 1) // 2), 0
-    return 0, min((side - int(width * (side / height))) // 2, (side - 1) // 2)
-
-
 def showing(sizes: Sequence[tuple[int, int]], side: int) -> Tensor:
     """shown_KSS: True at the cells of a square grid that show a centred picture of this (height, width), one a view."""
     cells = torch.arange(side)
-    above, left = torch.tensor([padding(*size, side) for size in sizes]).reshape(-1, 2).T
-    rows_KS = (cells >= above[:, None]) & (cells < side - above[:, None])
-    columns_KS = (cells >= left[:, None]) & (cells < side - left[:, None])
+    boxes_K4 = torch.tensor([content(side, side, *size, at_least=1) for size in sizes]).reshape(-1, 4)
+    top, left, bottom, right = boxes_K4.T[..., None]
+    rows_KS = (cells >= top) & (cells < bottom)
+    columns_KS = (cells >= left) & (cells < right)
     return rows_KS[:, :, None] & columns_KS[:, None, :]

@@ -15,42 +15,17 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.models.published.checkpoint import Checkpoint
 from ommatidia.models.published.family import DECODER_RULES, Family, Reading, decoder
 from ommatidia.models.published.names import Rule
-from ommatidia.models.vision.preprocess import CLIP_MEAN, CLIP_STD, HALF, IMAGENET_MEAN, IMAGENET_STD
+from ommatidia.models.vision.catalog import lookup
 
 _HEAD = 64
 
-_ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "siglip/CLIP-ViT-SO400M-14-384": (
-        "siglip",
-        {"kind": "timm", "model": "vit_so400m_patch14_siglip_384.webli", "image_size": 384, "mean": HALF, "std": HALF},
-    ),
-    "openai/clip-vit-large-patch14-336": (
-        "clip",
-        {
-            "kind": "hf", "architecture": "CLIPVisionModel", "features": -2, "image_size": 336, "mean": CLIP_MEAN,
-            "std": CLIP_STD, "weights": {"kind": "hub", "id": "openai/clip-vit-large-patch14-336"},
-            "config": {
-                "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
-                "patch_size": 14, "image_size": 336, "projection_dim": 768,
-            },
-        },
-    ),
-    "facebook/dinov2-giant": (
-        "dinov2",
-        {
-            "kind": "timm", "model": "vit_giant_patch14_dinov2.lvd142m", "image_size": 518, "mean": IMAGENET_MEAN,
-            "std": IMAGENET_STD,
-        },
-    ),
-    "clip-convnext-XXL": (
-        "convnext",
-        {
-            "kind": "timm", "model": "convnext_xxlarge.clip_laion2b_soup", "features": 3, "image_size": 1024,
-            "mean": CLIP_MEAN, "std": CLIP_STD,
-        },
-    ),
-}  # fmt: skip
-"""Cambrian's names of the encoders of its released models -> our name and value."""
+_ENCODERS = {
+    "siglip/CLIP-ViT-SO400M-14-384": ("siglip", "siglip_so400m_384"),
+    "openai/clip-vit-large-patch14-336": ("clip", "clip_l_14_336"),
+    "facebook/dinov2-giant": ("dinov2", "dinov2_g"),
+    "clip-convnext-XXL": ("convnext", "convnext_xxl_1024"),
+}
+"""Cambrian's names of the encoders of its released models -> our name, and the entry of the catalog."""
 
 _TITLE = re.compile(r"(?P<base>.+?)(?:-res(?P<size>\d+))?(?:-interp(?P<tokens>\d+))?(?P<stages>-multi-stage)?")
 
@@ -108,12 +83,9 @@ def _encoder(title: str, place: int) -> tuple[str, dict[str, Any]]:
     assert found is not None
     if found["base"] not in _ENCODERS:
         return f"e{place}", {}
-    name, encoder = _ENCODERS[found["base"]]
-    encoder = {"weights": {"kind": "hub"}, "fit": "pad_first", **encoder}
-    if found["size"]:
-        encoder["image_size"] = int(found["size"])
-    if found["stages"]:
-        encoder["features"] = [0, 1, 2, 3]
+    name, entry = _ENCODERS[found["base"]]
+    size = f"@{found['size']}" if found["size"] else ""
+    encoder = lookup(f"{entry}_multi{size}" if found["stages"] else f"{entry}{size}") | {"fit": "pad_first"}
     return name, encoder
 
 

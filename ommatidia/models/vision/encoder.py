@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ommatidia.core.config import Config, digest
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Blocks, Cost, Grid
+from ommatidia.models.between import Between
 from ommatidia.models.vision.neck import NeckConfig, NoNeck
 from ommatidia.models.vision.preprocess import Fit, ImageSize, Interpolation, Preprocess, Triple
 from ommatidia.models.vision.weights import RandomWeights, StateDict, WeightsConfig, seeded
@@ -147,7 +148,7 @@ class VisionEncoder(nn.Module):
         self.trunk.eval()
         return self
 
-    def features(self, pixels_BCHW: Tensor, between: Mapping[int, Callable[[Tensor], Tensor]] | None = None) -> Tensor:
+    def features(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
         """The trunk's x_BHWD. ``between`` says by number of a block what x_BHWD becomes behind it."""
         weight = next(self.trunk.parameters(), None)
         if weight is not None and not getattr(self.trunk, "float32_pixels", False):
@@ -158,7 +159,7 @@ class VisionEncoder(nn.Module):
         """The neck's x_BHWD."""
         return self.neck(x_BHWD)
 
-    def forward(self, pixels_BCHW: Tensor, between: Mapping[int, Callable[[Tensor], Tensor]] | None = None) -> Tensor:
+    def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
         return self.refine(self.features(pixels_BCHW, between))
 
 

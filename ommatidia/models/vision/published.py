@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 from pydantic import model_validator
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ommatidia.core.errors import ConfigError
+from ommatidia.models.between import Between
 from ommatidia.models.vision.encoder import ImageEncoderConfig
 from ommatidia.models.vision.timm import Features, join
 from ommatidia.models.vision.weights import (
@@ -26,9 +27,6 @@ from ommatidia.models.vision.weights import (
     StateDict,
     check_names,
 )
-
-Between = Mapping[int, Callable[[Tensor], Tensor]]
-"""By number of a block, what x_BHWD becomes behind it."""
 
 
 class PublishedEncoderConfig(ImageEncoderConfig):

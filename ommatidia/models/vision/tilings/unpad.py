@@ -11,7 +11,7 @@ from typing import Literal
 from PIL import Image
 
 from ommatidia.core.errors import ConfigError
-from ommatidia.core.grid import Grid
+from ommatidia.core.grid import Grid, content
 from ommatidia.core.types import ROW_END, View
 from ommatidia.models.vision.tiling import Places, Script, TilingConfig
 
@@ -51,19 +51,6 @@ class Unpad(TilingConfig):
                     f"tiling unpad leaves out what padding fills, but encoder {name!r} fits pictures by {fit!r}; "
                     f"set its fit to 'pad'"
                 )
-
-
-def content(rows: int, columns: int, height: int, width: int, *, at_least: int = 0) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) in cells of what a centred picture covers of a map of rows x columns.
-
-    Rounded as LLaVA-NeXT and Cambrian-1 do: the picture's side down to whole cells, but not below ``at_least``, then
-    half of what is left off either end.
-    """
-    if width / height > columns / rows:
-        border = (rows - max(at_least, int(height * (columns / width)))) // 2
-        return border, 0, rows - border, columns
-    border = (columns - max(at_least, int(width * (rows / height)))) // 2
-    return 0, border, rows, columns - border
 
 
 def square(kind: str, grid: Grid) -> None:
