@@ -11,14 +11,25 @@ from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
 from ommatidia.data.mixture import MixtureConfig
 from ommatidia.train.distill import Distillation
+from ommatidia.train.engine import Engine
 from ommatidia.train.pattern import Pattern
 
 Scope = Literal["language", "expert", "mixture"]
 Shape = Literal["cosine", "linear", "constant"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "bf16_pure"]
+Optimizer = Literal["adamw", "adamw_8bit", "adafactor"]
 StageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 Rate = Annotated[float, Field(gt=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Validation(Config):
+    """A held-out mixture whose loss is measured on the way, by the weights that would be saved there."""
+
+    data: MixtureConfig
+    samples: Annotated[int, Field(ge=1)] = 256
+    every: Annotated[int, Field(ge=1)] = 200
+    """Optimiser steps between measurements; the last step is always measured."""
 
 
 class Stage(Config):
@@ -29,7 +40,7 @@ class Stage(Config):
     (Where a batch-norm layer trains or dropout is on, it does: the trainer says so.)
     """
 
-    unhashed: ClassVar[frozenset[str]] = frozenset({"micro_batch", "log_every", "save_every"})
+    unhashed: ClassVar[frozenset[str]] = frozenset({"micro_batch", "log_every", "save_every", "validation", "engine"})
 
     name: StageName
     scope: Scope = "mixture"
@@ -51,18 +62,34 @@ class Stage(Config):
     schedule: Shape = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Fraction of the steps in which the learning rate rises linearly to its peak."""
+    final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the peak learning rate that cosine and linear schedules fall to."""
+    optimizer: Optimizer = "adamw"
+    """adamw_8bit keeps both moments in blocks of 8-bit numbers, adafactor factors the second one and keeps no first."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: Annotated[float, Field(gt=0)] = 1e-8
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest global gradient norm; None: no clipping."""
     precision: Precision = "fp32"
+    """bf16: products in bfloat16, trained weights and their gradients in float32; bf16_pure: trained weights, gradients
+    and moments in bfloat16 as well."""
+    frozen_precision: Literal["fp32", "bf16"] = "fp32"
+    """What frozen weights are held in."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the trained weights, which is then the stage's result."""
+    longest: Annotated[int, Field(ge=2)] | None = None
+    """Tokens after which the text of a sample is cut off; None: a sample longer than the context is refused. Visual
+    tokens are never cut: a sample in which they would be is refused."""
     seed: Annotated[int, Field(ge=0)] | None = None
     """None: the recipe's seed."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between points sent to TensorBoard or W&B; ``metrics.jsonl`` always has every step."""
     save_every: Annotated[int, Field(ge=1)] | None = 200
     """Steps between checkpoints; None: only at the end and when a signal stops the run."""
+    validation: Validation | None = None
+    """Measured on the way; it changes nothing but which checkpoint is the best."""
+    engine: Engine = Engine()
 
     @field_validator("train")
     @classmethod
