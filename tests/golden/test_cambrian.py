@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ommatidia.core.grid import Grid
+from ommatidia.core.grid import Grid, content
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, ROW_END, Batch, View, Views
 from ommatidia.models.fusion import SVA
-from ommatidia.models.fusion.windows import padding
 from ommatidia.models.injection import DeepSVA
 from ommatidia.models.language import LanguageModel
 from ommatidia.models.language.hf import shape_of
@@ -94,8 +93,8 @@ class Recorded:
 
     def kept(self, row: int) -> tuple[range, range]:
         """Rows and columns of the visual tokens that stand in the text of the variable-length layout."""
-        above, left = padding(*self.sizes[row], self.side)
-        return range(above, self.side - above), range(left, self.side - left)
+        top, left, bottom, right = content(self.side, self.side, *self.sizes[row], at_least=1)
+        return range(top, bottom), range(left, right)
 
     def batch(self, *, static: bool) -> Batch:
         """The recorded rows: only what shows the picture, or every cell with a mask over what does not."""

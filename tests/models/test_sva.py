@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ommatidia.core.errors import ConfigError
-from ommatidia.core.grid import Grid
+from ommatidia.core.grid import Grid, content
 from ommatidia.core.types import View, Views
 from ommatidia.models.fusion import SVA, FusionConfig
 from ommatidia.models.fusion.sva import SVALayer, layer_cost
-from ommatidia.models.fusion.windows import Windows, WindowSizes, padding, showing, to_windows, windows
+from ommatidia.models.fusion.windows import Windows, WindowSizes, showing, to_windows, windows
 from ommatidia.models.projector import MLPProjector
 
 FINAL = {
@@ -61,7 +61,7 @@ def test_windows_hold_their_own_cells_and_come_back() -> None:
     ],
 )
 def test_padding_is_rounded_as_released(height: int, width: int, side: int, expected: tuple[int, int]) -> None:
-    assert padding(height, width, side) == expected
+    assert content(side, side, height, width, at_least=1)[:2] == expected
 
 
 def test_the_mask_shows_the_picture_and_a_window_beside_it_may_look_everywhere() -> None:

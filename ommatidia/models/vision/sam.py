@@ -206,9 +206,12 @@ def decomposed_attention(q: Tensor, k: Tensor, v: Tensor, to_rows: Tensor, to_co
         rows = torch.eye(height, dtype=k.dtype, device=k.device).repeat_interleave(width, 0)
         columns = torch.eye(width, dtype=k.dtype, device=k.device).repeat(height, 1)
         place = torch.cat([rows, columns], -1).expand(*k.shape[:2], -1, -1)
+        # The fused kernels want one width for all three, and a multiple of 8.
         wide_q = torch.cat([q * scale, to_rows.flatten(2, 3), to_columns.flatten(2, 3)], -1)
-        wide_v = functional.pad(v, (0, height + width))  # the fused kernels want one width for all three
-        wide = functional.scaled_dot_product_attention(wide_q, torch.cat([k, place], -1), wide_v, scale=1.0)
+        extra = -wide_q.shape[-1] % 8
+        wide_q, wide_k = (functional.pad(part, (0, extra)) for part in (wide_q, torch.cat([k, place], -1)))
+        wide_v = functional.pad(v, (0, height + width + extra))
+        wide = functional.scaled_dot_product_attention(wide_q, wide_k, wide_v, scale=1.0)
         return wide[..., : v.shape[-1]]
     step = height if q.is_meta else max(1, _QUERIES // width)
     attended = []

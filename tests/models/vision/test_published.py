@@ -21,7 +21,7 @@ from ommatidia.models.vision import (
     Pix2StructEncoder,
     SamEncoder,
 )
-from ommatidia.models.vision.eva02_det import rotate, turns
+from ommatidia.models.vision.eva02_det import rotate, turns, wider
 from ommatidia.models.vision.pix2struct import flat_patches, patch_grid
 from ommatidia.models.vision.preprocess import HALF
 from ommatidia.models.vision.published import from_windows, to_windows
@@ -371,3 +371,13 @@ def test_a_layer_scale_published_as_weight_finds_its_place_in_timm() -> None:
     names = {name.removeprefix("model.").replace("gamma", "weight"): tensor for name, tensor in state.items()}
     found = config.published({**names, "head.fc.weight": noise(2)})
     assert {name: id(tensor) for name, tensor in found.items()} == {name: id(tensor) for name, tensor in state.items()}
+
+
+def test_a_wider_layer_gives_the_same_numbers_and_zeros_beside_them() -> None:
+    torch.manual_seed(0)
+    layer, x_ND = nn.Linear(6, 5), torch.randn(4, 6)
+    assert torch.equal(wider(layer, x_ND), layer(x_ND))
+    more = wider(layer, x_ND, rows=3)
+    torch.testing.assert_close(more[:, :5], layer(x_ND))
+    assert not more[:, 5:].any()
+    torch.testing.assert_close(wider(layer, functional.pad(x_ND, (0, 2)), columns=2), layer(x_ND))

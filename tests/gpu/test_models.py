@@ -1,0 +1,95 @@
+"""Every encoder, fusion and injection gives on the device what it gives on the CPU, gradients included."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from model_toys import config as tiny
+from model_toys import lively, mixed_samples, parts_of
+from tiles import Halves, cut_samples, opened
+
+from ommatidia.models.fusion import FusionConfig
+from ommatidia.models.generate import Decoding, generate
+from ommatidia.models.injection import InjectionConfig
+from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.processor import Processor
+from ommatidia.models.vision import EncoderConfig
+
+pytestmark = pytest.mark.gpu
+
+LANGUAGE = {"kind": "scratch", "width": 32, "layers": 2, "heads": 2, "context": 256}
+
+
+@pytest.mark.parametrize("kind", sorted(EncoderConfig.kinds()))
+def test_an_encoder_is_the_same_on_the_device(kind: str) -> None:
+    config = EncoderConfig.kinds()[kind].tiny()
+    encoder = config.build()
+    pixels_BCHW = torch.randn(2, 3, *config.preprocess().size, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        here = encoder(pixels_BCHW)
+        there = encoder.cuda()(pixels_BCHW.cuda())
+        torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-4)
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            half = encoder(pixels_BCHW.cuda()).float().cpu()
+    assert (half - here).norm() < 0.05 * here.norm()
+
+
+def joined(kind: str) -> MLLMConfig:
+    fusion = FusionConfig.kinds()[kind].tiny()
+    return (
+        tiny("a", language=LANGUAGE, fusion=fusion)
+        if kind == "none"
+        else tiny("a", "b", language=LANGUAGE, fusion=fusion)
+    )
+
+
+def injected(kind: str) -> MLLMConfig:
+    injection = InjectionConfig.kinds()[kind].tiny()
+    if kind != "deep_sva":
+        return tiny("a", language=LANGUAGE, injection=injection, tiling=Halves())
+    fusion = {"kind": "sva", "side": 2, "width": 16, "depth": 1, "heads": 2, "groups": [2]}
+    return tiny("a", "b", language=LANGUAGE, fusion=fusion, injection=injection, tiling=Halves())
+
+
+def loss_and_gradients(model: MLLM, cfg: MLLMConfig, device: str) -> tuple[float, dict[str, torch.Tensor]]:
+    processor, model = Processor(cfg), copy.deepcopy(model).to(device)
+    batch = processor.collate([processor(sample) for sample in cut_samples()]).to(device)
+    total, count = model.loss(batch)
+    (total / count).backward()
+    found = {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
+    return float(total.detach() / count), found
+
+
+@pytest.mark.parametrize("kind", sorted(InjectionConfig.kinds()))
+def test_loss_and_gradients_of_every_injection(kind: str) -> None:
+    cfg = injected(kind)
+    model = lively(cfg.build(seed=0))
+    opened(model.injection)
+    here, gradients = loss_and_gradients(model, cfg, "cpu")
+    there, others = loss_and_gradients(model, cfg, "cuda")
+    assert there == pytest.approx(here, rel=1e-4)
+    assert others.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        assert (others[name] - gradient).norm() <= 1e-3 * gradient.norm() + 1e-5, name
+
+
+@pytest.mark.parametrize("kind", sorted(FusionConfig.kinds()))
+def test_a_fusion_is_the_same_on_the_device(kind: str) -> None:
+    try:
+        cfg = joined(kind)
+    except ValueError as error:
+        pytest.skip(f"its tiny value does not join the toy encoders: {error}")
+    model = lively(cfg.build(seed=0))
+    here, _ = loss_and_gradients(model, cfg, "cpu")
+    there, _ = loss_and_gradients(model, cfg, "cuda")
+    assert there == pytest.approx(here, rel=1e-4)
+
+
+def test_greedy_answers_are_the_same_words() -> None:
+    cfg = tiny("a", "b", language=LANGUAGE)
+    model, processor = parts_of(cfg)
+    samples, decoding = mixed_samples(), Decoding(max_new_tokens=8)
+    here = generate(model, processor, samples, decoding)
+    assert generate(model.cuda(), processor, samples, decoding) == here
