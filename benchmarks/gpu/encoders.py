@@ -65,7 +65,7 @@ def with_channels_last(trunk: nn.Module) -> Run:
 
 
 def straightforward(name: str, trunk: nn.Module) -> Run:
-    """What Eagle's code runs for an encoder; where a module of its own is made, ours lends no weights."""
+    """What Eagle's code runs for an encoder, x_BHWD; where a module of its own is made, ours lends no weights."""
     if name == "convnext":
         return trunk
     if name == "eva02_det":
@@ -100,7 +100,11 @@ def theirs_sam() -> Run:
         global_attn_indexes=[5, 11, 17, 23], attn_implementation="eager",
     )  # fmt: skip
     model = SamVisionEncoder(config).cuda().eval().bfloat16()
-    return lambda pixels_BCHW: model(pixels_BCHW).last_hidden_state
+
+    def run(pixels_BCHW: Tensor) -> Tensor:
+        return functional.pixel_unshuffle(model(pixels_BCHW).last_hidden_state, 2).permute(0, 2, 3, 1)
+
+    return run
 
 
 def theirs_pix2struct() -> Run:
@@ -119,7 +123,8 @@ def theirs_pix2struct() -> Run:
             pictures = [(one.float().cpu() * std + mean) * 255 for one in pixels_BCHW]
             found = processor(pictures, return_tensors="pt")
         patches = found["flattened_patches"].cuda().bfloat16()
-        return model(patches, attention_mask=found["attention_mask"].cuda()).last_hidden_state
+        out = model(patches, attention_mask=found["attention_mask"].cuda()).last_hidden_state
+        return out[:, : 45 * 45].unflatten(1, (45, 45))
 
     return run
 

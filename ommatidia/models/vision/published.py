@@ -165,4 +165,5 @@ def draw(network: nn.Module, *, std: float = 0.02) -> None:
 
 def patches(projection: nn.Conv2d, pixels_BCHW: Tensor) -> Tensor:
     """x_BHWD of a patch embedding; pixels arrive in float32 and take the projection's own type here."""
-    return projection(pixels_BCHW.to(projection.weight.dtype)).permute(0, 2, 3, 1)
+    x_BDHW = projection(pixels_BCHW.to(projection.weight.dtype))
+    return x_BDHW.permute(0, 2, 3, 1).contiguous()  # or the residual stream of every block is strided, and copied
