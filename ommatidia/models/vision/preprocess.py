@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -59,7 +59,7 @@ class Preprocess(Config):
 
     def __call__(self, image: Image.Image) -> Tensor:
         """The picture as float32 pixels_CHW. Any picture size works, 1x1 included."""
-        return self._normalised(self._shaped(image))
+        return self._normalised(self._shaped(_Decoded(image)))
 
     def _shape(self) -> tuple[Any, ...]:
         """What the bytes depend on before they are normalised."""
@@ -69,10 +69,9 @@ class Preprocess(Config):
         red, green, blue = (min(max(int(255 * mean), 0), 255) for mean in self.mean)
         return red, green, blue
 
-    def _shaped(self, image: Image.Image) -> Tensor:
+    def _shaped(self, decoded: _Decoded) -> Tensor:
         """The picture as bytes_HWC in its final size; with ``pad`` without its border."""
-        if image.mode != "RGB":
-            image = image.convert("RGB")
+        image = decoded.image
         rows, columns = self.size
         resample = _FILTERS[self.interpolation]
         if self.fit == "pad_first":
@@ -85,19 +84,17 @@ class Preprocess(Config):
         if self.fit == "pad":
             scale = min(rows / image.height, columns / image.width)
             height, width = max(1, round(image.height * scale)), max(1, round(image.width * scale))
-        return _resized(image, height, width, self.interpolation)
+        return _resized(decoded, height, width, self.interpolation)
 
     def _normalised(self, bytes_HWC: Tensor) -> Tensor:
         # Few passes over the picture: one reorders bytes into floats, two scale them, (x / 255 - mean) / std.
-        pixels_CHW = bytes_HWC.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
-        shift_C11, scale_C11 = _in_bytes(self.mean, self.std)
-        pixels_CHW.sub_(shift_C11).div_(scale_C11)
-        height, width = pixels_CHW.shape[1:]
-        if (height, width) == self.size:
-            return pixels_CHW
+        height, width = bytes_HWC.shape[:2]
+        whole = (height, width) == self.size
+        canvas_CHW = torch.empty(3, *self.size) if whole else torch.zeros(3, *self.size)
         top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
-        canvas_CHW = torch.zeros(3, *self.size)
-        canvas_CHW[:, top : top + height, left : left + width] = pixels_CHW
+        pixels_CHW = canvas_CHW[:, top : top + height, left : left + width]
+        shift_C11, scale_C11 = _in_bytes(self.mean, self.std)
+        pixels_CHW.copy_(bytes_HWC.permute(2, 0, 1)).sub_(shift_C11).div_(scale_C11)
         return canvas_CHW
 
 
@@ -107,13 +104,14 @@ def prepare_all(image: Image.Image, transforms: Mapping[str, Preprocess]) -> dic
     Equal transforms are computed once and give the same tensor; those that differ in mean and std alone share the
     resized picture.
     """
+    decoded = _Decoded(image)
     shaped: dict[tuple[Any, ...], Tensor] = {}
     made: dict[Preprocess, Tensor] = {}
     for transform in transforms.values():
         if transform not in made:
             shape = transform._shape()
             if shape not in shaped:
-                shaped[shape] = transform._shaped(image)
+                shaped[shape] = transform._shaped(decoded)
             made[transform] = transform._normalised(shaped[shape])
     return {name: made[transform] for name, transform in transforms.items()}
 
@@ -123,18 +121,30 @@ def _bytes(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image))
 
 
-def _resized(image: Image.Image, height: int, width: int, interpolation: Interpolation) -> Tensor:
+class _Decoded:
+    """An RGB picture, and its bytes as a tensor, taken out of Pillow once however many transforms want them."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self.image = image if image.mode == "RGB" else image.convert("RGB")
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """bytes_HWC."""
+        return _bytes(self.image)
+
+
+def _resized(decoded: _Decoded, height: int, width: int, interpolation: Interpolation) -> Tensor:
     """bytes_HWC of the picture at another size.
 
     Torch resizes bytes by Pillow's own method several times faster; about one byte in three hundred differs, by one
     level. Where a published checkpoint is to see the very bytes it was trained on, the fits ``pad_first`` and
     ``crop_last`` go through Pillow.
     """
-    if image.size == (width, height):
-        return _bytes(image)
+    if decoded.image.size == (width, height):
+        return decoded.pixels
     if interpolation not in ("bilinear", "bicubic"):
-        return _bytes(image.resize((width, height), _FILTERS[interpolation]))
-    bytes_1CHW = _bytes(image).permute(2, 0, 1)[None]
+        return _bytes(decoded.image.resize((width, height), _FILTERS[interpolation]))
+    bytes_1CHW = decoded.pixels.permute(2, 0, 1)[None]
     resized = functional.interpolate(bytes_1CHW, (height, width), mode=interpolation, antialias=True)
     return resized[0].permute(1, 2, 0)
 
