@@ -19,7 +19,7 @@ from ommatidia.lab.run import provenance
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
-PARTS = frozenset({"__init__", "__main__", "tuned_stage", "tiny_search"})
+PARTS = frozenset({"__init__", "__main__", "tuned_stage", "tiny_search", "eagle_encoders"})
 """Files that are no benchmarks themselves."""
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.gpu.encoders import NAMES, straightforward
+from benchmarks.eagle_encoders import NAMES, Size, straightforward
 from benchmarks.gpu.timing import ceiling, machine, milliseconds
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Batch, Example, View
 from ommatidia.lab.cost import SampleTokens, training_price
@@ -103,7 +103,9 @@ class EagleStyle:
         trunks = {name: encoder.trunk for name, encoder in model.encoders.items()}
         self.types = {name: next(trunk.parameters()).dtype for name, trunk in trunks.items()}
         self.encoders: dict[str, Callable[[Tensor], Tensor]] = (
-            dict(trunks) if small else {name: straightforward(name, trunk) for name, trunk in trunks.items()}
+            dict(trunks)
+            if small
+            else {n: straightforward(n, trunk, Size(device, self.types[n])) for n, trunk in trunks.items()}
         )
 
     def step(self, examples: Sequence[Example]) -> float:
