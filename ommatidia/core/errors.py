@@ -9,6 +9,9 @@ from collections.abc import Iterable
 class OmmatidiaError(Exception):
     """Base of every error a user can cause. The command line prints its message as one line and exits non-zero."""
 
+    everywhere = False
+    """Whether all processes of a distributed run raise it alike, so that one of them saying it is enough."""
+
 
 class ConfigError(OmmatidiaError, ValueError):
     """A value cannot be built: names the dotted path, what was given, what was wanted and the nearest valid name.

@@ -1,11 +1,14 @@
 """Checkpoints: what a stage needs to go on exactly where it was. Atomic, verified, plain data (safetensors and JSON).
 
-A checkpoint is a folder ``step-00000120`` with the changed weights, the optimiser's state and a manifest that holds the
-SHA-256 of both. It is written beside its place, synced, and renamed: a crash leaves the old one or the new one whole.
+A checkpoint is a folder ``step-00000120`` with tensors in groups (the trained weights, the optimiser's state) and a
+manifest that holds the SHA-256 of every file. It is written beside its place, synced, and renamed: a crash leaves the
+old one or the new one whole. One process writes one file a group, ``trained.safetensors``; of several each writes its
+own, ``trained.00001-of-00002.safetensors``, and any number of processes reads them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,17 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ommatidia.core.config import digest
 from ommatidia.core.console import console
 from ommatidia.core.errors import DiskError, RunError
+from ommatidia.train.pieces import Piece, Stored, pieces_of, write_pieces
 
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "manifest.json"
-_WEIGHTS = "trained.safetensors"
-_OPTIMIZER = "optimizer.safetensors"
+
+Groups = Mapping[str, Mapping[str, Tensor]]
+"""Group -> name -> tensor: "trained" has "<part>:<name>", "optimizer" has "<slot>/<part>:<name>"."""
+Pieces = Mapping[str, Mapping[str, Piece]]
+"""The same, as one rank writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +42,64 @@ class Checkpoint:
     folder: Path
     step: int
     run: Mapping[str, Any]
+    loss: float | None = None
+    """What checkpoints are compared by, where the best is kept."""
+
+    def group(self, name: str) -> Stored:
+        """The tensors of a group, read when they are asked for; none where there is no such group."""
+        return Stored(sorted(self.folder.glob(f"{name}.*safetensors")))
 
     def weights(self) -> dict[str, Tensor]:
         """ "<part>:<name>" -> tensor."""
-        return load_file(self.folder / _WEIGHTS)
-
-    def optimizer(self) -> dict[str, Tensor]:
-        """ "<slot>/<part>:<name>" -> tensor."""
-        return load_file(self.folder / _OPTIMIZER)
+        stored = self.group("trained")
+        return {name: stored.whole(name) for name in stored}
 
 
 class Checkpoints:
-    """The checkpoints of one run, newest last. One process writes to a folder at a time."""
+    """The checkpoints of one run, newest last. One run writes to a folder at a time.
 
-    def __init__(self, folder: Path, *, keep: int = 1) -> None:
-        self.folder, self._keep = folder, keep
+    Args:
+        keep: how many are kept.
+        best: whether the one of the lowest loss is kept beside them, as ``best-00000120``.
+    """
 
-    def save(
-        self, step: int, weights: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], run: Mapping[str, Any]
-    ) -> Path:
-        """Write the checkpoint of ``step`` and drop all but the last ``keep``.
+    def __init__(self, folder: Path, *, keep: int = 1, best: bool = False) -> None:
+        self.folder, self._keep, self._best = folder, keep, best
+
+    def save(self, step: int, groups: Groups, run: Mapping[str, Any], *, loss: float | None = None) -> Path:
+        """Write the checkpoint of ``step`` by one process and drop all but the last ``keep``.
 
         Raises DiskError (path and reason) when it cannot be written; earlier checkpoints are then still there.
         """
-        place = self.folder / f"step-{step:08d}"
-        draft = self.folder / f".{place.name}.{os.getpid()}.tmp"
-        try:
-            self._drop_drafts()
-            draft.mkdir(parents=True)
-            files = {name: _write(draft / name, data) for name, data in ((_WEIGHTS, weights), (_OPTIMIZER, optimizer))}
-            manifest = {"format": _FORMAT, "step": step, "run": dict(run), "files": files}
+        self.drop_drafts()
+        files = self.write(step, {group: pieces_of(tensors, rank=0, world=1) for group, tensors in groups.items()})
+        return self.commit(step, files, run, loss=loss)
+
+    def draft(self, step: int) -> Path:
+        """Where the checkpoint of ``step`` is while it is not whole."""
+        return self.folder / f".{self.place(step).name}.tmp"
+
+    def place(self, step: int) -> Path:
+        """Where it is when it is whole."""
+        return self.folder / f"step-{step:08d}"
+
+    def write(self, step: int, groups: Pieces, *, rank: int = 0, world: int = 1) -> dict[str, str]:
+        """Write one rank's files into the draft; their SHA-256 by name. Raises DiskError."""
+        draft, files = self.draft(step), {}
+        number = "" if world == 1 else f".{rank + 1:05d}-of-{world:05d}"
+        with self._disk(step):
+            draft.mkdir(parents=True, exist_ok=True)
+            for group, pieces in groups.items():
+                if pieces or world == 1:
+                    name = f"{group}{number}.safetensors"
+                    files[name] = _write(draft / name, pieces)
+        return files
+
+    def commit(self, step: int, files: Mapping[str, str], run: Mapping[str, Any], *, loss: float | None = None) -> Path:
+        """Make the draft that all ranks have written the checkpoint of ``step``. Raises DiskError."""
+        place, draft = self.place(step), self.draft(step)
+        with self._disk(step):
+            manifest = {"format": _FORMAT, "step": step, "run": dict(run), "loss": loss, "files": dict(files)}
             manifest["check"] = digest(manifest)
             (draft / _MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
             for path in (draft / _MANIFEST, draft):
@@ -74,29 +108,65 @@ class Checkpoints:
                 shutil.rmtree(place)
             draft.rename(place)
             _sync(self.folder)
+            if self._best and loss is not None:
+                self._keep_best(place, loss)
             for old in self._folders()[: -self._keep]:
                 shutil.rmtree(old)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(draft, ignore_errors=True)
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise DiskError(f"{place}: cannot write the checkpoint: {reason}") from None
         return place
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; a broken one is passed over with a warning."""
-        for folder in reversed(self._folders()):
+        return self._newest(self._folders())
+
+    def best(self) -> Checkpoint | None:
+        """The checkpoint of the lowest loss, where it is kept."""
+        return self._newest(sorted(self.folder.glob("best-*")))
+
+    def open(self, folder: Path) -> Checkpoint:
+        """A checkpoint that another rank has verified."""
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        return Checkpoint(folder, manifest["step"], manifest["run"], manifest["loss"])
+
+    def drop_drafts(self) -> None:
+        """Remove what a crash left half written. Raises DiskError."""
+        with self._disk(0):
+            for draft in self.folder.glob(".*.tmp"):
+                shutil.rmtree(draft)
+
+    def _newest(self, folders: list[Path]) -> Checkpoint | None:
+        for folder in reversed(folders):
             try:
                 return _verified(folder)
             except RunError as error:
                 console().warn(f"{folder}: checkpoint not used: {error}")
         return None
 
+    def _keep_best(self, place: Path, loss: float) -> None:
+        """Keep ``place`` under a name of its own when it is the best: the same files, not copies of them."""
+        before = self.best()
+        if before is not None and before.loss is not None and before.loss <= loss and before.folder != place:
+            return
+        draft = self.folder / f".best.{place.name}.tmp"
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(place, draft, copy_function=_link)
+        name = self.folder / place.name.replace("step-", "best-")
+        shutil.rmtree(name, ignore_errors=True)
+        draft.rename(name)
+        for old in self.folder.glob("best-*"):
+            if old != name:
+                shutil.rmtree(old)
+
     def _folders(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
 
-    def _drop_drafts(self) -> None:
-        for draft in self.folder.glob(".step-*.tmp"):
-            shutil.rmtree(draft)
+    @contextlib.contextmanager
+    def _disk(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(self.draft(step), ignore_errors=True)
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise DiskError(f"{self.place(step)}: cannot write the checkpoint: {reason}") from None
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
@@ -118,17 +188,19 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> str:
+def _write(path: Path, pieces: Mapping[str, Piece]) -> str:
     """Write and sync one file; its SHA-256."""
-    save_file({name: _alone(tensor) for name, tensor in tensors.items()}, path)
+    write_pieces(path, pieces)
     _sync(path)
     return _sha256(path)
 
 
-def _alone(tensor: Tensor) -> Tensor:
-    """The tensor as safetensors wants it: contiguous, and no view into a storage that holds other values as well."""
-    tensor = tensor.detach().contiguous()
-    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+def _link(source: str, target: str) -> None:
+    """The same file under a second name; a copy where the disk has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _verified(folder: Path) -> Checkpoint:
@@ -147,7 +219,7 @@ def _verified(folder: Path) -> Checkpoint:
         raise RunError(f"{Path(error.filename or folder).name}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise RunError(f"{_MANIFEST} is torn or no manifest") from None
-    return Checkpoint(folder, manifest["step"], manifest["run"])
+    return Checkpoint(folder, manifest["step"], manifest["run"], manifest["loss"])
 
 
 def _sha256(path: Path) -> str:

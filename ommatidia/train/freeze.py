@@ -124,6 +124,16 @@ def announce(title: str, parts: Mapping[str, nn.Module], trained: Trained) -> No
     console().table(title, ("part", "parameters", "trained", "learning rate", "state"), table(parts, trained))
 
 
+def warn_of_batch_norm(parts: Mapping[str, nn.Module], *, micro_batch: int | None, world: int) -> None:
+    """Say which parts train layers whose statistics depend on how the batch is divided."""
+    for name, part in parts.items():
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in part.modules()):
+            among = "" if world == 1 else f" and on the number of ranks, {world}; those of rank 0 are kept"
+            console().warn(
+                f"{name} trains batch-norm layers: their statistics depend on micro_batch={micro_batch}{among}"
+            )
+
+
 def trained_state(parts: Mapping[str, nn.Module], trained: Trained) -> dict[str, Tensor]:
     """What a stage leaves behind: copies on the CPU of every trained parameter and changing buffer, by name."""
     return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in trained.tensors(parts).items()}

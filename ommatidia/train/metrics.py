@@ -33,6 +33,8 @@ class StepReport:
     """Of the whole step, waiting for data included."""
     wait: float
     """Seconds spent waiting for data."""
+    validation: float | None = None
+    """Held-out loss of the weights after this step, in nats per supervised token, where it was measured."""
 
 
 @dataclass(frozen=True, slots=True)

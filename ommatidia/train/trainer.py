@@ -1,4 +1,4 @@
-"""Trainer: one stage of one model, step by step, stoppable at any moment and continued exactly."""
+"""Trainer: one stage of one model on any number of ranks, stoppable at any moment and continued exactly."""
 
 from __future__ import annotations
 
@@ -6,74 +6,55 @@ import hashlib
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ommatidia.core.console import console
-from ommatidia.core.errors import RunError
+from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.types import Batch, Example
 from ommatidia.train import tracking
-from ommatidia.train.checkpoint import Checkpoints, differences
-from ommatidia.train.freeze import announce, freeze, load_trained, select, trained_state
+from ommatidia.train.agreement import Agreed, Blank, MicroBatch, agree
+from ommatidia.train.checkpoint import Checkpoints
+from ommatidia.train.freeze import announce, freeze, select, warn_of_batch_norm
 from ommatidia.train.interrupt import Interrupt, StoppedError, watch
-from ommatidia.train.metrics import FILE, MetricsLog, StepReport, read_metrics
-from ommatidia.train.optim import adamw, clip_gradients, load_optimizer, optimizer_state, schedule, set_rate
+from ommatidia.train.metrics import FILE, StepReport, read_metrics
+from ommatidia.train.optim import adamw, clip_gradients, optimizer_state, schedule, set_rate
+from ommatidia.train.parallel import Trainable, distribute, gathered, whole
+from ommatidia.train.ranks import Ranks, together
+from ommatidia.train.records import NoRecords, Records
+from ommatidia.train.report import TrainReport
+from ommatidia.train.restore import refuse_another, restore
+from ommatidia.train.saver import Saver
 from ommatidia.train.stage import Stage
 
-
-class Trainable(Protocol):
-    """What can be trained; ``ommatidia.models.mllm.MLLM`` is one."""
-
-    def parts(self) -> dict[str, nn.Module]: ...
-
-    def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """Sum of the losses, and over how many targets: supervised tokens, or views where one encoder is distilled."""
-        ...
-
-    def targets(self, example: Example) -> int:
-        """How many targets an example brings: the losses of a batch are divided by their sum."""
-        ...
-
-
 Batches = Callable[[int], Iterator[list[Example]]]
-"""From a start step: the examples of that optimiser step and of every later one."""
+"""From a start step: this rank's examples of that optimiser step and of every later one."""
+HeldOut = Callable[[], Iterator[list[Example]]]
+"""This rank's held-out examples, in as many lists on every rank."""
 Collate = Callable[[Sequence[Example]], Batch]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainReport:
-    """A finished stage, resumed runs counted as one."""
-
-    steps: int
-    resumed: int
-    """Step after which this process took over; 0 when it did everything."""
-    loss: float | None
-    """Mean over the last tenth of the steps, in nats per supervised token; None when the metrics file was lost."""
-    tokens: int
-    supervised: int
-    seconds: float
-    wait: float
-    """Seconds of those spent waiting for data."""
-    metrics: Path
 
 
 class Trainer:
     """Trains what ``stage.train`` names in ``model`` and freezes the rest.
 
     Args:
-        batches: gives lists of exactly ``stage.batch`` examples, as a function of the step alone.
+        batches: gives lists that hold ``stage.batch`` examples over all ranks, as a function of the step alone.
         collate: pads examples into one batch.
         steps: optimiser steps, ``stage.total_steps(size)``.
         folder: where metrics and checkpoints lie; a later trainer with the same folder goes on from there.
-        seed: with the step, fixes every random draw of the model (dropout).
+        seed: with the step and the rank, fixes every random draw of the model (dropout).
         key: what else fixes the result (start weights, data); a checkpoint made under another key is refused.
-        log: further places for the metrics.
+        log: further places for the metrics, beside ``stage.engine.log``.
+        ranks: the processes that train together; by default this one alone.
+        blank: what a rank runs that has no sample, or no picture, where others have one.
+        held_out: the examples of ``stage.validation``.
 
-    Raises ConfigError when a pattern matches nothing or a trained parameter is not held in float32.
+    Raises ConfigError when a pattern matches nothing, a trained parameter is not held in float32, or the batch has
+    fewer samples than there are ranks; RunError when the ranks were given different stages.
     """
 
     def __init__(
@@ -89,49 +70,65 @@ class Trainer:
         device: torch.device | str = "cpu",
         key: str = "",
         log: Sequence[tracking.Destination] = (),
+        ranks: Ranks | None = None,
+        blank: Blank | None = None,
+        held_out: HeldOut | None = None,
     ) -> None:
         self.model, self.stage, self.steps, self.seed, self.done = model, stage, steps, seed, 0
-        self.device = torch.device(device)
-        self.parts = model.parts()
-        for part in self.parts.values():
-            part.to(self.device)
-        self.trained = select(self.parts, stage.train)
+        self.ranks = ranks or Ranks()
+        self.device = self.ranks.device(device)
+        self.micro_batch = stage.micro_batch or stage.batch
+        """Samples in one forward pass of a rank; halved when memory does not suffice."""
+        self._batches, self._collate, self._blank, self._held_out = batches, collate, blank, held_out
+        self._folder, self._key, self._log = Path(folder), key, (*stage.engine.log, *log)
+        self._interrupt = Interrupt()
+        self._losses: list[float] = []
+        self._check_stage()
+        self._prepare()
+        engine = stage.engine
+        kept = Checkpoints(self._folder / "checkpoints", keep=engine.keep_last, best=engine.keep_best)
+        self._checkpoints, self._saver = kept, Saver(kept, self.ranks, background=engine.async_save)
+
+    def _prepare(self) -> None:
+        """Make the model ready to train, in the one order that works: what changes modules comes before the shards,
+        and the optimiser sees what the shards have made of the parameters."""
+        self.parts = self.model.parts()
+        self.trained = select(self.parts, self.stage.train)
         freeze(self.parts, self.trained)
-        self.optimizer = adamw(self.parts, self.trained, stage)
-        self._batches, self._collate = batches, collate
-        self._folder, self._key, self._log = Path(folder), key, tuple(log)
-        self._checkpoints = Checkpoints(self._folder / "checkpoints")
+        self.parallel = distribute(self.model, self.trained, self.stage, self.ranks, self.device)
+        self.optimizer = adamw(self.parts, self.trained, self.stage)
 
     def fit(self) -> TrainReport:
         """Train to the last step, going on from the newest whole checkpoint in the folder.
 
-        SIGINT and SIGTERM finish the step, save, and end with KeyboardInterrupt and StoppedError that say where.
+        SIGINT and SIGTERM, on any rank, finish the step, save, and end with KeyboardInterrupt and StoppedError that say
+        where.
 
         Raises RunError for a batch without supervised tokens, a non-finite loss (before the optimiser step), data that
-        ends early, a checkpoint of another run, or a folder that cannot be written.
+        ends early, a checkpoint of another run, a folder that cannot be written, or a rank that is lost.
         """
         announce(f"stage {self.stage.name}: {self.steps} steps of {self.stage.batch}", self.parts, self.trained)
-        self._warn_of_batch_norm()
+        if self.ranks.world > 1 or self.stage.micro_batch not in (None, self.stage.batch):
+            warn_of_batch_norm(self.parts, micro_batch=self.stage.micro_batch, world=self.ranks.world)
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), watch() as interrupt:
+        with (
+            torch.random.fork_rng(devices=devices),
+            watch() as self._interrupt,
+            self.ranks.working(self.stage.engine.timeout),
+        ):
             resumed = self._resume()
-            with MetricsLog(self._folder / FILE, after=resumed) as metrics:
+            with self._records(resumed) as records, self._saver:
                 if self.done < self.steps:
-                    self._run(metrics, interrupt)
+                    self._run(records)
         self.optimizer.zero_grad(set_to_none=True)
-        return self._report(resumed)
+        return TrainReport.read(self._folder / FILE, steps=self.done, resumed=resumed)
 
     def step(self, examples: Sequence[Example], *, wait: float = 0.0) -> StepReport:
-        """One optimiser step on ``stage.batch`` examples, after ``wait`` seconds spent waiting for them."""
+        """One optimiser step on this rank's share of ``stage.batch`` examples, waited for ``wait`` seconds."""
         began = time.perf_counter() - wait
-        supervised = self._supervised(examples)
-        torch.manual_seed(step_seed(self.seed, self.done))  # dropout depends on the step, never on what ran before
-        self.optimizer.zero_grad(set_to_none=True)
-
-        micro_batches = self._split(examples)
-        sums = [self._forward_backward(micro_batch, supervised) for micro_batch in micro_batches]
-        norm = clip_gradients(self.optimizer, self.stage.clip)
-        loss_sum, norm_value = self._check(micro_batches, sums, norm)
+        agreed, sums = self._accumulate(examples)
+        norm = whole(clip_gradients(self.optimizer, self.stage.clip))
+        loss_sum, norm_value = self._check(agreed, sums, norm)
 
         factor = schedule(self.done, total=self.steps, warmup=self.stage.warmup, shape=self.stage.schedule)
         set_rate(self.optimizer, factor)
@@ -139,121 +136,227 @@ class Trainer:
         self.done += 1
         return StepReport(
             step=self.done,
-            loss=loss_sum / supervised,
+            loss=loss_sum / agreed.supervised,
             rates={pattern: peak * factor for pattern, peak in self.stage.train.items()},
             norm=norm_value,
-            tokens=sum(example.ids.numel() for example in examples),
-            supervised=supervised,
+            tokens=agreed.tokens,
+            supervised=agreed.supervised,
             seconds=time.perf_counter() - began,
             wait=wait,
         )
 
     def result(self) -> dict[str, Tensor]:
-        """What the stage changed, on the CPU, as "<part>:<name>"; ``freeze.load_trained`` puts it back."""
-        return trained_state(self.parts, self.trained)
+        """What the stage changed, on the CPU, as "<part>:<name>"; ``freeze.load_trained`` puts it back.
+
+        All ranks must call it; it is empty on all but rank 0.
+        """
+        return gathered(self.trained.tensors(self.parts), keep=self.ranks.leads)
 
     def _split(self, examples: Sequence[Example]) -> list[Sequence[Example]]:
         """Micro-batches of like lengths, so that little is padded; the sum over tokens does not mind the order."""
-        size = self.stage.micro_batch or self.stage.batch
         examples = sorted(examples, key=lambda example: example.ids.numel())
-        return [examples[start : start + size] for start in range(0, len(examples), size)]
+        return [examples[start : start + self.micro_batch] for start in range(0, len(examples), self.micro_batch)]
 
-    def _forward_backward(self, micro_batch: Sequence[Example], supervised: int) -> Tensor:
-        """The micro-batch's token-loss sum; its share of the batch's mean loss goes to the gradients."""
-        batch = self._collate(micro_batch).to(self.device)
+    def _accumulate(self, examples: Sequence[Example]) -> tuple[Agreed, list[Tensor]]:
+        """The gradient of the batch's mean loss, and each micro-batch's loss sum; smaller ones if memory runs out."""
+        while True:
+            agreed = self._agree(examples)
+            # Dropout depends on the step, and on whose samples these are, never on what ran before.
+            torch.manual_seed(step_seed(self.seed, self.done, self.ranks.rank))
+            self.optimizer.zero_grad(set_to_none=True)
+            if (sums := self._passes(agreed)) is not None:
+                return agreed, sums
+            self._halve(max(len(micro_batch.examples) for micro_batch in agreed.micro_batches))
+
+    def _passes(self, agreed: Agreed) -> list[Tensor] | None:
+        """Forward and backward over every micro-batch; None, on all ranks, when one of them ran out of memory."""
+        sums, last, short = [], None, False
+        try:
+            with self.parallel.apart():
+                for micro_batch in agreed.micro_batches[:-1]:
+                    sums.append(self._backward(self._forward(micro_batch), agreed))
+            last = self._forward(agreed.micro_batches[-1])
+        except torch.OutOfMemoryError as error:
+            if not self.parallel.recovers:
+                raise self._out_of_memory("a sharded pass cannot be taken back") from error
+            short = True
+        if self.parallel.recovers and any(self.ranks.gather(short)):
+            return None
+        assert last is not None
+        try:
+            return [*sums, self._backward(last, agreed)]
+        except torch.OutOfMemoryError as error:
+            if self.ranks.world > 1:
+                raise self._out_of_memory("the other ranks were already summing gradients") from error
+            return None
+
+    def _forward(self, micro_batch: MicroBatch) -> Tensor:
+        """The micro-batch's token-loss sum."""
+        self.ranks.mark("in a forward pass")
+        batch = self._collate(micro_batch.rows).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.stage.precision == "bf16"):
-            loss_sum, count = self.model.loss(batch)
-        if count != (wanted := sum(map(self.model.targets, micro_batch))):
+            loss_sum, count = self.parallel.loss(batch)
+        wanted = sum(map(self.model.targets, micro_batch.rows))
+        if count != wanted:
             raise RunError(
-                f"{self._place()}: the model scored {count} positions, {wanted} are labelled; {_ids(micro_batch)}"
+                f"{self._place()}: the model scored {count} positions, {wanted} are labelled; {_ids(micro_batch.rows)}"
             )
+        if micro_batch.blank is not None and self.model.targets(micro_batch.blank):  # a blank view is a target too
+            return 0.0 * loss_sum
+        return loss_sum
+
+    def _backward(self, loss_sum: Tensor, agreed: Agreed) -> Tensor:
+        """The micro-batch's share of the batch's mean loss goes to the gradients."""
+        self.ranks.mark("in a backward pass")
         if loss_sum.requires_grad:  # a text-only micro-batch reaches nothing that trains when only visual parts do
-            (loss_sum / supervised).backward()
+            (loss_sum * self.parallel.scale / agreed.supervised).backward()
         return loss_sum.detach()
 
-    def _supervised(self, examples: Sequence[Example]) -> int:
-        """Supervised tokens of the optimiser batch over all ranks. Raises RunError when there are none."""
-        if len(examples) != self.stage.batch:
-            raise RunError(f"{self._place()}: got {len(examples)} samples, the stage's batch is {self.stage.batch}")
-        supervised = global_count(sum(map(self.model.targets, examples)))
-        if supervised == 0:
-            what = (
-                "this data teaches nothing: no token of the first batch" if self.done == 0 else "no token of this batch"
-            )
-            raise RunError(f"{self._place()}: {what} is supervised; {_ids(examples)}")
-        return supervised
+    def _halve(self, size: int) -> None:
+        """Go on in smaller micro-batches. Raises RunError when they cannot be smaller."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        size = max(self.ranks.gather(size))
+        if size < 2:
+            raise together(self._out_of_memory("with one sample at a time"))
+        self.micro_batch = size // 2
+        console().warn(
+            f"{self._place()}: out of memory with {size} samples in a forward pass; going on with {self.micro_batch}, "
+            f"which leaves the batch of {self.stage.batch} and the result as they are"
+        )
 
-    def _check(
-        self, micro_batches: Sequence[Sequence[Example]], sums: Sequence[Tensor], norm: Tensor
-    ) -> tuple[float, float]:
-        """The loss sum and the gradient norm as numbers: the one wait for the device. Raises RunError if not finite."""
+    def _out_of_memory(self, when: str) -> RunError:
+        return RunError(
+            f"{self._place()}: out of memory ({when}); set a smaller stage.micro_batch (now {self.micro_batch}), "
+            "engine.recompute for the largest part, or engine.parallel fsdp over more ranks"
+        )
+
+    def _agree(self, examples: Sequence[Example]) -> Agreed:
+        """The step as all ranks see it. Raises RunError for another number of samples, or when none is supervised."""
+        agreed = agree(self._split(examples), self.model.targets, self.ranks, self._blank)
+        if agreed.samples != self.stage.batch:
+            got = f"got {agreed.samples} samples, the stage's batch is {self.stage.batch}"
+            raise together(RunError(f"{self._place()}: {got}"))
+        if agreed.supervised == 0:
+            ids = "; ".join(self.ranks.gather(_ids(examples)))
+            which = "no token of this batch"
+            if self.done == 0:
+                which = "this data teaches nothing: no token of the first batch"
+            raise together(RunError(f"{self._place()}: {which} is supervised; {ids}"))
+        return agreed
+
+    def _check(self, agreed: Agreed, sums: Sequence[Tensor], norm: Tensor) -> tuple[float, float]:
+        """The loss sum and the gradient norm of all ranks as numbers: the one wait for the device.
+
+        Raises RunError, on all ranks, if one of them is not finite. The ranks also learn here of one's signal.
+        """
         values = torch.stack([value.float() for value in (*sums, norm.to(self.device))])
         finite, numbers = values.isfinite().tolist(), values.tolist()
-        if not all(finite[:-1]):
-            bad = [
-                example for micro, good in zip(micro_batches, finite[:-1], strict=True) if not good for example in micro
-            ]
-            worst = next(number for number, good in zip(numbers, finite, strict=True) if not good)
-            raise RunError(f"{self._place()}: the loss is {worst}, stopped before the optimiser step; {_ids(bad)}")
+        bad = [
+            example
+            for micro_batch, good in zip(agreed.micro_batches, finite[:-1], strict=True)
+            if not good
+            for example in micro_batch.examples
+        ]
+        worst = next((number for number, good in zip(numbers[:-1], finite, strict=False) if not good), None)
+        told = self.ranks.gather((sum(numbers[:-1]), worst, _ids(bad), self._interrupt.signal))
+        for rank, (_, number, ids, _) in enumerate(told):
+            if number is not None:
+                where = f" on rank {rank}" if self.ranks.world > 1 else ""
+                what = f"the loss is {number}{where}, stopped before the optimiser step"
+                raise together(RunError(f"{self._place()}: {what}; {ids}"))
         if not finite[-1]:
-            everything = _ids([example for micro in micro_batches for example in micro])
+            everything = _ids([example for micro in agreed.micro_batches for example in micro.examples])
             bad_norm = f"the gradient norm is {numbers[-1]}"
-            raise RunError(f"{self._place()}: {bad_norm}, stopped before the optimiser step; {everything}")
-        return sum(numbers[:-1]), numbers[-1]
+            raise together(RunError(f"{self._place()}: {bad_norm}, stopped before the optimiser step; {everything}"))
+        self._interrupt.signal = next((number for _, _, _, number in told if number is not None), None)
+        return sum(part for part, _, _, _ in told), numbers[-1]
 
-    def _run(self, metrics: MetricsLog, interrupt: Interrupt) -> None:
-        """Every step that is left, with checkpoints on the way and at the end."""
-        trackers = tracking.trackers(self._log, self._folder, run=self.stage.name, after=self.done)
+    def _run(self, records: Records) -> None:
+        """Every step that is left, with checkpoints and validation on the way and at the end."""
         examples = self._batches(self.done)
         try:
             with console().progress(self.stage.name, self.steps, done=self.done) as bar:
                 while self.done < self.steps:
-                    began = time.perf_counter()
-                    current = next(examples, None)
-                    if current is None:
-                        raise RunError(f"{self._place()}: the data ended, {self.steps} steps were wanted")
-                    report = self.step(current, wait=time.perf_counter() - began)
-                    metrics.write(report)
+                    report = self._next(examples)
+                    records.write(report)
                     bar.advance(note=f"loss {report.loss:.3f}")
-                    if self.done % self.stage.log_every == 0 or self.done == self.steps:
-                        for tracker in trackers:
-                            tracker.write(report)
-                    if interrupt or self._save_is_due():
-                        metrics.sync()
-                        saved = self._save()
-                        if interrupt.signal is not None:
-                            self._stop(interrupt.signal, saved)
+                    best = self.stage.engine.keep_best and report.validation is not None
+                    if self._interrupt or best or self._is_due(self.stage.save_every):
+                        records.sync()
+                        self._save(report)
+                    if self._interrupt.signal is not None:
+                        self._saver.finish()
+                        self._stop(self._interrupt.signal)
         finally:
-            for tracker in trackers:
-                tracker.close()
             if (close := getattr(examples, "close", None)) is not None:  # a generator may hold workers
                 close()
 
-    def _save_is_due(self) -> bool:
-        every = self.stage.save_every
+    def _next(self, examples: Iterator[list[Example]]) -> StepReport:
+        """The next step, from waiting for its examples to the held-out loss behind it where that is due."""
+        self.ranks.mark("waiting for data")
+        began = time.perf_counter()
+        current = next(examples, None)
+        if current is None:
+            raise together(RunError(f"{self._place()}: the data ended, {self.steps} steps were wanted"))
+        report = self.step(current, wait=time.perf_counter() - began)
+        validation = self.stage.validation
+        if validation is not None and self._is_due(validation.every):
+            report = replace(report, validation=self._validate())
+        return report
+
+    def _is_due(self, every: int | None) -> bool:
+        """Whether what happens every so many steps, and after the last, happens now."""
         return self.done == self.steps or (every is not None and self.done % every == 0)
 
-    def _save(self) -> Path:
-        moments = optimizer_state(self.optimizer, self.trained.parameters(self.parts))
-        return self._checkpoints.save(self.done, self.trained.tensors(self.parts), moments, self._identity())
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """The held-out loss, in nats per supervised token. Raises RunError when no held-out token is supervised."""
+        assert self._held_out is not None
+        modules = [module for part in self.parts.values() for module in part.modules()]
+        modes = [module.training for module in modules]
+        for module in modules:
+            module.training = False
+        total, supervised = 0.0, 0
+        for examples in self._held_out():
+            agreed = agree(self._split(examples), self.model.targets, self.ranks, self._blank)
+            total += sum(float(self._forward(micro_batch)) for micro_batch in agreed.micro_batches)
+            supervised += agreed.supervised
+        self.parallel.settle()
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+        if not supervised:
+            raise together(RunError(f"stage {self.stage.name!r}: no token of its validation data is supervised"))
+        return sum(self.ranks.gather(total)) / supervised
 
-    def _stop(self, number: signal.Signals, saved: Path) -> NoReturn:
+    def _save(self, report: StepReport) -> None:
+        """Keep the state after the step of ``report``."""
+        state = optimizer_state(self.optimizer, self.trained.parameters(self.parts))
+        groups = {"trained": self.trained.tensors(self.parts), "optimizer": state}
+        loss = report.validation if self.stage.validation is not None else self._recent_loss()
+        self._saver.save(self.done, groups, self._identity(), loss=loss)
+
+    def _recent_loss(self) -> float:
+        """Of training, since the checkpoint before."""
+        reports = read_metrics(self._folder / FILE) if self.ranks.leads else []
+        every = self.stage.save_every or len(reports)
+        last = [report.loss for report in reports[-every:]]
+        return sum(last) / len(last) if last else float("inf")
+
+    def _stop(self, number: signal.Signals) -> NoReturn:
+        saved = self._checkpoints.place(self.done)
         text = f"{self._place()}: stopped by {number.name}; saved in {saved}, run again to go on"
-        raise KeyboardInterrupt(text) if number is signal.SIGINT else StoppedError(text)
+        raise KeyboardInterrupt(text) if number is signal.SIGINT else together(StoppedError(text))
 
     def _resume(self) -> int:
         """Load the newest whole checkpoint; the step it stands for, or 0."""
-        checkpoint = self._checkpoints.latest()
-        if checkpoint is None:
+        found = self._checkpoints.latest() if self.ranks.leads else None
+        folder = self.ranks.tell(None if found is None else str(found.folder))
+        if folder is None:
             return 0
-        old, new = dict(checkpoint.run), self._identity()
-        same_stage = old.pop("digest") == new.pop("digest")
-        if not same_stage or any(old[name] != new[name] for name in ("steps", "seed", "key")):
-            found = "; ".join(differences(old, new)) or "stage: another digest of equal fields (another version?)"
-            raise RunError(f"{checkpoint.folder}: this checkpoint is of another run: {found}")
-        parameters = self.trained.parameters(self.parts)
-        load_trained(self.parts, checkpoint.weights(), trained=self.trained)
-        load_optimizer(self.optimizer, parameters, checkpoint.optimizer())
+        checkpoint = self._checkpoints.open(Path(folder))
+        refuse_another(checkpoint, self._identity())
+        restore(checkpoint, self.parts, self.trained, self.optimizer)
         self.done = checkpoint.step
         console().log(f"stage {self.stage.name}: going on after step {self.done} of {self.steps}")
         return self.done
@@ -263,41 +366,32 @@ class Trainer:
         stage = {name: value for name, value in self.stage.to_dict().items() if name not in Stage.unhashed}
         return {"digest": self.stage.digest(), "stage": stage, "steps": self.steps, "seed": self.seed, "key": self._key}
 
-    def _report(self, resumed: int) -> TrainReport:
-        reports = read_metrics(self._folder / FILE)
-        last = [report.loss for report in reports[-max(1, len(reports) // 10) :]]
-        return TrainReport(
-            steps=self.done,
-            resumed=resumed,
-            loss=sum(last) / len(last) if last else None,
-            tokens=sum(report.tokens for report in reports),
-            supervised=sum(report.supervised for report in reports),
-            seconds=sum(report.seconds for report in reports),
-            wait=sum(report.wait for report in reports),
-            metrics=self._folder / FILE,
-        )
+    def _records(self, after: int) -> Records:
+        if not self.ranks.leads:
+            return NoRecords()
+        stage = self.stage
+        return Records(self._folder, run=stage.name, after=after, every=stage.log_every, last=self.steps, log=self._log)
 
-    def _warn_of_batch_norm(self) -> None:
-        if self.stage.micro_batch in (None, self.stage.batch):
-            return
-        for name, part in self.parts.items():
-            if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in part.modules()):
-                console().warn(
-                    f"{name} trains batch-norm layers: their statistics depend on micro_batch={self.stage.micro_batch}"
-                )
+    def _check_stage(self) -> None:
+        """Raises ConfigError or RunError for what cannot work, before a weight is touched."""
+        stage, world = self.stage, self.ranks.world
+        if stage.batch < world:
+            raise ConfigError(
+                f"stage {stage.name!r}: a batch of {stage.batch} cannot be divided over {world} ranks; "
+                "expected at least one sample for each"
+            )
+        if stage.validation is not None and self._held_out is None:
+            raise ConfigError(f"stage {stage.name!r}: it has validation data, but the trainer was given no held_out")
+        self.ranks.alike(f"stage {stage.name!r}", {**self._identity(), "engine": stage.engine.to_dict()})
 
     def _place(self) -> str:
         return f"stage {self.stage.name!r}, step {self.done + 1} of {self.steps}"
 
 
-def global_count(count: int) -> int:
-    """Sum of ``count`` over all ranks that share an optimiser batch; there is one."""
-    return count
-
-
-def step_seed(seed: int, step: int) -> int:
-    """The random generator's seed for one step: a function of both numbers and nothing else."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{step}".encode()).digest()[:8], "big") >> 1
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """The random generator's seed for one step: a function of these numbers and nothing else."""
+    words = f"{seed}:{step}" if rank == 0 else f"{seed}:{step}:{rank}"
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
 
 
 def _ids(examples: Sequence[Example], most: int = 16) -> str:

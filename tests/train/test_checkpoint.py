@@ -135,25 +135,29 @@ def test_the_one_before_a_broken_checkpoint_is_used(tmp_path):
     tensors = {"projector:0.weight": torch.ones(2, 3)}
     kept = Checkpoints(tmp_path, keep=2)
     for step in (1, 2, 3):
-        kept.save(step, tensors, {}, {"digest": "d"})
+        kept.save(step, {"trained": tensors}, {"digest": "d"})
     flip(tmp_path / "step-00000003" / "trained.safetensors")
     found = kept.latest()
     assert found.step == 2
     assert torch.equal(found.weights()["projector:0.weight"], torch.ones(2, 3))
-    kept.save(3, tensors, {}, {"digest": "d"})  # written over the broken one
+    kept.save(3, {"trained": tensors}, {"digest": "d"})  # written over the broken one
     assert kept.latest().step == 3
 
 
 def test_a_manifest_with_another_step_is_not_believed(tmp_path):
-    Checkpoints(tmp_path).save(1, {}, {}, {})
+    Checkpoints(tmp_path).save(1, {}, {})
     manifest = tmp_path / "step-00000001" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"step": 2}))
     assert Checkpoints(tmp_path).latest() is None
 
 
+def groups(tensor):
+    return {"trained": {"a": tensor}, "optimizer": {}}
+
+
 def test_a_crash_while_writing_leaves_the_one_before(tmp_path, monkeypatch):
     kept = Checkpoints(tmp_path)
-    kept.save(1, {"a": torch.zeros(4)}, {}, {})
+    kept.save(1, groups(torch.zeros(4)), {})
     write, calls = checkpoint._write, []
 
     def dies(path, tensors):
@@ -164,11 +168,11 @@ def test_a_crash_while_writing_leaves_the_one_before(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "_write", dies)
     with pytest.raises(SystemExit):
-        kept.save(2, {"a": torch.ones(4)}, {}, {})
+        kept.save(2, groups(torch.ones(4)), {})
     monkeypatch.undo()
     assert any(p.name.endswith(".tmp") for p in tmp_path.iterdir())
     assert kept.latest().step == 1
-    kept.save(3, {"a": torch.ones(4)}, {}, {})
+    kept.save(3, groups(torch.ones(4)), {})
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000003"]
 
 
@@ -228,12 +232,12 @@ def test_safetensors_own_write_error_is_one_line(tmp_path):
     shutil.rmtree(tmp_path / "target")
     (tmp_path / "target").write_text("")
     with pytest.raises(RunError, match="cannot write the checkpoint"):
-        kept.save(1, {"a": torch.zeros(1)}, {}, {})
+        kept.save(1, groups(torch.zeros(1)), {})
 
 
 def test_views_into_shared_storage_are_saved(tmp_path):
     base = torch.arange(12.0).view(3, 4)
-    Checkpoints(tmp_path).save(1, {"row": base[1], "columns": base[:, 1:3], "all": base}, {}, {})
+    Checkpoints(tmp_path).save(1, {"trained": {"row": base[1], "columns": base[:, 1:3], "all": base}}, {})
     found = Checkpoints(tmp_path).latest().weights()
     assert torch.equal(found["row"], base[1])
     assert torch.equal(found["columns"], base[:, 1:3])

@@ -1,0 +1,187 @@
+"""Parallel: how the ranks hold a model between them: alone, in whole copies (DDP), or in shards (FSDP2, HSDP).
+
+All three compute the same sums: a rank's loss counts as its share of the loss over all ranks, and gradients are summed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from ommatidia.core.types import Batch, Example
+from ommatidia.train.blocks import blocks_of
+from ommatidia.train.freeze import Trained
+from ommatidia.train.ranks import Ranks
+from ommatidia.train.stage import Stage
+
+VISUAL = ("encoders.", "fusion", "projector", "injection", "distillation")
+"""Parts that only pictures reach, by how their names begin."""
+
+
+class Trainable(Protocol):
+    """What can be trained; ``ommatidia.models.mllm.MLLM`` is one."""
+
+    def parts(self) -> dict[str, nn.Module]: ...
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """Sum of the losses, and over how many targets: supervised tokens, or views where one encoder is distilled."""
+        ...
+
+    def targets(self, example: Example) -> int:
+        """How many targets an example brings: the losses of a batch are divided by their sum."""
+        ...
+
+
+class Parallel(ABC):
+    """A model in the hands of the ranks."""
+
+    scale = 1
+    """What a rank's loss is multiplied by, where torch averages gradients over ranks instead of adding them."""
+    recovers = True
+    """Whether a pass that one rank could not finish can be made again, because the ranks have not met in it yet."""
+
+    def __init__(self, model: Trainable) -> None:
+        self.model = model
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """``model.loss``, so that a backward pass from it reaches all ranks."""
+
+    def apart(self) -> contextlib.AbstractContextManager[None]:
+        """Around all micro-batches but the last: gradients need not meet before that one."""
+        return contextlib.nullcontext()
+
+    def settle(self) -> None:
+        """After forward passes that no backward pass follows."""
+        return
+
+
+class Alone(Parallel):
+    """One process."""
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        return self.model.loss(batch)
+
+
+class _Loss(nn.Module):
+    """The model's loss as a forward pass: what torch's wrappers hook into."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> tuple[Tensor, int]:
+        return cast(Trainable, self.model).loss(batch)
+
+
+class Copies(Parallel):
+    """Every rank holds the whole model; gradients are summed while the last micro-batch goes back."""
+
+    def __init__(self, model: Trainable, trained: Trained, world: int) -> None:
+        super().__init__(model)
+        self.scale = world
+        self._copy = DistributedDataParallel(
+            _Loss(cast(nn.Module, model)),
+            broadcast_buffers=False,
+            # Without pictures nothing reaches the visual parts; with them a fusion may leave some of its paths out.
+            find_unused_parameters=any(name.startswith(VISUAL) for name in trained.rates),
+            gradient_as_bucket_view=True,
+        )
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        return self._copy(batch)
+
+    def apart(self) -> contextlib.AbstractContextManager[None]:
+        return self._copy.no_sync()
+
+
+class _Shard(_Loss):
+    """A loss that reaches every trained parameter outside the blocks, be it with nothing.
+
+    Ranks sum the gradients of those that have one; a path of the fusion that only some rank's pictures take must not
+    let them differ about which those are.
+    """
+
+    def forward(self, batch: Batch) -> tuple[Tensor, int]:
+        total, count = super().forward(batch)
+        if batch.views is None or not total.requires_grad:
+            return total, count
+        for part, module in cast(Trainable, self.model).parts().items():
+            if part.startswith(VISUAL):
+                for parameter in module.parameters():
+                    if parameter.requires_grad and not isinstance(parameter, DTensor):
+                        total = total + 0.0 * parameter.reshape(-1)[0].float()
+        return total, count
+
+
+class Shards(Parallel):
+    """Every rank holds a share of every block's weights, gradients and moments; blocks are put together to be run.
+
+    Gradients are summed after every micro-batch: keeping them whole until the last would cost what sharding saves.
+    """
+
+    recovers = False
+
+    def __init__(self, model: Trainable, stage: Stage, ranks: Ranks, device: torch.device) -> None:
+        super().__init__(model)
+        self.scale = ranks.world
+        engine = stage.engine
+        replicas = 1
+        if engine.parallel == "hsdp":
+            replicas = engine.replicas or max(1, ranks.world // ranks.local_world)
+        mesh = ranks.mesh(device, replicas)
+        # Products run in bfloat16 by autocast, as in one process; weights may then travel in it, while what the
+        # optimiser and the sums see stays float32.
+        half = stage.precision == "bf16"
+        policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if half else None, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
+        for part in model.parts().values():
+            for block in blocks_of(part):
+                fully_shard(block, mesh=mesh, mp_policy=policy)
+        self._root = _Shard(cast(nn.Module, model))
+        fully_shard(self._root, mesh=mesh, mp_policy=policy)
+        self._root.to(device)  # buffers of the root; shards are there already
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        return self._root(batch)
+
+    def settle(self) -> None:
+        for module in self._root.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+
+def distribute(model: Trainable, trained: Trained, stage: Stage, ranks: Ranks, device: torch.device) -> Parallel:
+    """Put ``model`` on ``device`` in the way of ``stage.engine.parallel``.
+
+    Raises ConfigError when the ranks do not make the groups that ``engine.replicas`` asks for.
+    """
+    if ranks.world > 1 and stage.engine.parallel != "ddp":
+        return Shards(model, stage, ranks, device)
+    for part in model.parts().values():
+        part.to(device)
+    return Copies(model, trained, ranks.world) if ranks.world > 1 else Alone(model)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that ranks may hold in shards, put together; all ranks must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def gathered(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """Copies on the CPU, each put together where ranks hold shards; none where this rank does not ``keep`` them."""
+    copies = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor.detach())
+        if keep:
+            copies[name] = full.to("cpu", copy=True).contiguous()
+    return copies
