@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 import torch
+from train_toy import Toy, stage, trainer
 
-from ommatidia.core.types import Example, View
+from ommatidia.core.types import Batch, Example, View
 from ommatidia.train.engine import Packing
 from ommatidia.train.packing import alike, packs
 
@@ -58,3 +60,25 @@ def test_every_micro_batch_but_the_last_is_full(size: int) -> None:
     rows = alike(made([1, 2, 3, 4]), size)
     assert [len(row) for row in rows[:-1]] == [size] * (len(rows) - 1)
     assert sum(map(len, rows)) == 4
+
+
+class Greedy(Toy):
+    """Runs out of memory above so many tokens in a forward pass."""
+
+    most = 16
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, int]:
+        if int(batch.mask_BT.sum()) > self.most:
+            raise torch.OutOfMemoryError("made up")
+        return super().loss(batch)
+
+
+def test_packs_are_halved_when_memory_runs_out(tmp_path: Path) -> None:
+    value = stage(engine={"packing": {"tokens": 1000}})
+    easy, hard = trainer(Toy(), tmp_path / "easy", value), trainer(Greedy(), tmp_path / "hard", value)
+    easy.fit()
+    hard.fit()
+    assert hard.packing is not None
+    assert 8 <= hard.packing.tokens <= 16
+    for name, tensor in easy.result().items():
+        torch.testing.assert_close(hard.result()[name], tensor, rtol=1e-4, atol=1e-5)
