@@ -147,6 +147,8 @@ class Views:
     """(height, width) in pixels of what each view shows."""
     boxes_K4: torch.Tensor
     """(top, left, bottom, right) of the region as fractions of its picture."""
+    samples_K: torch.Tensor
+    """The sample that each view belongs to: its row, unless several samples share a row."""
     question_KE: torch.Tensor | None = None
     """The mean embedding of the question that each view is asked, where a fusion reads it."""
 
@@ -154,21 +156,22 @@ class Views:
         return len(self.rows_K)
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[View]]) -> Views:
-        """The views of a batch, row by row."""
+    def of(cls, rows: Sequence[Sequence[View]], *, packed: bool = False) -> Views:
+        """The views of a batch, sample by sample; ``packed``: all samples stand in one row."""
         import torch
 
-        owners = [row for row, views in enumerate(rows) for _ in views]
+        owners = torch.tensor([row for row, views in enumerate(rows) for _ in views], dtype=torch.long)
         pictures, before = [], 0
         for views in rows:
             pictures += [before + view.picture for view in views]
             before += max((view.picture + 1 for view in views), default=0)
         flat = [view for views in rows for view in views]
         return cls(
-            torch.tensor(owners, dtype=torch.long),
+            torch.zeros_like(owners) if packed else owners,
             torch.tensor(pictures, dtype=torch.long),
             torch.tensor([view.size for view in flat], dtype=torch.long).reshape(-1, 2),
             torch.tensor([view.box for view in flat], dtype=torch.float32).reshape(-1, 4),
+            owners,
         )
 
     @classmethod
@@ -176,9 +179,9 @@ class Views:
         """``count`` rows with one whole picture each: what most tests and notebooks want."""
         return cls.of([[View(0, size)] for _ in range(count)])
 
-    def asked(self, question_BE: torch.Tensor) -> Views:
-        """The same views, each with its row's question."""
-        return replace(self, question_KE=question_BE[self.rows_K])
+    def asked(self, question_SE: torch.Tensor) -> Views:
+        """The same views, each with its sample's question."""
+        return replace(self, question_KE=question_SE[self.samples_K])
 
     def to(self, device: torch.device | str) -> Views:
         """The same views on another device."""
@@ -188,13 +191,14 @@ class Views:
             self.pictures_K.to(device, non_blocking=True),
             self.sizes_K2.to(device, non_blocking=True),
             self.boxes_K4.to(device, non_blocking=True),
+            self.samples_K.to(device, non_blocking=True),
             question,
         )
 
 
 @dataclass(slots=True)
 class Batch:
-    """Examples padded to one length. Views of all rows stand one after another, in row order."""
+    """Examples padded to one length, or packed into one row. Views of all samples stand one after another."""
 
     sample_ids: tuple[str, ...]
     ids_BT: torch.Tensor
@@ -214,6 +218,9 @@ class Batch:
     """The views [first, end), counted through K, that layers inside the decoder may look at from each position."""
     tags_KG: torch.Tensor | None = None
     """Ids of words that stand beside each view's tokens for those layers, NO_TOKEN behind them."""
+    lengths: tuple[int, ...] | None = None
+    """Tokens of the samples that stand one behind another in the one row of a pack, each seeing only itself. None:
+    every sample has a row of its own."""
 
     @property
     def supervised(self) -> int:
@@ -228,6 +235,9 @@ class Batch:
                 moved[id(tensor)] = tensor.to(device, non_blocking=True)
             return moved[id(tensor)]
 
+        def maybe(tensor: torch.Tensor | None) -> torch.Tensor | None:
+            return None if tensor is None else move(tensor)
+
         return Batch(
             self.sample_ids,
             move(self.ids_BT),
@@ -236,5 +246,9 @@ class Batch:
             {name: move(t) for name, t in self.pixels.items()},
             {name: move(t) for name, t in self.features.items()},
             None if self.views is None else self.views.to(device),
-            *(None if t is None else move(t) for t in (self.places_N, self.asked_BT, self.sees_BT2, self.tags_KG)),
+            maybe(self.places_N),
+            maybe(self.asked_BT),
+            maybe(self.sees_BT2),
+            maybe(self.tags_KG),
+            self.lengths,
         )

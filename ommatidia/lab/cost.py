@@ -46,6 +46,13 @@ class SampleTokens:
         """Positions of the sequence."""
         return self.text + self.visual
 
+    def cut(self, longest: int | None) -> SampleTokens:
+        """The mean sample where texts are cut off behind so many tokens; exact where all samples are alike."""
+        if longest is None or self.length <= longest:
+            return self
+        text = max(longest - self.visual, 0.0)
+        return replace(self, text=text, supervised=self.supervised * text / self.text)
+
 
 Sizes = tuple[tuple[int, int], ...]
 """(height, width) in pixels of a sample's pictures."""

@@ -311,17 +311,17 @@ class MLLM(nn.Module):
         seen = Seen.by(batch, v_KHWE, fused.memory)
         return self.injection(x_BTE, seen), seen
 
-    def read(self, x_BTE: Tensor, mask_BT: Tensor, seen: Seen | None) -> Tensor:
+    def read(self, x_BTE: Tensor, mask_BT: Tensor, seen: Seen | None, lengths: tuple[int, ...] | None = None) -> Tensor:
         """Hidden states h_BTE of embedded text, looking again at what was seen where the injection has such layers."""
         if seen is None:
-            return self.language(x_BTE, mask_BT)
+            return self.language(x_BTE, mask_BT, lengths)
         with self.injection.inside(self.language, seen):
-            return self.language(x_BTE, mask_BT)
+            return self.language(x_BTE, mask_BT, lengths)
 
     def forward(self, batch: Batch) -> Tensor:
         """Hidden states h_BTE. Raises AlignmentError when placeholders and visual tokens differ in number."""
         x_BTE, seen = self.embed(batch)
-        return self.read(x_BTE, batch.mask_BT, seen)
+        return self.read(x_BTE, batch.mask_BT, seen, batch.lengths)
 
     @staticmethod
     def targets(example: Example) -> int:
@@ -339,6 +339,9 @@ class MLLM(nn.Module):
 
 
 def _question(x_BTE: Tensor, batch: Batch) -> Tensor:
-    """The mean embedding of the user's words in each row, zero where none are marked."""
+    """The mean embedding of the user's words in each sample, zero where none are marked."""
     asked_BT1 = (torch.zeros_like(batch.mask_BT) if batch.asked_BT is None else batch.asked_BT).unsqueeze(-1)
-    return (x_BTE * asked_BT1).sum(1) / asked_BT1.sum(1).clamp(min=1)
+    if batch.lengths is None:
+        return (x_BTE * asked_BT1).sum(1) / asked_BT1.sum(1).clamp(min=1)
+    said, words = ((whole[0]).split(list(batch.lengths)) for whole in (x_BTE * asked_BT1, asked_BT1))
+    return torch.stack([one.sum(0) / count.sum(0).clamp(min=1) for one, count in zip(said, words, strict=True)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -89,6 +90,16 @@ class _Row:
     def end_picture(self, first: int) -> None:
         self.window = self._behind(first)
 
+    def cut(self, longest: int) -> None:
+        """Leave out what stands behind so many tokens. Raises DataError when visual tokens would be."""
+        if lost := self.ids[longest:].count(IMAGE_TOKEN_ID):
+            raise DataError(
+                f"{len(self.ids)} tokens are to be cut to {longest}, but {lost} visual tokens stand behind that; "
+                "make longest larger, or pictures smaller"
+            )
+        for column in (self.ids, self.labels, self.asked, self.sees):
+            del column[longest:]
+
 
 def sight(tiling: TilingConfig, name: str, encoder: EncoderConfig) -> Preprocess:
     """How an encoder prepares what the tiling gives it: a view as it always does, a whole canvas stretched, so that
@@ -100,8 +111,11 @@ def sight(tiling: TilingConfig, name: str, encoder: EncoderConfig) -> Preprocess
 class Processor:
     """Renders the dialogue, places the visual tokens, and prepares each picture once for every encoder."""
 
-    def __init__(self, config: MLLMConfig, *, features: Mapping[str, FeatureLookup] | None = None) -> None:
-        self.config = config
+    def __init__(
+        self, config: MLLMConfig, *, features: Mapping[str, FeatureLookup] | None = None, longest: int | None = None
+    ) -> None:
+        """``longest``: tokens after which the text of a sample is cut off; see ``Stage.longest``."""
+        self.config, self.longest = config, longest
         self.tokenizer = config.language.tokenizer()
         self.chat = config.chat
         self.end_id = self.tokenizer.id_of(config.chat.end) if config.chat.end.strip() else None
@@ -127,10 +141,13 @@ class Processor:
     def __call__(self, sample: Sample, *, answer: bool = True) -> Example:
         """The sample as numbers; with ``answer=False`` the prompt up to where the model should speak.
 
-        Raises DataError: an image that cannot be read, a place without its image, a text longer than the context.
+        Raises DataError: an image that cannot be read, a place without its image, a text longer than the context,
+        visual tokens behind the place where the text is to be cut.
         """
         try:
             row = self._render(sample, answer=answer)
+            if self.longest is not None and answer:
+                row.cut(self.longest)
             if len(row.ids) > self.context:
                 seen = f": {len(row.places)} are visual, of {len(row.views)} views" if row.views else ""
                 raise DataError(
@@ -201,15 +218,29 @@ class Processor:
     def collate(self, examples: Sequence[Example], *, left: bool = False) -> Batch:
         """Pad to the longest. Padding stands on the right for training, on the left for generation."""
         longest = max(len(example.ids) for example in examples)
-        size = (len(examples), longest)
+        spans = [slice(longest - len(e.ids), longest) if left else slice(0, len(e.ids)) for e in examples]
+        return self._laid_out(examples, list(enumerate(spans)), (len(examples), longest))
+
+    def pack(self, examples: Sequence[Example]) -> Batch:
+        """All of them in one row, one behind another, without padding; none is predicted from the one before it."""
+        lengths = tuple(len(example.ids) for example in examples)
+        ends = list(accumulate(lengths))
+        spans = [(0, slice(end - length, end)) for end, length in zip(ends, lengths, strict=True)]
+        batch = self._laid_out(examples, spans, (1, ends[-1]))
+        batch.labels_BT[0, [span.start for _, span in spans]] = IGNORE_LABEL
+        batch.lengths = lengths
+        return batch
+
+    def _laid_out(
+        self, examples: Sequence[Example], spans: Sequence[tuple[int, slice]], size: tuple[int, int]
+    ) -> Batch:
+        """The examples at their places, (row, columns), of a batch of this size."""
         ids_BT = torch.full(size, self.tokenizer.pad_id)
         labels_BT = torch.full(size, IGNORE_LABEL)
         mask_BT, asked_BT = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
         sees_BT2 = torch.zeros(*size, 2, dtype=torch.long)
         places, before = [], 0
-        for row, example in enumerate(examples):
-            n = len(example.ids)
-            span = slice(longest - n, longest) if left else slice(0, n)
+        for example, (row, span) in zip(examples, spans, strict=True):
             ids_BT[row, span], labels_BT[row, span], mask_BT[row, span] = example.ids, example.labels, True
             if example.asked is not None:
                 asked_BT[row, span] = example.asked
@@ -229,7 +260,9 @@ class Processor:
             mask_BT,
             _joined([example.pixels for example in examples]),
             _joined([example.features for example in examples]),
-            Views.of([example.views for example in examples]) if any(example.views for example in examples) else None,
+            Views.of([example.views for example in examples], packed=size[0] < len(examples))
+            if any(example.views for example in examples)
+            else None,
             places_N,
             asked_BT,
             sees_BT2 if any(example.sees is not None for example in examples) else None,

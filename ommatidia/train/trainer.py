@@ -23,6 +23,7 @@ from ommatidia.train.freeze import announce, freeze, select, warn_of_batch_norm
 from ommatidia.train.interrupt import Interrupt, StoppedError, watch
 from ommatidia.train.metrics import FILE, StepReport, read_metrics
 from ommatidia.train.optim import adamw, clip_gradients, optimizer_state, schedule, set_rate
+from ommatidia.train.packing import alike, packs
 from ommatidia.train.parallel import Trainable, distribute, gathered, whole
 from ommatidia.train.ranks import Ranks, together
 from ommatidia.train.records import NoRecords, Records
@@ -78,7 +79,8 @@ class Trainer:
         self.ranks = ranks or Ranks()
         self.device = self.ranks.device(device)
         self.micro_batch = stage.micro_batch or stage.batch
-        """Samples in one forward pass of a rank; halved when memory does not suffice."""
+        """Samples in one forward pass of a rank; halved when memory does not suffice, as the budget of packs is."""
+        self.packing = stage.engine.packing
         self._batches, self._collate, self._blank, self._held_out = batches, collate, blank, held_out
         self._folder, self._key, self._log = Path(folder), key, (*stage.engine.log, *log)
         self._interrupt = Interrupt()
@@ -152,10 +154,9 @@ class Trainer:
         """
         return gathered(self.trained.tensors(self.parts), keep=self.ranks.leads)
 
-    def _split(self, examples: Sequence[Example]) -> list[Sequence[Example]]:
-        """Micro-batches of like lengths, so that little is padded; the sum over tokens does not mind the order."""
-        examples = sorted(examples, key=lambda example: example.ids.numel())
-        return [examples[start : start + self.micro_batch] for start in range(0, len(examples), self.micro_batch)]
+    def _split(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """What this rank computes together."""
+        return alike(examples, self.micro_batch) if self.packing is None else packs(examples, self.packing)
 
     def _accumulate(self, examples: Sequence[Example]) -> tuple[Agreed, list[Tensor]]:
         """The gradient of the batch's mean loss, and each micro-batch's loss sum; smaller ones if memory runs out."""
@@ -166,7 +167,7 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             if (sums := self._passes(agreed)) is not None:
                 return agreed, sums
-            self._halve(max(len(micro_batch.examples) for micro_batch in agreed.micro_batches))
+            self._halve([micro_batch.examples for micro_batch in agreed.micro_batches])
 
     def _passes(self, agreed: Agreed) -> list[Tensor] | None:
         """Forward and backward over every micro-batch; None, on all ranks, when one of them ran out of memory."""
@@ -212,16 +213,22 @@ class Trainer:
             (loss_sum * self.parallel.scale / agreed.supervised).backward()
         return loss_sum.detach()
 
-    def _halve(self, size: int) -> None:
+    def _halve(self, split: Sequence[Sequence[Example]]) -> None:
         """Go on in smaller micro-batches. Raises RunError when they cannot be smaller."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        size = max(self.ranks.gather(size))
-        if size < 2:
+        mine = max(map(len, split)), max(sum(example.ids.numel() for example in examples) for examples in split)
+        samples, tokens = (max(values) for values in zip(*self.ranks.gather(mine), strict=True))
+        if samples < 2:
             raise together(self._out_of_memory("with one sample at a time"))
-        self.micro_batch = size // 2
+        if self.packing is None:
+            self.micro_batch = samples // 2
+            instead = f"{samples} samples in a forward pass; going on with {self.micro_batch}"
+        else:
+            self.packing = self.packing.model_copy(update={"tokens": tokens // 2})
+            instead = f"{tokens} tokens in a pack; going on with {self.packing.tokens}"
         console().warn(
-            f"{self._place()}: out of memory with {size} samples in a forward pass; going on with {self.micro_batch}, "
+            f"{self._place()}: out of memory with {instead}, "
             f"which leaves the batch of {self.stage.batch} and the result as they are"
         )
 

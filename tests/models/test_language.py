@@ -121,6 +121,37 @@ def uncached(model: MLLM, processor: Processor, one: Sample) -> str:
     return processor.tokenizer.decode([token for token in new if token not in ends]).strip()
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_pack_is_its_samples_one_by_one_in_any_family(folder: Path, recompute: bool) -> None:
+    language = HFLanguage(path=str(folder)).build()
+    if recompute:
+        language.decoder.gradient_checkpointing_enable({"use_reentrant": False})
+        language.train()
+        for module in language.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    generator, lengths = torch.Generator().manual_seed(1), (7, 1, 12, 70)  # the last is longer than sliding windows
+    rows = [torch.randint(5, 500, (1, length), generator=generator) for length in lengths]
+    weight_TE = torch.randn(sum(lengths), language.width, generator=generator)
+
+    def run(packed: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        language.zero_grad()
+        if packed:
+            ids_BT = torch.cat(rows, 1)
+            h_TE = language(language.embed(ids_BT), torch.ones_like(ids_BT, dtype=torch.bool), lengths)[0]
+        else:
+            parts = [language(language.embed(one), torch.ones_like(one, dtype=torch.bool))[0] for one in rows]
+            h_TE = torch.cat(parts)
+        (h_TE * weight_TE).sum().backward()
+        embedding = language.decoder.get_input_embeddings().weight.grad
+        assert embedding is not None
+        return h_TE.detach(), embedding.clone()
+
+    (alone, gradient), (together, other) = run(False), run(True)
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
+    assert (other - gradient).norm() < 1e-4 * gradient.norm()
+
+
 @pytest.mark.parametrize("injection", ["cross_attention", "hybrid"])
 def test_any_family_may_recompute_its_blocks(folder: Path, injection: str) -> None:
     member = InjectionConfig.kinds()[injection].tiny()

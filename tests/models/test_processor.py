@@ -210,3 +210,23 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     foreign = config("a", language={"kind": "hf", "path": str(tmp_path), "config": own | heads})
     with pytest.raises(ConfigError, match=f"the language model has {rows // 2} embeddings"):
         Processor(foreign)(mixed_samples()[0])
+
+
+def test_a_text_is_cut_behind_the_longest_and_only_there() -> None:
+    cfg = config("a")
+    one = sample(ImagePart(0), "What colour is it?", answer="red and blue and green", images=(Colour(9),))
+    whole = Processor(cfg)(one)
+    cut = Processor(cfg, longest=len(whole.ids) - 3)(one)
+    assert torch.equal(cut.ids, whole.ids[:-3])
+    assert torch.equal(cut.labels, whole.labels[:-3])
+    assert cut.asked is not None
+    assert len(cut.asked) == len(cut.ids)
+    assert torch.equal(Processor(cfg, longest=len(whole.ids))(one).ids, whole.ids)
+    prompt = Processor(cfg)(one, answer=False)
+    assert torch.equal(Processor(cfg, longest=5)(one, answer=False).ids, prompt.ids), "questions are never cut"
+
+
+def test_visual_tokens_are_never_cut() -> None:
+    one = sample("Here: ", ImagePart(0), answer="red", images=(Colour(9),), name="seen")
+    with pytest.raises(DataError, match=r"'seen'.*cut to 6, but . visual tokens stand behind"):
+        Processor(config("a"), longest=6)(one)

@@ -105,7 +105,7 @@ class TrainingJob(Job):
 
     def price(self) -> Price:
         stored = frozenset(job.name for job in self.weights.features)
-        tokens = sample_tokens(self.stage.data, self.weights.model)
+        tokens = sample_tokens(self.stage.data, self.weights.model).cut(self.stage.longest)
         return training_price(self.weights.model, self.stage, stored, tokens, self.steps * self.stage.batch)
 
     def _distiller(self, distill: Distillation, model: MLLM, mixture: Mixture) -> tuple[Distiller, Processor]:
@@ -121,7 +121,7 @@ class TrainingJob(Job):
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
         built = self.weights.build(store).to(self.device)
         model: Trainable = built
-        processor = Processor(self.weights.model, features=self.weights.lookups(store))
+        processor = Processor(self.weights.model, features=self.weights.lookups(store), longest=self.stage.longest)
         mixture = self.stage.data.open()
         if self.stage.distill is not None:
             model, processor = self._distiller(self.stage.distill, built, mixture)
@@ -140,7 +140,7 @@ class TrainingJob(Job):
             model,
             self.stage,
             batches,
-            processor.collate,
+            processor.collate if self.stage.engine.packing is None else processor.pack,
             steps=self.steps,
             folder=scratch,
             device=self.device,

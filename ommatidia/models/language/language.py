@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost
+from ommatidia.models.language import packed
 from ommatidia.models.language.known import LANGUAGES
 
 if TYPE_CHECKING:
@@ -118,11 +119,20 @@ class LanguageModel(nn.Module):
         """Token embeddings x_BTE; negative ids (visual placeholders) get the embedding of id 0, to be overwritten."""
         return self.decoder.get_input_embeddings()(ids_BT.clamp(min=0))
 
-    def forward(self, x_BTE: Tensor, mask_BT: Tensor) -> Tensor:
-        """Hidden states after the last block and norm, h_BTE. Padding may stand on either side."""
-        positions_BT = (mask_BT.long().cumsum(-1) - 1).clamp(min=0)
-        # A batch without padding needs no mask: the plain causal kernel is faster.
-        mask = None if bool(mask_BT.all()) else mask_BT.long()
+    def forward(self, x_BTE: Tensor, mask_BT: Tensor, lengths: tuple[int, ...] | None = None) -> Tensor:
+        """Hidden states after the last block and norm, h_BTE. Padding may stand on either side.
+
+        ``lengths``: the row is a pack of samples of so many tokens, each of which sees only itself.
+        """
+        mask: Tensor | None = None
+        if lengths is not None:
+            positions_BT = packed.places(lengths, x_BTE.device)
+            mask = packed.boundaries(lengths, x_BTE.device) if packed.prepare(self.decoder) else None
+        elif bool(mask_BT[:, 0].all()):
+            # No padding, or on the right, where no real token looks: the plain causal kernel is right, and faster.
+            positions_BT = torch.arange(mask_BT.shape[1], device=mask_BT.device).expand_as(mask_BT)
+        else:
+            positions_BT, mask = (mask_BT.long().cumsum(-1) - 1).clamp(min=0), mask_BT.long()
         return self.decoder.base_model(
             inputs_embeds=x_BTE, attention_mask=mask, position_ids=positions_BT, use_cache=False
         ).last_hidden_state
