@@ -1,0 +1,46 @@
+"""Blending, curating and writing data on the command line: parses, calls, prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ommatidia.core.console import console
+
+if TYPE_CHECKING:
+    from ommatidia.lab.driven import Driven
+
+Changes = Annotated[list[str] | None, typer.Option("--set", help="PATH=VALUE, e.g. cap=100000; may be repeated")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (blend,):
+        app.command()(command)
+
+
+def _print(told: Driven) -> None:
+    for title, columns, rows in told.tables:
+        console().table(title, columns, rows, out=True)
+    for line in told.lines:
+        console().say(line)
+    console().result(told.data)
+
+
+def blend(
+    reference: Annotated[
+        str, typer.Argument(help="a recipe, a mixture in YAML, or a manifest of omma ls manifests", show_default=False)
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="NAME=VALUE arguments; data=FOLDER of a manifest", show_default=False)
+    ] = None,
+    changes: Changes = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="of a mixture; one epoch by default")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of a mixture; a recipe has its own")] = 0,
+) -> None:
+    """Print each source's records, share, samples drawn and epochs seen, for every stage of a recipe or a mixture."""
+    from ommatidia.lab.blending import blend as tell
+    from ommatidia.lab.blending import read_blend
+
+    _print(tell(read_blend(reference, arguments or [], changes or []), samples=samples, seed=seed))
