@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,7 @@ Changes = Annotated[list[str] | None, typer.Option("--set", help="PATH=VALUE, e.
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (blend,):
+    for command in (blend, curate):
         app.command()(command)
 
 
@@ -44,3 +45,15 @@ def blend(
     from ommatidia.lab.blending import read_blend
 
     _print(tell(read_blend(reference, arguments or [], changes or []), samples=samples, seed=seed))
+
+
+def curate(
+    config: Annotated[Path, typer.Argument(help="a curation in YAML: sources and operations", show_default=False)],
+    out: Annotated[Path, typer.Option(help="the JSONL file to write; reports beside it", show_default=False)],
+    changes: Changes = None,
+    data: Annotated[Path | None, typer.Option(help="folder that holds the copies of published benchmarks")] = None,
+) -> None:
+    """Clean, balance and word a training set; says what became of every record. Stopped anywhere, it goes on."""
+    from ommatidia.lab.curating import curate_file
+
+    _print(curate_file(config, out, changes=changes or [], data=data))

@@ -11,6 +11,7 @@ from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.grid import Grid
 from ommatidia.core.source import SourceConfig
+from ommatidia.data.curation import Operation
 from ommatidia.data.manifest import manifests
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.benchmarks import Published
@@ -43,6 +44,7 @@ FAMILIES: dict[str, type[Config]] = {
     "injections": InjectionConfig,
     "languages": LanguageConfig,
     "sources": SourceConfig,
+    "operations": Operation,
     "benchmark-kinds": BenchmarkConfig,
     "scorers": ScorerConfig,
     "strategies": Strategy,

@@ -1,0 +1,42 @@
+"""Curation and the data engine, driven: files are read, benchmarks introduced, reports written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ommatidia.core.config import override, read_assignment
+from ommatidia.core.errors import ConfigError, DiskError
+from ommatidia.core.types import Sample
+from ommatidia.data.curation import report
+from ommatidia.data.curation.curate import Curation, curate
+from ommatidia.lab.driven import Driven
+
+
+def curate_file(path: Path, out: Path, *, changes: Sequence[str] = (), data: Path | None = None) -> Driven:
+    """Curate what the file says into ``out``, and write its report as Markdown and HTML beside it.
+
+    Raises ConfigError, DataError or DiskError.
+    """
+    config = Curation.read(path)
+    for change in changes:
+        config = override(config, *read_assignment(change))
+    if out.resolve() in {corpus.path.resolve() for corpus in config.sources.values()}:
+        raise ConfigError(f"--out {out} is one of the sources; write into another file")
+    passages = curate(config, out, samples_of=lambda name: _samples(name, data))
+    pages = {".report.md": report.markdown(passages), ".report.html": report.html(passages)}
+    try:
+        for ending, page in pages.items():
+            out.with_name(out.name + ending).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise DiskError(f"{out}: the report cannot be written: {error.strerror}") from None
+    lines = [f"records: {out}", f"report: {out}.report.html"]
+    told = {"records": str(out), "passages": [passage.to_dict() for passage in passages]}
+    return Driven(report.tables(passages), lines, told)
+
+
+def _samples(name: str, data: Path | None) -> Iterable[Sample]:
+    from ommatidia.lab.evaluation import Choices, read_benchmarks
+
+    for config in read_benchmarks(name, Choices(data=data)):
+        yield from config.open().samples()
