@@ -10,6 +10,7 @@ from ommatidia.core.errors import ConfigError, DiskError
 from ommatidia.core.types import Sample
 from ommatidia.data.curation import report
 from ommatidia.data.curation.curate import Curation, curate
+from ommatidia.data.data_engine import DataEngine, write
 from ommatidia.lab.driven import Driven
 
 
@@ -40,3 +41,29 @@ def _samples(name: str, data: Path | None) -> Iterable[Sample]:
 
     for config in read_benchmarks(name, Choices(data=data)):
         yield from config.open().samples()
+
+
+def run_engine(path: Path, out: Path, *, changes: Sequence[str] = ()) -> Driven:
+    """Write the data that the file asks for into ``out``. Raises ConfigError, DataError, DiskError or RunError."""
+    config = DataEngine.read(path)
+    for change in changes:
+        config = override(config, *read_assignment(change))
+    written = write(config, out)
+    columns = ("made", "held", "used", "nonsense", "dropped", "failed")
+    calls = [[step, *(counts[column] for column in columns)] for step, counts in written.calls.items()]
+    told = Driven([("calls", ("step", *columns), calls)])
+    for title, counts in (("pictures found", written.pictures), ("pairs dropped", written.reasons)):
+        if counts:
+            told.tables.append((title, ("what", "count"), [list(row) for row in counts.most_common()]))
+    if written.passages:
+        told.tables += report.tables(written.passages)[:2]
+    kept = written.passages[-1].after.total() if written.passages else 0
+    told.lines = [f"{kept} records of {written.documents} documents for {written.topics} topics: {out}"]
+    if written.failed:
+        told.lines.append(f"{written.failed} calls got no reply; the same command asks them again, and nothing else")
+    told.data = {
+        "records": kept, "topics": written.topics, "documents": written.documents, "calls": written.calls,
+        "pictures": written.pictures, "reasons": written.reasons,
+        "passages": [passage.to_dict() for passage in written.passages],
+    }  # fmt: skip
+    return told

@@ -17,7 +17,7 @@ Changes = Annotated[list[str] | None, typer.Option("--set", help="PATH=VALUE, e.
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (blend, curate):
+    for command in (blend, curate, engine):
         app.command()(command)
 
 
@@ -57,3 +57,14 @@ def curate(
     from ommatidia.lab.curating import curate_file
 
     _print(curate_file(config, out, changes=changes or [], data=data))
+
+
+def engine(
+    config: Annotated[Path, typer.Argument(help="a data engine in YAML", show_default=False)],
+    out: Annotated[Path, typer.Option(help="the JSONL file to write; replies are kept beside it", show_default=False)],
+    changes: Changes = None,
+) -> None:
+    """Write questions about the pictures of a local corpus through a language model. No call is made twice."""
+    from ommatidia.lab.curating import run_engine
+
+    _print(run_engine(config, out, changes=changes or []))

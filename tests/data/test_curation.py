@@ -91,7 +91,7 @@ def test_ratio(curated) -> None:
     assert Counter(record["category"] for record in records) == {"ocr": 20, "text": 10}
     records, _ = curated(corpora, {"kind": "ratio", "shares": shares})
     assert Counter(record["category"] for record in records) == {"ocr": 60, "text": 30}
-    with pytest.raises(ConfigError, match="80 records of category 'ocr' are wanted and 60 are there; .* about 90"):
+    with pytest.raises(ConfigError, match=r"80 records of category 'ocr' are wanted and 60 are there; .* about 90"):
         curated(corpora, {"kind": "ratio", "shares": shares, "total": 120})
     with pytest.raises(DataError, match="unknown category 'code'"):
         curated(corpora, {"kind": "ratio", "shares": {"ocr": 1, "text": 1}})
@@ -273,7 +273,7 @@ def test_broken_records(curated, tmp_path) -> None:
     ]
     with pytest.raises(DataError, match=r"s\.jsonl, sample 'odd \(record 2\)': neither 'conversations'"):
         curated({"s": broken})
-    with pytest.raises(DataError, match="2 of 4 records are broken, more than the tolerated 40.00%"):
+    with pytest.raises(DataError, match=r"2 of 4 records are broken, more than the tolerated 40.00%"):
         curated({"s": broken}, tolerance=0.4)
     records, passages = curated({"s": broken}, tolerance=0.5)
     assert (len(records), passages[0].dropped.total()) == (2, 2)
@@ -282,7 +282,7 @@ def test_broken_records(curated, tmp_path) -> None:
 def test_a_stop_costs_one_operation(curated, tmp_path, monkeypatch) -> None:
     corpora = {"a.x": many("a", 30), "b.y": many("b", 20)}
     steps = ["duplicates", {"kind": "cap", "most": 15}, "format_prompts", {"kind": "ratio", "shares": {"x": 1, "y": 1}}]
-    whole, passages = curated(corpora, *steps)
+    _, passages = curated(corpora, *steps)
     out = tmp_path / "out" / "curated.jsonl"
     content = out.read_bytes()
     out.unlink()

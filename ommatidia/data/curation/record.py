@@ -83,13 +83,15 @@ class Record:
 
     def written(self, folder: Path) -> dict[str, Any]:
         """The record as it is handed on: image paths relative to ``folder``, and where it came from."""
-        provenance = {"file": self.file, "record": self.row, "changed": list(self.changed)}
+        given = self.data.get("provenance")
+        given = given if isinstance(given, dict) else {}  # of an earlier curation, or of what wrote the record
+        before: list[str] = given.get("changed", [])
+        provenance = {"file": self.file, "record": self.row, **given, "changed": [*before, *self.changed]}
         data = {k: v for k, v in self.data.items() if k not in ("image", "images")}
         if images := [self._moved(image, folder) for image in images_of(self.data)]:
             data["image"] = images[0] if len(images) == 1 else images
-        given = self.data.get("provenance")
-        inner = {"provenance": {**given, **provenance} if isinstance(given, dict) else provenance}
-        return {"id": self.id, **data, "source": self.source, "category": self.category, **inner}
+        tags = {"source": self.source, "category": self.category, "provenance": provenance}
+        return {"id": self.id, **data, **tags}
 
     def _moved(self, image: Any, folder: Path) -> Any:
         if not isinstance(image, str) or image.startswith("data:") or "://" in image:
