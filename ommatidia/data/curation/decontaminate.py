@@ -54,10 +54,13 @@ class _Guarding(Step):
         self._operation = operation
         self._pictures: set[str] = set()
         self._questions: set[str] = set()
+        known: set[str] = set()
         for sample in self._samples(place):
             if operation.by != "question":
                 for picture in sample.images:
-                    self._pictures.update(self._keys(picture))
+                    if picture.digest not in known:  # a picture is decoded once, however many questions it has
+                        known.add(picture.digest)
+                        self._pictures.update(self._keys(picture))
             self._questions.update(
                 question for m in sample.messages if m.role == "user" and (question := plain(m.text))
             )

@@ -11,9 +11,14 @@ from collections.abc import Iterable
 _SATURATION, _LENGTH = 1.2, 0.75
 """BM25's k1 and b."""
 
-STOP_WORDS = frozenset(
-    ["a", "about", "above", "after", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been", "before", "between", "both", "but", "by", "can", "do", "does", "during", "each", "few", "for", "from", "had", "has", "have", "he", "her", "his", "how", "i", "if", "in", "into", "is", "it", "its", "just", "like", "many", "more", "most", "much", "no", "nor", "not", "of", "on", "one", "only", "or", "other", "our", "out", "over", "own", "per", "same", "she", "should", "so", "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "those", "through", "to", "too", "under", "until", "up", "very", "was", "we", "were", "what", "when", "where", "which", "while", "who", "whom", "why", "will", "with", "would", "you", "your"]
-)
+_COMMON = """
+a about above after all also an and any are as at be been before between both but by can do does during each
+few for from had has have he her his how i if in into is it its just like many more most much no nor not of on
+one only or other our out over own per same she should so some such than that the their them then there these
+they this those through to too under until up very was we were what when where which while who whom why will
+with would you your
+"""
+STOP_WORDS = frozenset(_COMMON.split())
 
 
 def terms(text: str) -> list[str]:
