@@ -41,6 +41,22 @@ class Answering(Protocol):
         ...
 
 
+class Pace:
+    """Lets at most so many calls a minute begin, evenly spaced, over all threads."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._apart = 60.0 / per_minute
+        self._next, self._lock = 0.0, threading.Lock()
+
+    def wait(self) -> None:
+        """Returns when it is this call's turn."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._apart
+        time.sleep(max(0.0, turn - now))
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A chat endpoint in the form that OpenAI's has: ``url`` + /chat/completions, greedy."""
@@ -53,6 +69,8 @@ class Endpoint:
     attempts: int = 3
     pause: float = 2.0
     """Seconds before the second attempt; twice as long before each further one."""
+    pace: Pace | None = field(default=None, repr=False, compare=False)
+    """Where attempts wait for their turn; None: they do not."""
 
     @property
     def name(self) -> str:
@@ -62,6 +80,8 @@ class Endpoint:
         for attempt in range(self.attempts):
             if attempt:
                 time.sleep(self.pause * 2 ** (attempt - 1))
+            if self.pace is not None:
+                self.pace.wait()
             try:
                 return self._ask(prompt)
             except EndpointError:
@@ -96,24 +116,6 @@ class Endpoint:
         if not isinstance(text, str):
             raise EndpointError(f"{self.name}: the reply holds no text")
         return text
-
-
-class Pace:
-    """Lets at most so many calls a minute begin, evenly spaced, over all threads. None: any number."""
-
-    def __init__(self, per_minute: float | None) -> None:
-        self._apart = 60.0 / per_minute if per_minute else 0.0
-        self._next, self._lock = 0.0, threading.Lock()
-
-    def wait(self) -> None:
-        """Returns when it is this call's turn."""
-        if not self._apart:
-            return
-        with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._apart
-        time.sleep(max(0.0, turn - now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,19 +173,17 @@ class Replies:
         answered = failed = 0
         with ThreadPoolExecutor(self.workers) as pool:
             for group in _groups(prompts, self.workers):
-                for prompt, reply in zip(group, pool.map(lambda prompt: self._one(prompt, pace), group)):
+                for prompt, reply in zip(group, pool.map(self._one, group)):
                     answered += isinstance(reply, Reply) and not reply.held
                     failed += isinstance(reply, EndpointError)
                     if not answered and failed >= max(_PATIENCE, self.workers):
                         raise RunError(f"none of {failed} questions to the {self._who} was answered; the last: {reply}")
                     yield prompt, reply
 
-    def _one(self, prompt: str, pace: Pace | None) -> Reply | EndpointError:
+    def _one(self, prompt: str) -> Reply | EndpointError:
         key = self.key(prompt)
         if (held := self._held.get(key)) is not None:
             return held
-        if pace is not None:
-            pace.wait()
         try:
             reply = Reply(self.model.ask(prompt), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         except EndpointError as error:

@@ -233,7 +233,16 @@ def test_calls_keep_their_pace() -> None:
     for _ in range(6):
         pace.wait()
     assert 5 / 50 <= time.monotonic() - began < 1.0
-    Pace(None).wait()
+
+
+def test_attempts_are_bounded_and_keep_the_pace(serve) -> None:
+    server = serve(lambda prompt: 503)
+    endpoint = Endpoint(server.url, "toy", attempts=4, pause=0.0, pace=Pace(60 * 20))
+    began = time.monotonic()
+    with pytest.raises(EndpointError, match="refused with status 503"):
+        endpoint.ask("x")
+    assert len(server.asked) == 4
+    assert time.monotonic() - began >= 3 / 20
 
 
 def test_nobody_there(tmp_path) -> None:

@@ -46,7 +46,7 @@ class Writer(Config):
     pause: Annotated[float, Field(ge=0)] = 2.0
     """Seconds before the second attempt; twice as long before each further one."""
     per_minute: Annotated[float, Field(gt=0)] | None = None
-    """Calls that may begin in a minute; None: any number."""
+    """Attempts that may begin in a minute; None: any number."""
     workers: Annotated[int, Field(ge=1)] = 4
     """Calls on their way at one time, and so what a kill may lose."""
 
@@ -55,7 +55,8 @@ class Writer(Config):
         key = "" if self.key_variable is None else os.environ.get(self.key_variable, "")
         if self.key_variable is not None and not key:
             raise ConfigError(f"writer.key_variable: the environment has no {self.key_variable}")
-        return Endpoint(self.url, self.model, key, self.timeout, self.attempts, self.pause)
+        pace = None if self.per_minute is None else Pace(self.per_minute)
+        return Endpoint(self.url, self.model, key, self.timeout, self.attempts, self.pause, pace)
 
 
 class DataEngine(Config):
@@ -161,7 +162,6 @@ class _Writing:
         self._root = config.image_root or config.documents.parent
         kept = out.with_name(f"{out.name}.replies.jsonl")
         self._replies = Replies(config.writer.endpoint(), kept, who="writer", workers=config.writer.workers)
-        self._pace = Pace(config.writer.per_minute)
         self._skipped = {title.lower() for title in config.skip_sections}
         self._written = Written()
         self._rejected: list[dict[str, Any]] = []
@@ -194,7 +194,7 @@ class _Writing:
         """Every question that got a reply by its number; the others are counted and listed."""
         counts = self._written.calls.setdefault(step, Counter())
         with console().progress(step, len(prompts)) as bar:
-            for number, (prompt, reply) in enumerate(self._replies.stream(prompts, pace=self._pace)):
+            for number, (prompt, reply) in enumerate(self._replies.stream(prompts)):
                 bar.advance()
                 if isinstance(reply, EndpointError):
                     counts["failed"] += 1
