@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from ommatidia.core.console import Console, console, use
 from ommatidia.core.errors import ConfigError, OmmatidiaError
+from ommatidia.lab import data_commands
 from ommatidia.lab.analysis import commands as analyses
 
 if TYPE_CHECKING:
@@ -356,6 +357,7 @@ def inspect(
 
 
 analyses.register(app)
+app.add_typer(data_commands.app)
 
 
 def main() -> None:

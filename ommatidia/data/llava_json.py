@@ -10,7 +10,7 @@ import importlib.util
 import json
 import os
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -156,6 +156,21 @@ class LlavaJSONSource:
         with path.open("rb") as file:
             file.seek(start)
             return _parsed(file.read(end - start), path, row)
+
+
+def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
+    """Every record of a file with its number from 1, as it is written; what is wrong with it where it is broken.
+
+    Raises DataError for a file that cannot be read. A file of lines is never held as a whole.
+    """
+    starts, ends = _index(path, file_digest(path))
+    with path.open("rb") as file:
+        for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            file.seek(start)
+            try:
+                yield row + 1, _parsed(file.read(end - start), path, row)
+            except DataError as error:
+                yield row + 1, error
 
 
 def _parsed(data: bytes, path: Path, row: int) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def describe(value: Config) -> list[Table]:
 
 def _absent(stage: Stage) -> list[str]:
     """What the stage's sources read and what is not here."""
-    found = (weighted.source.absent() for weighted in stage.data.sources.values())
+    found = (weighted.source.absent() for weighted in stage.data.used().values())
     return [path for path in found if path is not None]
 
 
@@ -134,8 +134,9 @@ def _lengths(stage: Stage) -> tuple[int | str, int | str]:
     if not _absent(stage):
         size = stage.data.open().size
         return size, stage.total_steps(size)
-    sizes = [weighted.source.published_size() for weighted in stage.data.sources.values()]
-    known = sum(size for size in sizes if size is not None) if None not in sizes else None
+    sizes = {name: weighted.source.published_size() for name, weighted in stage.data.used().items()}
+    published = {name: size for name, size in sizes.items() if size is not None}
+    known = stage.data.divide(published).epoch if len(published) == len(sizes) else None
     records = "?" if known is None else f"? (~{known:,})"
     if stage.steps is not None:
         return records, stage.steps

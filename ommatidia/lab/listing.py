@@ -11,6 +11,8 @@ from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.grid import Grid
 from ommatidia.core.source import SourceConfig
+from ommatidia.data.curation import Operation
+from ommatidia.data.manifest import manifests
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.benchmarks import Published
 from ommatidia.eval.scoring.judged import JudgedScorer
@@ -42,6 +44,7 @@ FAMILIES: dict[str, type[Config]] = {
     "injections": InjectionConfig,
     "languages": LanguageConfig,
     "sources": SourceConfig,
+    "operations": Operation,
     "benchmark-kinds": BenchmarkConfig,
     "scorers": ScorerConfig,
     "strategies": Strategy,
@@ -145,6 +148,15 @@ def _benchmarks() -> Table:
     return "benchmarks", ("name", "group", "split", "size", "metric", "scored by", "prompts", "traps"), rows
 
 
+def _manifests() -> Table:
+    rows = []
+    for name, manifest in manifests().items():
+        known = sum(listed.records or 0 for listed in manifest.sources.values())
+        counts = [len(manifest.sources), f"{known:,}" if known else ""]
+        rows.append([name, manifest.title, *counts, ", ".join(manifest.mixes), manifest.link])
+    return "manifests", ("name", "what", "sources", "records", "mixes", "link"), rows
+
+
 def scored_by(config: Published) -> str:
     """Who reads the answers: rules, a judge, or the server that alone has some split's references."""
     judged = isinstance(config.scorer, JudgedScorer)
@@ -160,6 +172,7 @@ _TABLES: dict[str, Callable[[], Table]] = {
     "tilings": _tilings,
     "chats": _chats,
     "recipes": _recipes,
+    "manifests": _manifests,
     "benchmarks": _benchmarks,
 }
 

@@ -92,7 +92,7 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
     def train(stage: Stage, config: MLLMConfig, overlays: list[Overlay]) -> TrainingJob:
         _check_patterns(stage, config)
         seed = stage.seed_or(recipe.seed)
-        sources = [weighted.source for weighted in stage.data.sources.values()]
+        sources = [weighted.source for weighted in stage.data.used().values()]
         features = () if stage.distill else feature_jobs(recipe, config, sources, stored)
         weights = Weights(config, seed, tuple(overlays), features)
         job = TrainingJob(weights, stage, seed, recipe.device)
@@ -225,7 +225,7 @@ def reads_per_picture(recipe: Recipe) -> float:
         records = 0 if stage.steps is not None else stage.data.open().size
         read += stage.total_steps(records) * stage.batch * sample_tokens(stage.data, recipe.model).pictures
         tolerant = stage.data.tolerance > 0
-        pictures = max(pictures, sum(picture_count(w.source, tolerant=tolerant) for w in stage.data.sources.values()))
+        pictures = max(pictures, sum(picture_count(w.source, tolerant=tolerant) for w in stage.data.used().values()))
     return read / pictures if pictures else 0.0
 
 

@@ -54,7 +54,7 @@ class Stage(Config):
     steps: Annotated[int, Field(ge=1)] | None = None
     """Optimiser steps; give either this or ``epochs``."""
     epochs: Annotated[float, Field(gt=0)] | None = None
-    """Passes over the records of all sources together."""
+    """Passes over the mixture's epoch: every record of all sources once, unless the mixture says otherwise."""
     batch: Annotated[int, Field(ge=1)]
     """Samples in one optimiser step, over all ranks and micro-batches."""
     micro_batch: Annotated[int, Field(ge=1)] | None = None

@@ -74,7 +74,7 @@ def test_odd_weights_are_near_enough(weights: list[float]) -> None:
     for places, weight in zip(mix.places, weights, strict=True):
         assert places >= 1
         assert abs(places / mix.block - weight / sum(weights)) <= 1 / 4096 + 1e-9
-    assert mix.block <= 4096 + 2
+    assert mix.block <= 2**17 + 2
 
 
 def test_each_source_shows_every_record_before_any_twice() -> None:
@@ -169,7 +169,7 @@ def test_bad_configs() -> None:
     with pytest.raises(ConfigError, match="weight is given for some but not for b"):
         MixtureConfig.parse({"sources": {"a": {"source": "drawn_words", "weight": 1}, "b": {"source": "drawn_counts"}}})
     with pytest.raises(ConfigError, match=r"sources\.a\.weight"):
-        MixtureConfig.parse({"sources": {"a": {"source": "drawn_words", "weight": 0}}})
+        MixtureConfig.parse({"sources": {"a": {"source": "drawn_words", "weight": -1}}})
     with pytest.raises(ConfigError, match="drawn_words"):
         MixtureConfig.parse({"sources": {"a": {"source": "drawn_wordz"}}})
 

@@ -115,7 +115,8 @@ def test_replies_are_kept(serve, tmp_path):
     other = serve(lambda prompt: "0.3")
     assert score_file(benchmark, path, judge=other.judge(), resamples=50) == first
     assert len(other.asked) == 1
-    assert sorted(kept.read_bytes().splitlines()) == sorted(whole.splitlines())
+    said = [{n: json.loads(line)[n] for n in ("digest", "reply")} for line in kept.read_bytes().splitlines()]
+    assert said == [{n: json.loads(line)[n] for n in ("digest", "reply")} for line in whole.splitlines()]
     kept.write_text("nonsense\n")
     with pytest.raises(RunError, match="line 1: not a judge's reply"):
         score_file(benchmark, path, judge=other.judge())

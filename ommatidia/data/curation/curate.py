@@ -1,0 +1,252 @@
+"""Curate: files in, operations one after another, one LLaVA-format file out, with a report of what became of whom.
+
+Records stream from operation to operation through a file, so that memory stays the same however many there are. Each
+finished operation is kept beside the output until the end: a kill costs the one that was under way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Annotated, Any, Self
+
+from pydantic import Field
+
+from ommatidia.core.config import Config, digest
+from ommatidia.core.console import console
+from ommatidia.core.errors import DataError, DiskError
+from ommatidia.core.picture import file_digest
+from ommatidia.core.types import Sample
+from ommatidia.data.curation.operation import Operation, Place, Verdict, no_benchmarks
+from ommatidia.data.curation.record import Record, read_lines
+from ommatidia.data.llava_json import read_records
+
+_VERSION = 1
+"""Raised by hand when an operation comes to do something else to the same records."""
+_EXAMPLES = 3
+"""Records that a reason is shown with."""
+
+
+class Corpus(Config):
+    """One file of conversations, LLaVA JSON or JSONL."""
+
+    path: Path
+    image_root: Path | None = None
+    """Folder that image paths are relative to; None: the folder of the file."""
+    category: str = "all"
+    source_field: str | None = None
+    """Field of a record that names its source, in files of several; None: the corpus's own name."""
+    category_field: str | None = None
+    """Field of a record that names its category."""
+
+
+class Curation(Config):
+    """Corpora by name and what is done to their records, in order."""
+
+    sources: Annotated[dict[str, Corpus], Field(min_length=1)]
+    operations: tuple[Operation, ...]
+    seed: Annotated[int, Field(ge=0)] = 0
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Fraction of records that may be broken; they are dropped, counted and shown."""
+
+    def keys(self) -> list[str]:
+        """An address for what comes out of reading and of each operation. Raises DataError for a missing file."""
+        files = [[name, corpus.hashed(), file_digest(corpus.path)] for name, corpus in self.sources.items()]
+        keys = [digest([_VERSION, files, self.tolerance])]
+        for operation in self.operations:
+            keys.append(digest([keys[-1], operation.fingerprint(), self.seed]))
+        return keys
+
+
+@dataclass
+class Passage:
+    """What one operation did: how many records of each source and category came in and went out, and why."""
+
+    operation: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    before: Counter[str] = field(default_factory=Counter)
+    """Records by ``source`` and category, as ``source\\tcategory``."""
+    after: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Records by reason."""
+    changed: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, record: Record, verdict: Verdict) -> None:
+        place = f"{record.source}\t{record.category}"
+        self.before[place] += 1
+        if verdict.record is not None:
+            self.after[place] += 1
+        if verdict.why:
+            (self.dropped if verdict.record is None else self.changed)[verdict.why] += 1
+            shown = self.examples.setdefault(verdict.why, [])
+            if len(shown) < _EXAMPLES:
+                shown.append(f"{record.source}: {record.id}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        counts = ("before", "after", "dropped", "changed")
+        fields: dict[str, Any] = {name: Counter(value) if name in counts else value for name, value in data.items()}
+        return cls(**fields)
+
+
+def curate(
+    config: Curation, out: Path, *, samples_of: Callable[[str], Iterable[Sample]] = no_benchmarks
+) -> list[Passage]:
+    """Write ``out`` (JSONL) and say what each operation did, reading first.
+
+    ``out`` appears whole or not at all. Nothing is done again that stands finished in ``out.work``, and nothing at all
+    where ``out`` is already what this configuration makes of these files. Raises DataError or ConfigError.
+    """
+    return _Curating(config, out, samples_of).run()
+
+
+class _Curating:
+    def __init__(self, config: Curation, out: Path, samples_of: Callable[[str], Iterable[Sample]]) -> None:
+        self._config, self._out, self._samples_of = config, out, samples_of
+        self._keys = config.keys()
+        self._work = out.with_name(f"{out.name}.work")
+        self._facts = out.with_name(f"{out.name}.curation.json")
+
+    def run(self) -> list[Passage]:
+        if (done := self._finished()) is not None:
+            console().log(f"{self._out}: made of these files in this way already; nothing to do")
+            return done
+        try:
+            self._work.mkdir(parents=True, exist_ok=True)
+            passages = self._resumed()
+            for number in range(len(passages), len(self._keys)):
+                passages.append(self._pass(number))
+                self._settle(number, passages)
+            self._publish(passages)
+        except OSError as error:
+            raise DiskError(f"{self._out}: {error.strerror or error}; what is finished is kept") from None
+        return passages
+
+    def _finished(self) -> list[Passage] | None:
+        try:
+            facts = json.loads(self._facts.read_bytes())
+            if facts["key"] == self._keys[-1] and facts["content"] == file_digest(self._out):
+                return [Passage.from_dict(passage) for passage in facts["passages"]]
+        except (OSError, ValueError, KeyError, TypeError, DataError):
+            pass
+        return None
+
+    def _stream(self, number: int) -> Path:
+        return self._work / f"{number:02d}-{self._keys[number][:16]}.jsonl"
+
+    def _resumed(self) -> list[Passage]:
+        """The passages that stand finished; the last one's records are there."""
+        for number in reversed(range(len(self._keys))):
+            path = self._stream(number)
+            if path.exists():
+                facts = json.loads(path.with_suffix(".json").read_bytes())
+                console().log(f"{len(facts)} of {len(self._keys)} passes are done already")
+                return [Passage.from_dict(passage) for passage in facts]
+        return []
+
+    def _settle(self, number: int, passages: list[Passage]) -> None:
+        """Pass ``number`` counts as done once its stream has its name; what it read is no longer needed."""
+        path = self._stream(number)
+        path.with_suffix(".json").write_text(json.dumps([passage.to_dict() for passage in passages]))
+        os.replace(path.with_suffix(".part"), path)
+        for old in self._work.iterdir():
+            if old.stem != path.stem:
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+    def _pass(self, number: int) -> Passage:
+        part = self._stream(number).with_suffix(".part")
+        if number == 0:
+            with part.open("wb") as file:
+                return self._read(file)
+        operation = self._config.operations[number - 1]
+        kind = str(type(operation).model_fields["kind"].default)
+        settings = {k: v for k, v in operation.to_dict().items() if k != "kind" and v not in (None, {}, [])}
+        passage = Passage(kind, settings)
+        source = self._stream(number - 1)
+        with self._scratch(number) as scratch, part.open("wb") as file:
+            step = operation.start(Place(scratch, self._config.seed, self._samples_of))
+            if operation.surveys:
+                for record in read_lines(source):
+                    step.survey(record)
+                step.settle()
+            with console().progress(kind, None) as bar:
+                for record in read_lines(source):
+                    verdict = step.decide(record)
+                    passage.note(record, verdict)
+                    if verdict.record is not None:
+                        file.write(verdict.record.to_line())
+                    bar.advance()
+        return passage
+
+    @contextmanager
+    def _scratch(self, number: int) -> Iterator[Path]:
+        folder = self._work / f"{number:02d}-scratch"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _read(self, file: IO[bytes]) -> Passage:
+        passage, broken, total = Passage("read"), [], 0
+        for name, corpus in self._config.sources.items():
+            for row, data in read_records(corpus.path):
+                total += 1
+                record = _record(name, corpus, row, data)
+                try:
+                    if isinstance(data, DataError):
+                        raise data
+                    record.dialogue()
+                except DataError as error:
+                    broken.append(str(error))
+                    passage.note(record, Verdict(None, f"broken record: {error.cause}"))
+                    if self._config.tolerance == 0:
+                        raise
+                    continue
+                passage.note(record, Verdict(record))
+                file.write(record.to_line())
+        if len(broken) > self._config.tolerance * total:
+            raise DataError(
+                f"{len(broken)} of {total} records are broken, more than the tolerated {self._config.tolerance:.2%}. "
+                f"The first: {'; '.join(broken[:3])}"
+            )
+        return passage
+
+    def _publish(self, passages: list[Passage]) -> None:
+        part = self._work / "out.part"
+        with part.open("wb") as file:
+            for record in read_lines(self._stream(len(self._keys) - 1)):
+                line = json.dumps(record.written(self._out.parent), ensure_ascii=False)
+                file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        content = file_digest(part)
+        os.replace(part, self._out)
+        facts = {
+            "key": self._keys[-1], "content": content, "config": self._config.to_dict(),
+            "passages": [passage.to_dict() for passage in passages],
+        }  # fmt: skip
+        temporary = self._work / "facts.part"
+        temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+        os.replace(temporary, self._facts)
+        shutil.rmtree(self._work)
+
+
+def _record(name: str, corpus: Corpus, row: int, data: dict[str, Any] | DataError) -> Record:
+    root = str(corpus.image_root or corpus.path.parent)
+    if isinstance(data, DataError):
+        return Record({}, name, corpus.category, str(corpus.path), row, root)
+    source = str(data.get(corpus.source_field, name)) if corpus.source_field else name
+    category = str(data.get(corpus.category_field, corpus.category)) if corpus.category_field else corpus.category
+    return Record(data, source, category, str(corpus.path), row, root)

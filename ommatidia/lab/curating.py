@@ -1,0 +1,69 @@
+"""Curation and the data engine, driven: files are read, benchmarks introduced, reports written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ommatidia.core.config import override, read_assignment
+from ommatidia.core.errors import ConfigError, DiskError
+from ommatidia.core.types import Sample
+from ommatidia.data.curation import report
+from ommatidia.data.curation.curate import Curation, curate
+from ommatidia.data.data_engine import DataEngine, write
+from ommatidia.lab.driven import Driven
+
+
+def curate_file(path: Path, out: Path, *, changes: Sequence[str] = (), data: Path | None = None) -> Driven:
+    """Curate what the file says into ``out``, and write its report as Markdown and HTML beside it.
+
+    Raises ConfigError, DataError or DiskError.
+    """
+    config = Curation.read(path)
+    for change in changes:
+        config = override(config, *read_assignment(change))
+    if out.resolve() in {corpus.path.resolve() for corpus in config.sources.values()}:
+        raise ConfigError(f"--out {out} is one of the sources; write into another file")
+    passages = curate(config, out, samples_of=lambda name: _samples(name, data))
+    pages = {".report.md": report.markdown(passages), ".report.html": report.html(passages)}
+    try:
+        for ending, page in pages.items():
+            out.with_name(out.name + ending).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise DiskError(f"{out}: the report cannot be written: {error.strerror}") from None
+    lines = [f"records: {out}", f"report: {out}.report.html"]
+    told = {"records": str(out), "passages": [passage.to_dict() for passage in passages]}
+    return Driven(report.tables(passages), lines, told)
+
+
+def _samples(name: str, data: Path | None) -> Iterable[Sample]:
+    from ommatidia.lab.evaluation import Choices, read_benchmarks
+
+    for config in read_benchmarks(name, Choices(data=data)):
+        yield from config.open().samples()
+
+
+def run_engine(path: Path, out: Path, *, changes: Sequence[str] = ()) -> Driven:
+    """Write the data that the file asks for into ``out``. Raises ConfigError, DataError, DiskError or RunError."""
+    config = DataEngine.read(path)
+    for change in changes:
+        config = override(config, *read_assignment(change))
+    written = write(config, out)
+    columns = ("made", "held", "used", "nonsense", "dropped", "failed")
+    calls = [[step, *(counts[column] for column in columns)] for step, counts in written.calls.items()]
+    told = Driven([("calls", ("step", *columns), calls)])
+    for title, counts in (("pictures found", written.pictures), ("pairs dropped", written.reasons)):
+        if counts:
+            told.tables.append((title, ("what", "count"), [list(row) for row in counts.most_common()]))
+    if written.passages:
+        told.tables += report.tables(written.passages)[:2]
+    kept = written.passages[-1].after.total() if written.passages else 0
+    told.lines = [f"{kept} records of {written.documents} documents for {written.topics} topics: {out}"]
+    if written.failed:
+        told.lines.append(f"{written.failed} calls got no reply; the same command asks them again, and nothing else")
+    told.data = {
+        "records": kept, "topics": written.topics, "documents": written.documents, "calls": written.calls,
+        "pictures": written.pictures, "reasons": written.reasons,
+        "passages": [passage.to_dict() for passage in written.passages],
+    }  # fmt: skip
+    return told
