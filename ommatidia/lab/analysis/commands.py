@@ -49,8 +49,9 @@ def ablate(
     device: str = "cpu",
 ) -> None:
     """Take experts out of a mixture at inference: what each, and each set of them, is worth to every benchmark."""
-    from ommatidia.lab.analysis.ablate import ablate_checkpoint, read_treatments
+    from ommatidia.lab.analysis.ablate import ablate_checkpoint
     from ommatidia.lab.evaluation import Choices, read_benchmarks
+    from ommatidia.lab.treatment import read_treatments
 
     treatments, chosen = read_treatments(by), read_benchmarks(benchmarks, Choices(data=data, limit=limit))
     _print(ablate_checkpoint(checkpoint, chosen, out=out, treatments=treatments, most=most, batch=batch, device=device))

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ommatidia.core.types import Sample
 from ommatidia.eval.answers import read_answers
-from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
 from ommatidia.eval.evaluate import predict, score_file
+from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scored import Scored
 from ommatidia.lab.cost import benchmark_tokens, prediction_price
 from ommatidia.lab.jobs.job import Job, Price
 from ommatidia.lab.jobs.training import Weights
-from ommatidia.lab.recipe import Mode
 from ommatidia.lab.store import Store
-from ommatidia.models.generate import Decoding, generate
+from ommatidia.models.generate import Decoding
 from ommatidia.models.processor import Processor
+from ommatidia.models.sharing import SharedFeatures
 
 _ANSWERS, _SCORES = "answers.jsonl", "scores.json"
+
+_SEEN: dict[Mode, str] = {"full": "", "blind": " without pictures", "blank": ", gray", "shuffled": ", wrong pictures"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class PredictionJob(Job):
     @property
     def label(self) -> str:
         seen = " + ".join(self.weights.model.encoders) or "language model"
-        return f"answers of {seen} to {self.benchmark.name}{' without pictures' if self.mode == 'blind' else ''}"
+        return f"answers of {seen} to {self.benchmark.name}{_SEEN[self.mode]}"
 
     def identity(self) -> Any:
         return [self.weights.identity(), self.benchmark.questions_fingerprint(), self.mode]
@@ -49,7 +53,7 @@ class PredictionJob(Job):
         return self.weights.needs()
 
     def price(self) -> Price:
-        views = self.mode == "full"
+        views = self.mode != "blind"
         tokens = benchmark_tokens(self.benchmark, self.weights.model, views=views)
         stored = frozenset(job.name for job in self.weights.features)
         return prediction_price(self.weights.model, stored, tokens, self.benchmark.max_new_tokens)
@@ -57,17 +61,23 @@ class PredictionJob(Job):
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
         model = self.weights.build(store).to(self.device).eval()
         processor = Processor(self.weights.model, features=self.weights.lookups(store))
-        decoding = Decoding(max_new_tokens=self.benchmark.max_new_tokens)
-
-        def answer(samples: Sequence[Sample]) -> list[str]:
-            return generate(model, processor, samples, decoding, batch=self.batch)
-
+        shared = SharedFeatures(model, processor, batch=self.batch)
         benchmark, path = self.benchmark.open(), scratch / _ANSWERS
-        predicted = predict(benchmark, answer, path, mode=self.mode, batch=4 * self.batch)
+        with self.asked(benchmark, shared) as answering:
+            decoding = Decoding(max_new_tokens=self.benchmark.max_new_tokens)
+
+            def answer(samples: Sequence[Sample]) -> list[str]:
+                return answering.answer(samples, decoding)
+
+            predicted = predict(benchmark, answer, path, mode=self.mode, batch=4 * self.batch)
         scores = {"fingerprint": self.benchmark.fingerprint(), "scored": score_file(benchmark, path).to_dict()}
         (out / _SCORES).write_text(json.dumps(scores))
         path.rename(out / _ANSWERS)
         return {"unreadable": predicted.unreadable}
+
+    def asked(self, benchmark: Benchmark, shared: SharedFeatures) -> AbstractContextManager[SharedFeatures]:
+        """Who answers: the model as it was trained."""
+        return nullcontext(shared)
 
     def scored(self, store: Store) -> Scored:
         """The finished answers' scores; scored again, without a model, where the scorer has changed since."""
