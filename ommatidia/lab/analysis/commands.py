@@ -23,7 +23,7 @@ Batch = Annotated[int, typer.Option(min=1)]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (ablate, audit, groups, beside, align, attend):
+    for command in (ablate, audit, groups, beside, align, attend, text):
         app.command()(command)
 
 
@@ -153,3 +153,28 @@ def attend(
     from ommatidia.lab.analysis.alignment import attend as look
 
     _print(look(checkpoint, image, question, out=out, answer=answer, device=device))
+
+
+def text(
+    checkpoint: Checkpoint,
+    tasks: Annotated[str, typer.Option(help="tasks of lm-eval, comma-separated, e.g. mmlu,gsm8k")],
+    before: Annotated[Path | None, typer.Option(help="the model it came from, to compare with")] = None,
+    include: Annotated[Path | None, typer.Option(help="folder of task files of your own")] = None,
+    limit: Limit = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="solved examples; as the task says by default")] = None,
+    run_code: Annotated[
+        bool, typer.Option("--run-code", help="let HumanEval and MBPP run what the model wrote")
+    ] = False,
+    batch: Batch = 8,
+    device: str = "cpu",
+) -> None:
+    """What training on pictures cost the language model: lm-evaluation-harness's tasks, before and after."""
+    from ommatidia.lab.text_only import compare_words
+
+    names = [name.strip() for name in tasks.split(",")]
+    _print(
+        compare_words(
+            checkpoint, before, names, include=include, limit=limit, shots=shots, run_code=run_code, batch=batch,
+            device=device,
+        )
+    )  # fmt: skip
