@@ -292,12 +292,16 @@ def report(
     name: Annotated[str | None, typer.Argument(help="a search or run of the store; the latest by default")] = None,
     store: StorePath = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(help="folder to write into; runs/NAME by default")] = None,
+    analyses: Annotated[
+        str | None, typer.Option("--with", help="first make audit, ablation, ablation:mean, ablation:shuffle ...")
+    ] = None,
 ) -> None:
     """Write the report of a search from the store alone: HTML, Markdown, CSV, JSON."""
+    from ommatidia.lab.analyses import read_analyses
     from ommatidia.lab.drive import report_search
     from ommatidia.lab.store import Store
 
-    path = report_search(Store(store), name, out=out)
+    path = report_search(Store(store), name, out=out, analyses=read_analyses(analyses) if analyses else ())
     console().say(f"report: {path}")
     console().result({"report": str(path)})
 

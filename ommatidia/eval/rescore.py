@@ -125,7 +125,9 @@ class _Scoring:
                 )
             self.judge = "rules"
             return
-        self.judge = judge.name
+        self.judge = (
+            judge.name if scorer.prompt_name() == "ommatidia" else f"{judge.name}, {scorer.prompt_name()} prompt"
+        )
         questions = {}
         for sample, answer in self.answers:
             try:

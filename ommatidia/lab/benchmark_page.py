@@ -21,8 +21,9 @@ How to run them: [evaluate.md](evaluate.md). How to add one: [add-a-benchmark.md
 
 ## Published
 
-Read from a local copy below the folder of `--data`; `omma fetch NAME` brings one. After each prompt version stand the
-tokens that may be generated and the scorer that goes with it; the first version is the usual one.
+Read from a local copy below the folder of `--data`; `omma fetch NAME` brings one. Where there is no copy in the hub's
+layout, the files of the benchmark's own release are read, from the folder of the same name. After each prompt version
+stand the tokens that may be generated and the scorer that goes with it; the first version is the usual one.
 """
 _DRAWN = """
 ## Made here
@@ -41,7 +42,18 @@ def page() -> str:
             published.append([f"`{name}`", *_published(name, config)])
         else:
             drawn.append([f"`{name}`", config.group, config.describe(), config.max_new_tokens])
-    columns = ("name", "benchmark", "group", "copy", "split: rows", "prompts", "metric", "scored by", "traps")
+    columns = (
+        "name",
+        "benchmark",
+        "group",
+        "copy",
+        "or first release",
+        "split: rows",
+        "prompts",
+        "metric",
+        "scored by",
+        "traps",
+    )
     return "\n".join(
         [
             _HEAD, *_table(columns, published), _DRAWN, *_table(("name", "group", "what", "tokens"), drawn), "",
@@ -54,10 +66,11 @@ def _published(name: str, config: Published) -> list[str]:
     rows = config.expected() if config.split == next(iter(facts.splits)) else facts.splits[config.split]
     splits = {config.split: rows} if name.startswith("cv_bench") else facts.splits
     folder = "/".join(part for part in (facts.repository, facts.config) if part)
+    released = "-" if config.release is None else config.release.describe(config.split)
     shown = [f"{split}: {count or 'not checked'}" for split, count in splits.items()]
     return [
-        facts.title, config.group, folder, "<br>".join(shown), "<br>".join(_prompts(name, config)), facts.metric,
-        scored_by(config), facts.traps,
+        facts.title, config.group, folder, released, "<br>".join(shown), "<br>".join(_prompts(name, config)),
+        facts.metric, scored_by(config), facts.traps,
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.lab.analyses import Analysis, analysis_plan
 from ommatidia.lab.driven import Driven, Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
 from ommatidia.lab.recipe import Recipe
@@ -16,9 +17,9 @@ from ommatidia.lab.report.write import write_report
 from ommatidia.lab.run import RunResult, execute
 from ommatidia.lab.scoring import as_data, score_table
 from ommatidia.lab.search import Search, run_search
-from ommatidia.lab.search.search import best_design, recall, remember
+from ommatidia.lab.search.search import recall, remember
 from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, average_of, collect
+from ommatidia.lab.trial import Trial, average_of, best_design, collect
 
 
 def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str) -> Driven:
@@ -54,14 +55,17 @@ def drive_search(search: Search, store: Store, *, out: Path | None, command: str
         if last.failed:
             raise RunError(f"the best model could not be saved: {next(iter(last.failed.values()))}")
         model = _deliver(trial_plan, store, folder)
+        more = execute(analysis_plan(result.trials, search.analyses), store)
     page = report_search(store, search.name, out=folder)
     example = _example(trial_plan, store, folder)
     driven = Driven(tables=[_ranking(result.trials)])
     driven.lines = [
         _done(result.run),
+        *([f"analyses: {_done(more)}"] if search.analyses else []),
         f"best design: {best.recipe.label()}",
         f"model:  {model}",
         f"report: {page}",
+        *_more(search, store),
         _chat_line(model, example),
     ]
     driven.data = {
@@ -85,8 +89,17 @@ def drive_search(search: Search, store: Store, *, out: Path | None, command: str
     return driven
 
 
-def report_search(store: Store, name: str | None, *, out: Path | None) -> Path:
-    """Write the report of a search or run from the store alone. Raises ConfigError for an unknown name."""
+def _more(search: Search, store: Store) -> list[str]:
+    """The command that makes the analyses which the search did not ask for."""
+    wanted = ",".join(analysis for analysis in ("audit", "ablation") if analysis not in search.analyses)
+    return [f"more:   omma report {search.name} --with {wanted} --store {store.root}"] if wanted else []
+
+
+def report_search(store: Store, name: str | None, *, out: Path | None, analyses: Sequence[Analysis] = ()) -> Path:
+    """Write the report of a search or run from the store alone, once ``analyses`` have been made where they lack.
+
+    Raises ConfigError for an unknown name or an analysis that no design allows, RunError when one fails.
+    """
     known = store.searches()
     if not known:
         raise ConfigError(f"{store.root}: no search or run has been made in this store")
@@ -94,6 +107,15 @@ def report_search(store: Store, name: str | None, *, out: Path | None) -> Path:
         raise ConfigError(unknown("search", name, known))
     chosen = name or known[-1]
     record, trials = recall(store, chosen)
+    for analysis in analyses:
+        if not analysis_plan(trials, [analysis]).jobs:
+            lacking = "sees anything" if analysis == "audit" else "has several experts"
+            raise ConfigError(f"--with {analysis}: no finished design of {chosen!r} {lacking}")
+    if analyses:
+        with store.writing():
+            made = execute(analysis_plan(trials, analyses), store)
+        if made.failed:
+            raise RunError(f"{chosen}: {next(iter(made.failed.values()))}")
     return write_report(report_of(record, trials, store), out or Path("runs") / chosen)
 
 

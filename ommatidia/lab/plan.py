@@ -70,6 +70,10 @@ class Plan:
                 plan.jobs.setdefault(job.key, job)
         return plan
 
+    def add(self, job: Job) -> None:
+        """One more job, behind what it needs."""
+        _collect(job, self.jobs)
+
     def price(self) -> Price:
         """Of doing every job once."""
         return sum((job.price() for job in self.jobs.values()), Price())

@@ -38,7 +38,10 @@ class RunResult:
 
 
 def execute(plan: Plan, store: Store) -> RunResult:
-    """Do what is missing. The caller holds ``store.writing()``. A failed job fails what needs it; the rest goes on."""
+    """Do what is missing. The caller holds ``store.writing()``. A failed job fails what needs it; the rest goes on.
+
+    Raises ConfigError before anything is begun where a job lacks something of its surroundings.
+    """
     result = RunResult()
     missing = []
     for key, job in plan.jobs.items():
@@ -47,6 +50,8 @@ def execute(plan: Plan, store: Store) -> RunResult:
             store.tidy(key)
         else:
             missing.append(job)
+    for job in missing:
+        job.check()
     if not missing:
         return result
     with console().progress("plan", len(missing)) as bar:

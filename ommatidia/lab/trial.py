@@ -85,3 +85,15 @@ def by_design(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
     for trial in trials:
         groups.setdefault(trial.design, []).append(trial)
     return groups
+
+
+def best_design(trials: Sequence[Trial], *, mixtures: bool = False) -> list[Trial]:
+    """The seeds of the design with the best mean average; among designs with several seeds when there are any.
+
+    ``mixtures`` looks at designs with several encoders alone. Empty where none has worked.
+    """
+    least = 2 if mixtures else 0
+    groups = list(by_design([t for t in trials if not t.error and len(t.recipe.model.encoders) >= least]).values())
+    most = max((len(group) for group in groups), default=0)
+    finals = [group for group in groups if len(group) == most]
+    return max(finals, key=lambda group: sum(t.average for t in group) / len(group), default=[])

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError, unknown
-from ommatidia.core.types import Example, Picture, Sample, Views
+from ommatidia.core.types import Batch, Example, Picture, Sample, Views
 from ommatidia.models.fusion.fusion import Between, Fused, Fusion, GridFusionConfig, Look
 from ommatidia.models.mllm import MLLM, MLLMConfig
-from ommatidia.models.processor import Processor
+from ommatidia.models.processor import FeatureLookup, Processor
 
 _Part = TypeVar("_Part", bound=nn.Module)
 
@@ -72,17 +72,16 @@ def replaced(mean_HWD: Tensor) -> Change:
 
 
 @torch.inference_mode()
-def mean_features(model: MLLM, processor: Processor, samples: Sequence[Sample], *, batch: int) -> dict[str, Tensor]:
-    """x_HWD of every encoder, place by place the mean over all views of the samples. Raises ConfigError without any."""
+def mean_features(model: MLLM, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    """x_HWD of every encoder, place by place the mean over all views. Raises ConfigError without any."""
     device = next(model.parameters()).device
     sums: dict[str, Tensor] = {}
     count = 0
-    for start in range(0, len(samples), batch):
-        inputs = processor.collate([processor(s, answer=False) for s in samples[start : start + batch]]).to(device)
-        if inputs.views is None:
+    for batch in batches:
+        if batch.views is None:
             continue
-        count += len(inputs.views)
-        for name, x_KHWD in model.encode(inputs).items():
+        count += len(batch.views)
+        for name, x_KHWD in model.encode(batch.to(device)).items():
             sums[name] = sums.get(name, 0) + x_KHWD.double().sum(0)
     if not count:
         raise ConfigError("no sample has a picture: there are no features to take the mean of")
@@ -92,19 +91,31 @@ def mean_features(model: MLLM, processor: Processor, samples: Sequence[Sample], 
 class OtherPictures(Processor):
     """A processor through which some encoders look at another sample's pictures; all else stays as it is."""
 
-    def __init__(self, config: MLLMConfig, names: Iterable[str], pictures: Mapping[str, tuple[Picture, ...]]) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        config: MLLMConfig,
+        names: Iterable[str],
+        pictures: Mapping[str, tuple[Picture, ...]],
+        *,
+        features: Mapping[str, FeatureLookup] | None = None,
+    ) -> None:
+        super().__init__(config, features=features)
         self.names, self.pictures = frozenset(names), pictures
+
+    def through(self, features: Mapping[str, FeatureLookup]) -> OtherPictures:
+        return OtherPictures(self.config, self.names, self.pictures, features={**self.features, **features})
+
+    def looks_at(self, sample: Sample) -> tuple[Picture, ...]:
+        return (*sample.images, *(self.pictures[sample.id] if sample.images else ()))
 
     def __call__(self, sample: Sample, *, answer: bool = True) -> Example:
         """As ``Processor``. A picture with fewer views than the one it stands for shows them in turn."""
         example = super().__call__(sample, answer=answer)
         if not sample.images:
             return example
-        other, _ = self.see(self.pictures[sample.id])
-        for name in self.names & set(example.pixels):
-            rows = torch.arange(len(example.pixels[name])) % len(other[name])
-            example.pixels[name] = other[name][rows]
+        for own, other in zip((example.pixels, example.features), self.see(self.pictures[sample.id]), strict=True):
+            for name in self.names & set(own):
+                own[name] = other[name][torch.arange(len(own[name])) % len(other[name])]
         return example
 
 

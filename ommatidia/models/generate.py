@@ -29,7 +29,10 @@ class Decoding(Config):
 def generate(
     model: MLLM, processor: Processor, samples: Sequence[Sample], decoding: Decoding, *, batch: int = 64
 ) -> list[str]:
-    """One answer a sample, in order; leaves the model in evaluation mode. Grouped by length, so little is padded."""
+    """One answer a sample, in order; leaves the model in evaluation mode. Grouped by length, so little is padded.
+
+    An answer ends where the context of the language model ends, if it has not ended before.
+    """
     prompts = [processor(sample, answer=False) for sample in samples]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
     device = next(model.parameters()).device
@@ -41,6 +44,8 @@ def generate(
     for group in _chunks(order, batch):
         inputs = processor.collate([prompts[i] for i in group], left=True).to(device)
         x_BTE, seen = model.embed(inputs)
+        room = max(1, processor.context - inputs.ids_BT.shape[1])
+        settings["max_new_tokens"] = min(decoding.max_new_tokens, room)
         with model.injection.inside(model.language, seen) if seen else contextlib.nullcontext():
             rows = model.language.decoder.generate(
                 inputs_embeds=x_BTE, attention_mask=inputs.mask_BT.long(), **settings

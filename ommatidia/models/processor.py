@@ -129,6 +129,14 @@ class Processor:
         self.preprocess = {n: sight(config.tiling, n, e) for n, e in config.encoders.items() if n not in self.features}
         self._encode = lru_cache(maxsize=2**16)(self._encode_uncached)
 
+    def through(self, features: Mapping[str, FeatureLookup]) -> Processor:
+        """The same processor that looks these features up too instead of preparing pixels for their encoders."""
+        return Processor(self.config, features={**self.features, **features})
+
+    def looks_at(self, sample: Sample) -> tuple[Picture, ...]:
+        """The pictures that some encoder sees for this sample."""
+        return sample.images
+
     def _encode_uncached(self, text: str, special: bool) -> tuple[int, ...]:
         ids = tuple(self.tokenizer.encode(text, special=special))
         if ids and max(ids) >= self.vocabulary:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ommatidia.core.errors import DataError
-from ommatidia.core.types import Picture, Sample
+from ommatidia.core.types import Batch, Picture, Sample
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.mllm import MLLM
 from ommatidia.models.processor import Processor
@@ -24,23 +25,43 @@ CAPACITY = 2**30
 """Bytes of features that are kept for later questions."""
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What was seen, by the digest of the picture and the name of the encoder, the longest unused first."""
+
+    maps: OrderedDict[str, dict[str, Tensor]] = field(default_factory=OrderedDict)
+    looked: int = 0
+
+
 class SharedFeatures:
     """Answers like ``generate``, but keeps every picture's trunk features by its digest.
 
     Necks, fusion and projector run for each question, so a fusion may read the question. An encoder that the fusion
-    steers by another has no features of its own and goes on seeing pixels. What the questions of one batch need is
-    always kept; beyond that the oldest goes when ``capacity`` bytes are exceeded.
+    steers by another has no features of its own and goes on seeing pixels; one whose features ``processor`` looks up
+    is not seen again. What the questions of one batch need is always kept; beyond that the longest unused goes when
+    ``capacity`` bytes are exceeded.
     """
 
     def __init__(self, model: MLLM, processor: Processor, *, batch: int = 64, capacity: int = CAPACITY) -> None:
         config = processor.config
-        self.names = tuple(n for n in config.encoders if n not in config.fusion.steered(tuple(config.encoders)))
+        away = config.fusion.steered(tuple(config.encoders)) | set(processor.features)
+        self.names = tuple(n for n in config.encoders if n not in away)
         self.model, self.batch, self.capacity = model, batch, capacity
-        self.looked = 0
+        self.plain = processor
+        """The processor as it was given."""
+        self.processor = processor.through({name: partial(self._look, name) for name in self.names})
+        self._kept = _Kept()
+
+    def again(self, model: MLLM, processor: Processor) -> SharedFeatures:
+        """The same pictures for another question: ``model`` has the same trunks, and what one saw the other keeps."""
+        other = SharedFeatures(model, processor, batch=self.batch, capacity=self.capacity)
+        other._kept = self._kept
+        return other
+
+    @property
+    def looked(self) -> int:
         """Pictures that the trunks have seen."""
-        self._plain = processor
-        self._held: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
-        self.processor = Processor(config, features={name: partial(self._look, name) for name in self.names})
+        return self._kept.looked
 
     def answer(self, samples: Sequence[Sample], decoding: Decoding) -> list[str]:
         """One answer a sample, in order. Raises DataError with the sample's id."""
@@ -54,30 +75,39 @@ class SharedFeatures:
                 answers[i] = text
         return answers
 
+    def inputs(self, samples: Sequence[Sample]) -> Iterator[Batch]:
+        """The samples as inputs of the model, in order, ``batch`` at a time. Raises DataError with the sample's id."""
+        for start in range(0, len(samples), self.batch):
+            chosen = samples[start : start + self.batch]
+            self._see(chosen)
+            yield self.processor.collate([self.processor(sample, answer=False) for sample in chosen])
+
     def _look(self, name: str, picture: str) -> Tensor:
-        return self._held[picture][name]
+        return self._kept.maps[picture][name]
 
     @torch.inference_mode()
     def _see(self, samples: Sequence[Sample]) -> None:
         """Make sure that the features of these samples' pictures are held."""
         if not self.names:
             return
-        needed: dict[str, tuple[Picture, str]] = {}
+        kept, needed = self._kept.maps, dict[str, tuple[Picture, str]]()
         for sample in samples:
-            for picture in sample.images:
+            for picture in self.plain.looks_at(sample):
                 try:
                     needed.setdefault(picture.digest, (picture, sample.id))
                 except DataError as error:
                     raise error.at(sample=sample.id) from None
-        missing = [(digest, *told) for digest, told in needed.items() if digest not in self._held]
+        missing = [
+            (digest, *told) for digest, told in needed.items() if not set(self.names) <= set(kept.get(digest, ()))
+        ]
         for start in range(0, len(missing), self.batch):
             for digest, features in self._features(missing[start : start + self.batch]):
-                self._held[digest] = features
-                self.looked += 1
+                kept.setdefault(digest, {}).update(features)
+                self._kept.looked += 1
         for digest in needed:
-            self._held.move_to_end(digest)
-        while len(self._held) > len(needed) and _size(self._held.values()) > self.capacity:
-            self._held.popitem(last=False)
+            kept.move_to_end(digest)
+        while len(kept) > len(needed) and _size(kept.values()) > self.capacity:
+            kept.popitem(last=False)
 
     def _features(self, pictures: Sequence[tuple[str, Picture, str]]) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """x_KHWD of every encoder for each picture; the pictures pass each trunk together."""
@@ -85,7 +115,7 @@ class SharedFeatures:
         pixels: list[Mapping[str, Tensor]] = []
         for _, picture, sample in pictures:
             try:
-                pixels.append(self._plain.see([picture])[0])
+                pixels.append(self.plain.see([picture])[0])
             except DataError as error:
                 raise error.at(sample=sample) from None
         seen: dict[str, Sequence[Tensor]] = {}

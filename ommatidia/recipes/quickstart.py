@@ -98,6 +98,7 @@ def search() -> Search:
                 "finalists": 2,
                 "seeds": [0, 1],
             },
+            "analyses": ["audit", "ablation"],
         }
     )
 

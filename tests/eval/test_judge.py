@@ -11,10 +11,12 @@ import datasets
 import pytest
 from published_fixtures import write
 
+from ommatidia.core.config import override
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.eval import Benchmark, BenchmarkConfig, Scored, predict, score_file
 from ommatidia.eval.judge import KEY, MODEL, URL, EndpointJudge, JudgeError, Replies
 from ommatidia.eval.scoring.judged import option_of
+from ommatidia.lab.benchmarks import BENCHMARKS
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -88,7 +90,7 @@ def test_mm_vet_is_graded_by_capability(serve, tmp_path):
     benchmark, path = answered("mm_vet", tmp_path, lambda n: ("14", "x is -1", "")[n])
     with pytest.raises(ConfigError, match=f"name an OpenAI-compatible endpoint in {URL} and {MODEL}"):
         score_file(benchmark, path)
-    server = serve(lambda prompt: "1.0" if "Prediction: 14" in prompt else " 0.5\n")
+    server = serve(lambda prompt: "1.0" if prompt.endswith("| 14 |") else " 0.5\n")
     scored = score_file(benchmark, path, judge=server.judge(key="secret"), resamples=50)
     assert scored.mean == pytest.approx((1.0 + 0.5 + 0.0) / 3)  # an empty answer is wrong without being asked about
     assert (scored.judge, scored.judged) == ("toy-judge", {"asked": 2, "failed": 0, "nonsense": 0})
@@ -96,7 +98,7 @@ def test_mm_vet_is_graded_by_capability(serve, tmp_path):
     assert scored.summary["capability:math"] == scored.summary["combination:math,ocr"] == pytest.approx(0.25)
     assert set(server.keys) == {"Bearer secret"}
     assert any("x=-1 <AND> x=-5" in prompt for prompt in server.asked)
-    assert all("Question: What is x?\n" in prompt for prompt in server.asked)  # without the words for the model
+    assert all("\nWhat is x? | " in prompt for prompt in server.asked)  # without the words for the model
     assert Scored.from_dict(json.loads(json.dumps(scored.to_dict()))) == scored
     assert "secret" not in repr(server.judge(key="secret"))
 
@@ -124,7 +126,7 @@ def test_replies_are_kept(serve, tmp_path):
 
 def test_time_outs_and_nonsense_are_missing_and_counted(serve, tmp_path, capsys):
     benchmark, path = answered("mm_vet", tmp_path, lambda n: f"answer {n}")
-    slow = serve(lambda prompt: {"0": "0.8", "1": None, "2": "rather good"}[prompt.split("Prediction: answer ")[1][0]])
+    slow = serve(lambda prompt: {"0": "0.8", "1": None, "2": "rather good"}[prompt.split(" | answer ")[1][0]])
     scored = score_file(benchmark, path, judge=slow.judge(), resamples=50)
     assert scored.judged == {"asked": 3, "failed": 1, "nonsense": 1}
     assert (scored.n, scored.mean) == (1, 0.8)
@@ -198,7 +200,9 @@ def test_mathvista_extracts(serve, tmp_path):
     benchmark, path = answered("mathvista", tmp_path, lambda n: said[n])
     assert score_file(benchmark, path, resamples=50).mean == 0.0
     replies = {"the second": "8/11", "no idea": "NONE", "three": "3"}
-    server = serve(lambda prompt: next(reply for words, reply in replies.items() if words in prompt))
+    server = serve(
+        lambda prompt: next(reply for words, reply in replies.items() if words in prompt.rpartition("Reply:")[2])
+    )
     scored = score_file(benchmark, path, judge=server.judge(), resamples=50)
     assert scored.mean == pytest.approx(2 / 3)
     assert scored.judged == {"asked": 3, "failed": 0, "nonsense": 0}
@@ -220,3 +224,33 @@ def test_the_environment_names_the_judge():
 )
 def test_a_letter_is_a_letter(reply, letter):
     assert option_of(reply, {"A": "red", "B": "blue"}) == letter
+
+
+def test_the_official_words_may_be_given(serve, tmp_path):
+    benchmark, path = answered("mm_vet", tmp_path, lambda n: f"answer {n} {{truth}}")
+    words = tmp_path / "official.txt"
+    words.write_text("Compare {truth} with {prediction} for {question}; a brace {like} this stays.")
+    given = override(benchmark.config, "scorer.judge_prompt", f"@{words}")
+    server = serve(lambda prompt: "0.5")
+    scored = score_file(given.open(), path, judge=server.judge(), resamples=20)
+    # What a model says cannot open a place of the prompt.
+    assert "Compare 14 with answer 0 {truth} for What is x?; a brace {like} this stays." in server.asked
+    assert scored.judge == f"toy-judge, {given.scorer.prompt_name()} prompt"
+    assert given.digest() != benchmark.config.digest()
+    assert override(given, "scorer.judge_prompt", words.read_text()).digest() == given.digest()
+    with pytest.raises(ConfigError, match=r"no place \{prediction\}; it needs question, truth, prediction"):
+        override(benchmark.config, "scorer.judge_prompt", "{question} {truth}")
+    with pytest.raises(ConfigError, match=r"nowhere\.txt: No such file"):
+        override(benchmark.config, "scorer.judge_prompt", "@nowhere.txt")
+
+
+@pytest.mark.parametrize(("name", "examples"), [("mm_vet", 5), ("mathvista", 5), ("mmbench", 2)])
+def test_our_words_have_the_official_number_of_examples(name, examples):
+    scorer = BenchmarkConfig.parse(BENCHMARKS[name]).scorer  # type: ignore[attr-defined]
+    mark = "\n{question} |" if name == "mm_vet" else "\nQuestion: {question}"
+    shown = scorer.words.partition(mark)[0]
+    assert (
+        sum(line.count(" | ") == 3 and line[-1].isdigit() for line in shown.splitlines()) + shown.count("\nQuestion: ")
+        == examples
+    )
+    assert all(f"{{{field}}}" in scorer.words for field in scorer.fields)

@@ -16,11 +16,14 @@ from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.prompts import exchange
 from ommatidia.eval.scoring.score import Score
 from ommatidia.eval.statistics import attribution, bootstrap_interval
-from ommatidia.lab.analysis.ablate import ablate_checkpoint, read_treatments, subsets
+from ommatidia.lab.analysis.ablate import ablate_checkpoint
+from ommatidia.lab.treatment import Taken, Treated, read_treatments, subsets
 from ommatidia.models.ablation import OtherPictures, ablated, mean_features, replaced, without, zeros
+from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.pretrained import save
 from ommatidia.models.processor import Processor
+from ommatidia.models.sharing import SharedFeatures
 
 
 def mixture(fusion, **encoders) -> MLLMConfig:
@@ -68,7 +71,7 @@ def test_the_context_ends_after_an_error_too(concat):
 def test_the_mean_is_that_of_all_views(concat):
     model, _, processor = concat
     asked = prompts()
-    means = mean_features(model, processor, asked, batch=5)
+    means = mean_features(model, SharedFeatures(model, processor, batch=5).inputs(asked))
     everything = model.encode(processor.collate([processor(s, answer=False) for s in asked]))
     torch.testing.assert_close(means["fine"], everything["fine"].mean(0))
     changed = replaced(means["fine"])(everything["fine"])
@@ -188,6 +191,31 @@ def test_ablating_a_checkpoint_end_to_end(tmp_path: Path):
     other = save(config.build(seed=2), config, tmp_path / "other")
     with pytest.raises(RunError, match="holds answers of model"):
         ablate_checkpoint(other, chosen[:1], out=tmp_path / "out", batch=8)
+
+
+@pytest.mark.parametrize("fusion", [CONCAT, APPEND], ids=["concat", "append"])
+def test_each_trunk_looks_once_for_all_treatments(fusion):
+    config = mixture(fusion)
+    model, processor = config.build(seed=1).eval(), Processor(config)
+    opened = BenchmarkConfig.parse(benchmark("attributes", "general")).open()
+    asked, six = prompts(), Decoding(max_new_tokens=6)
+    others = exchange({s.id: s.images for s in asked})
+    whole = SharedFeatures(model, processor, batch=5)
+    treated, plain = Treated(opened, whole), dict[str, list[str]]()
+    for treatment in ("zero", "mean", "shuffle", *(("remove",) if fusion is APPEND else ())):
+        with treated.under(Taken(treatment, ("fine",))) as shared:
+            plain[treatment] = shared.answer(asked, six)
+    assert whole.looked == len({s.images[0].digest for s in asked}) == 6
+    # The same by hand, each picture seen again for every question.
+    for change in ("zero", "mean"):
+        means = mean_features(model, [processor.collate([processor(s, answer=False) for s in asked])])
+        with ablated(model, {"fine": zeros if change == "zero" else replaced(means["fine"])}):
+            assert generate(model, processor, asked, six) == plain[change]
+    assert generate(model, OtherPictures(config, ["fine"], others), asked, six) == plain["shuffle"]
+    if "remove" in plain:
+        small, smaller = without(model, config, ["fine"])
+        assert generate(small, Processor(smaller), asked, six) == plain["remove"]
+    assert len({tuple(answers) for answers in plain.values()}) > 1
 
 
 def test_one_expert_is_no_mixture(tmp_path: Path):

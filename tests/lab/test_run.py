@@ -12,7 +12,7 @@ from lab_toys import COARSE, COMMAND, FINE, recipe, recipe_data
 from safetensors.torch import load_file
 
 from ommatidia.core.console import Console, use
-from ommatidia.core.errors import RunError
+from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.lab.drive import drive_search, run_recipe
 from ommatidia.lab.evaluation import Choices, evaluate_checkpoint
 from ommatidia.lab.jobs.training import TrainingJob
@@ -221,3 +221,37 @@ def test_a_recipe_is_run_and_delivered(store_folder: Path, tmp_path: Path) -> No
     assert Store(store_folder).searches() == ["blind-seed4"]
     model, _ = load(driven.data["model"])
     assert list(model.parts()) == ["language"]
+
+
+def test_a_recipe_with_a_judged_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused without a judge before anything is trained; with one its replies are kept, and another scores again."""
+    import datasets
+    from published_fixtures import write
+
+    from ommatidia.eval.judge import MODEL, URL, EndpointJudge
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.delenv(URL, raising=False)
+    size = write("mm_vet", tmp_path / "data")
+    judged = {"kind": "mm_vet", "data": tmp_path / "data", "size": size, "max_new_tokens": 3, "prompt": "official"}
+    one = Recipe.parse(recipe_data("coarse", steps=1) | {"benchmarks": [judged], "modes": ["full"]})
+    store, plan = Store(tmp_path / "store"), Plan.of([one])
+    with pytest.raises(ConfigError, match="mm_vet is scored by a language model: name an OpenAI-compatible endpoint"):
+        execute(plan, store)
+    assert not (store.root / "nodes").exists()
+    monkeypatch.setenv(URL, "http://localhost:1/v1")
+    monkeypatch.setenv(MODEL, "strict")
+    monkeypatch.setattr(EndpointJudge, "ask", lambda self, prompt: "0.2" if self.model == "strict" else "0.9")
+    assert not execute(plan, store).failed
+    (job,) = plan.trials[0].predictions.values()
+    scored = job.scored(store)
+    assert scored.judge == "strict"
+    answers = [text for text in job.answers(store).values() if text]
+    assert scored.mean == pytest.approx(0.2 * len(answers) / size)
+    monkeypatch.setenv(MODEL, "kind")
+    kind = job.scored(store)
+    assert (kind.judge, kind.mean) == ("kind", pytest.approx(0.9 * len(answers) / size))
+    monkeypatch.delenv(URL)
+    monkeypatch.delenv(MODEL)
+    assert job.scored(store) == scored  # what the node holds
+    assert store.has(job.kind, job.key)

@@ -12,8 +12,7 @@ from made_up_trials import by_experts, carry_out, trial
 from ommatidia.core.errors import ConfigError
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import FullGrid, RoundRobin, Singles, Space, Strategy
-from ommatidia.lab.search.search import best_design
-from ommatidia.lab.trial import Trial, by_design
+from ommatidia.lab.trial import Trial, best_design, by_design
 
 Experts = tuple[str, ...]
 # vit is the best single expert, coarse adds 30 to it, and fine nothing.

@@ -103,3 +103,16 @@ def test_nothing_asked_is_nothing_said_and_errors_name_the_sample(built: tuple[M
         Decoding(max_new_tokens=0)
     with pytest.raises(ConfigError, match="did you mean 'temperature'"):
         Decoding.parse({"temprature": 1})
+
+
+def test_an_answer_ends_where_the_context_ends(built: tuple[MLLM, Processor]) -> None:
+    model, processor = built
+    samples = mixed_samples()
+    longest = max(len(processor(one, answer=False).ids) for one in samples)
+    short = Processor(processor.config)
+    short.context, short.end_id = longest + 3, None
+    assert generate(model, short, samples, Decoding(max_new_tokens=500), batch=99) == generate(
+        model, short, samples, Decoding(max_new_tokens=3), batch=99
+    )
+    short.context = longest
+    assert len(generate(model, short, samples, Decoding(max_new_tokens=500))) == len(samples)

@@ -77,7 +77,7 @@ def test_little_memory_costs_looks_and_no_answers(capacity: int) -> None:
     small = SharedFeatures(model, processor, batch=2, capacity=capacity)
     assert small.answer(asked, SIX) == generate(model, processor, asked, SIX)
     assert 4 <= small.looked <= 12
-    assert len(small._held) <= 4
+    assert len(small._kept.maps) <= 4
 
 
 def test_text_several_pictures_and_no_encoders() -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.releases import coco
 
 _PROMPT = "Provide a one-sentence caption for the provided image."
 _METRIC = "CIDEr-D on our PTB-like tokens (cider_ptb_like; the headline is a tenth of it)"
@@ -27,6 +28,7 @@ class CocoCaptions(Published):
         metric=_METRIC,
         traps=_TRAPS + "papers mostly use the Karpathy test split",
     )
+    release = coco.COCO_CAPTIONS
     versions: ClassVar[Versions] = {"lmms-eval": {"max_new_tokens": 64, "scorer": "cider"}}
     columns = ("image", "answer", "question_id")
 
@@ -47,6 +49,7 @@ class NoCaps(Published):
         metric=_METRIC,
         traps=_TRAPS + "test is scored by a server",
     )
+    release = coco.NOCAPS
     versions: ClassVar[Versions] = {"lmms-eval": {"max_new_tokens": 64, "scorer": "cider"}}
     columns = ("image", "image_id")
 
@@ -68,6 +71,7 @@ class Flickr30k(Published):
         metric=_METRIC,
         traps=_TRAPS + "this copy's test is the whole set, papers use the 1,000 of Karpathy's test",
     )
+    release = coco.FLICKR30K
     versions: ClassVar[Versions] = {"lmms-eval": {"max_new_tokens": 64, "scorer": "cider"}}
     columns = ("image", "caption", "img_id")
 

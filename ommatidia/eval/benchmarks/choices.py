@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import LETTER, Facts, Place, Published, Versions, lettered_lines
+from ommatidia.eval.benchmarks.releases import choices
 from ommatidia.eval.benchmarks.rows import Rows
 
 _ONLY_LETTER = "\nPlease answer directly with only the letter of the correct option and nothing else."
@@ -54,6 +55,7 @@ class ScienceQa(Published):
         metric="accuracy of the letter",
         traps="answers such as (A) or A) are wrong for lmms-eval; needs the picture least of all",
     )
+    release = choices.SCIENCEQA
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": {"kind": "choice", "variant": "scienceqa"}},
         "cambrian": {"max_new_tokens": 512, "scorer": _CAMBRIAN},
@@ -85,6 +87,7 @@ class SeedBench(Published):
         metric="accuracy of the letter",
         traps="the first character counts, whatever follows; the split holds 3,757 video questions, left out here",
     )
+    release = choices.SEED
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": {"kind": "choice", "variant": "first"}},
         "cambrian": {"max_new_tokens": 512, "scorer": _CAMBRIAN},

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import SHORT, Answer, Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.releases import text
 
 _BRIEF = "\nGive the short answer directly."
 _ANLS_TRAPS = (
@@ -34,6 +35,7 @@ class DocVqa(Published):
         metric="ANLS",
         traps=_ANLS_TRAPS,
     )
+    release = text.DOCVQA
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 32, "scorer": "anls"},
         "cambrian": {"max_new_tokens": 128, "scorer": "anls"},
@@ -63,6 +65,7 @@ class InfoVqa(Published):
         metric="ANLS",
         traps=_ANLS_TRAPS,
     )
+    release = text.INFOVQA
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 32, "scorer": "anls"},
         "cambrian": {"max_new_tokens": 128, "scorer": "anls"},
@@ -91,6 +94,7 @@ class ChartQa(Published):
         metric="relaxed accuracy (numbers within 5 %)",
         traps='a final period, "977,633" or "$5" is no number and wrong; years may be off by a hundred',
     )
+    release = text.CHARTQA
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": "relaxed"},
         "cambrian": {"max_new_tokens": 128, "scorer": "relaxed"},
@@ -118,6 +122,7 @@ class OcrBench(Published):
         metric="substring match; hits of 1000",
         traps="the number is hits, of 1000: a limited run is far too low in other toolkits; formulas compare with case",
     )
+    release = text.OCRBENCH
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 128, "scorer": {"kind": "ocrbench", "variant": "folded"}},
         "cambrian": {"max_new_tokens": 512, "scorer": "ocrbench"},

@@ -12,6 +12,7 @@ from ommatidia.core.picture import file_digest
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import SHORT, Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.releases import choices
 from ommatidia.eval.benchmarks.rows import Rows, find_files, open_rows
 
 _IMAGES = "testdev_balanced_images"
@@ -31,6 +32,7 @@ class Gqa(Published):
         metric="exact match without case and punctuation",
         traps="toolkits differ in punctuation and spaces; a limit of 16 tokens cuts answers with reasoning",
     )
+    release = choices.GQA
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": "gqa"},
         "cambrian": {"max_new_tokens": 128, "scorer": {"kind": "gqa", "variant": "cambrian"}},
@@ -38,18 +40,21 @@ class Gqa(Published):
     columns = ("imageId", "question", "answer", "id")
 
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
-        image = str(row["imageId"])
+        image, text = str(row["imageId"]), str(row["question"]) + SHORT
+        if "image" in row:
+            return at.sample(row["id"], text, [row["image"]], [row["answer"]], cluster=image)
         files = self._image_files()
         rows, places = _pictures(tuple(files))
         if image not in places:
             raise DataError(f"no picture {image!r} among the {len(places)} of {_IMAGES}", sample=str(row["id"]))
-        text = str(row["question"]) + SHORT
         return at.sample(row["id"], text, [rows[places[image]]["image"]], [row["answer"]], cluster=image)
 
     def parts(self) -> list[tuple[str | None, str]]:
         return [*super().parts(), (_IMAGES, self.split)]
 
     def _image_files(self) -> list[Path]:
+        if self.released():
+            return []
         return find_files(self.root(), config=_IMAGES, split=self.split)
 
     def _content(self) -> list[str]:

@@ -9,6 +9,7 @@ from ommatidia.core.errors import DataError
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.releases import abilities
 from ommatidia.eval.benchmarks.rows import Rows
 
 _PLACE = ("subcategory", "set_id", "figure_id", "question_id")
@@ -27,6 +28,7 @@ class HallusionBench(Published):
         metric="aAcc; fAcc, qAcc and their average beside it",
         traps="lmms-eval asks a judge and treats figure 0 apart: not comparable with this number",
     )
+    release = abilities.HALLUSION
     versions: ClassVar[Versions] = {"official": {"max_new_tokens": 128, "scorer": "hallusion"}}
     columns = ("category", *_PLACE, "question", "gt_answer", "image")
 

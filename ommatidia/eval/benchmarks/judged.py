@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.releases import abilities
 
 _STEPS = "First please perform reasoning, and think step by step to provide best answer to the following question: \n\n"
 
@@ -26,6 +27,7 @@ class MmVet(Published):
         traps="needs a judge; numbers compare under one judge and one prompt only, and papers average five runs of "
         "GPT-4-0613; the reasoning sentence is lmms-eval's, official sends the bare question",
     )
+    release = abilities.VET
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 1024, "scorer": "mm_vet"},
         "official": {"max_new_tokens": 1024, "scorer": "mm_vet"},
@@ -60,6 +62,7 @@ class LlavaBench(Published):
         traps="needs a judge, which sees a description and no picture; judges are retired and numbers with them; other "
         "tools average a failed call in as a tie, here it is missing",
     )
+    release = abilities.LLAVA_BENCH
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 4096, "scorer": "llava_bench"},
         "official": {"max_new_tokens": 1024, "scorer": "llava_bench"},

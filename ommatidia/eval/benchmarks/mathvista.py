@@ -9,6 +9,7 @@ from ommatidia.core.errors import DataError
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import LETTER, SHORT, Facts, Place, Published, Versions, lettered_lines
+from ommatidia.eval.benchmarks.releases import abilities
 
 _REASON = "\nFirst show your reasoning process and then give the final answer."
 _FORMS = {
@@ -32,6 +33,7 @@ class MathVista(Published):
         traps="the official number lets a language model extract answers: without a judge this one is lower, and our "
         "judge's prompt is not the official one; Cambrian-1 has rules of its own",
     )
+    release = abilities.MATHVISTA
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16384, "scorer": "mathvista"},
         "cambrian": {"max_new_tokens": 512, "scorer": "mathvista"},

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import LETTER, Answer, Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.releases import choices
 from ommatidia.eval.benchmarks.rows import Rows
 from ommatidia.eval.scoring.mmbench import ROTATION
 
@@ -31,6 +32,7 @@ class MmBench(Published):
         traps="circular and plain differ by ten points; versions 1.0 and 1.1 and the copy MMBench_EN have other rows; "
         "without a judge, answers that rules cannot read are wrong; test is scored by a server",
     )
+    release = choices.MMBENCH
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 1024, "scorer": {"kind": "mmbench", "variant": "mmbench"}},
         "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "mmbench", "variant": "cambrian"}},

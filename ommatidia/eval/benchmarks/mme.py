@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import SHORT, Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.releases import abilities
 from ommatidia.eval.benchmarks.rows import Rows
 
 _YES_OR_NO = " Please answer yes or no."
@@ -27,6 +28,7 @@ class Mme(Published):
         traps="group averages take perception / 20; a limit that cuts pairs raises in other toolkits; the data's own "
         "suffix is dropped before the short-answer one",
     )
+    release = abilities.MME
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": "mme"},
         "cambrian": {"max_new_tokens": 32, "scorer": {"kind": "mme", "variant": "cambrian"}},

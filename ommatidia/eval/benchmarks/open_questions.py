@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import SHORT, Answer, Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.releases import coco, text
 
 _UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
 
@@ -25,6 +26,7 @@ class VqaV2(Published):
         metric="VQA accuracy (soft vote of ten)",
         traps="test splits are scored by a server; min(k/3, 1) over all ten is not the metric",
     )
+    release = coco.VQAV2
     versions: ClassVar[Versions] = {"lmms-eval": {"max_new_tokens": 16, "scorer": {"kind": "vqa", "variant": "vqav2"}}}
     columns = ("image", "question", "question_id")
     served = frozenset({"testdev", "test"})
@@ -57,6 +59,7 @@ class TextVqa(Published):
         traps="OCR tokens in the prompt are worth about ten points (LLaVA-1.5, Eagle and Cambrian-1: with; newest "
         "lmms-eval: without); capitalize() lower-cases names",
     )
+    release = text.TEXTVQA
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": {"kind": "vqa", "variant": "textvqa"}},
         "cambrian": {"max_new_tokens": 512, "ocr": True, "scorer": {"kind": "vqa", "variant": "textvqa"}},
@@ -86,6 +89,7 @@ class VizWiz(Published):
         metric="VQA accuracy (soft vote of ten), TextVQA's normalisation",
         traps="the sentence about Unanswerable matters; test is scored by a server",
     )
+    release = text.VIZWIZ
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": {"kind": "vqa", "variant": "textvqa"}},
         "cambrian": {"max_new_tokens": 128, "scorer": {"kind": "vqa", "variant": "textvqa"}},

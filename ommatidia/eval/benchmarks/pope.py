@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import SHORT, Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.releases import coco
 
 
 class Pope(Published):
@@ -24,6 +25,7 @@ class Pope(Published):
         traps="tables print accuracy, pooled F1 or the mean of three F1s; the official parser reads all but no as yes; "
         "older random split has 2,910 questions",
     )
+    release = coco.POPE
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 128, "scorer": {"kind": "pope", "variant": "exact"}},
         "cambrian": {"max_new_tokens": 128, "scorer": {"kind": "pope", "variant": "cambrian"}},

@@ -16,6 +16,7 @@ from ommatidia.core.errors import ConfigError, DataError, unknown
 from ommatidia.core.picture import file_digest
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
 from ommatidia.eval.benchmark import LIMIT_SEED, Benchmark, BenchmarkConfig, choose
+from ommatidia.eval.benchmarks.releases.release import Release, listed
 from ommatidia.eval.benchmarks.rows import Rows, find_files, open_rows, picture_of, require
 from ommatidia.eval.scoring import ScorerConfig
 
@@ -65,6 +66,8 @@ class Published(BenchmarkConfig):
     served: ClassVar[frozenset[str]] = frozenset()
     """Splits whose answers only a server has."""
     submission_format: ClassVar[Literal["json", "xlsx"]] = "json"
+    release: ClassVar[Release | None] = None
+    """The files in which it was first published, read where there is no copy in the hub's layout."""
     unhashed = frozenset({"data", "folder"})
 
     data: Path = Path("data")
@@ -97,7 +100,7 @@ class Published(BenchmarkConfig):
         return self
 
     def open(self) -> Benchmark:
-        rows = open_rows(self._files())
+        rows = self._rows()
         require(rows, self.columns, self.name)
         kept = self.kept(rows)
         wanted = self.expected() if self.size is None else self.size
@@ -111,7 +114,7 @@ class Published(BenchmarkConfig):
     def examples(self, split: str) -> Sequence[Sample]:
         """Of whatever size: the splits that examples come from are not those that are published as benchmarks."""
         other = self.model_copy(update={"split": split, "few_shot": None, "limit": None})
-        rows = open_rows(other._files())
+        rows = other._rows()
         require(rows, self.columns, self.name)
         return PublishedSamples(other, rows, other.kept(rows))
 
@@ -135,7 +138,8 @@ class Published(BenchmarkConfig):
 
     def expected(self) -> int:
         """How many rows are kept of the published split; 0 where that is not known for sure."""
-        return self.facts.splits[self.split]
+        sizes = self.release.sizes if self.release and self.released() else {}
+        return sizes.get(self.split, self.facts.splits[self.split])
 
     def together(self, rows: Rows) -> Sequence[Hashable] | None:
         """For each row what it is scored with, where the metric joins rows."""
@@ -152,11 +156,30 @@ class Published(BenchmarkConfig):
     def describe(self) -> str:
         return f"{self.facts.title}, {self.split}, prompt of {self.prompt}"
 
+    def released(self) -> bool:
+        """Whether it is read from the files of its release: where they are there and no copy of the hub's layout is."""
+        if self.release is None or self.release.find(self.root(), self.split) is None:
+            return False
+        try:
+            return not find_files(self.root(), config=self.facts.config, split=self.stem())
+        except DataError:
+            return True
+
+    def _rows(self) -> Rows:
+        if self.release is not None and self.released():
+            return self.release.read(self.root(), self.split)
+        return open_rows(self._files())
+
     def _files(self) -> list[Path]:
+        if self.release is not None and self.released():
+            return listed(self.release.find(self.root(), self.split) or [])
         try:
             return find_files(self.root(), config=self.facts.config, split=self.stem())
         except DataError as error:
-            raise error.at(source=self.name) from None
+            first = "" if self.release is None else self.release.describe(self.split)
+            raise DataError(
+                error.cause + (f"; or the release's own {first}" if first else ""), source=self.name
+            ) from None
 
     def _content(self) -> list[str]:
         files = list(self._files())

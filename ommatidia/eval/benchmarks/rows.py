@@ -102,6 +102,7 @@ def _opened(files: tuple[str, ...], times: tuple[int, ...]) -> Dataset:
             "reading a benchmark's tables needs the package datasets: pip install 'ommatidia[hub]'"
         ) from None
     try:
+        datasets.disable_progress_bars()  # our own bar counts the questions
         parquet = [file for file in files if file.endswith(".parquet")]
         folder = str(Path(files[0]).parent)
         table = datasets.Dataset.from_parquet(parquet) if parquet else datasets.load_from_disk(folder)

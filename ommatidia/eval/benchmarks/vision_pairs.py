@@ -12,6 +12,7 @@ from ommatidia.core.errors import DataError
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import LETTER, Facts, Place, Published, Versions, lettered_lines
+from ommatidia.eval.benchmarks.releases import choices
 from ommatidia.eval.benchmarks.rows import Rows, find_files
 
 _OPTION = re.compile(r"\([a-z]\)\s*(.*?)(?=\s*\([a-z]\)|$)", re.IGNORECASE | re.DOTALL)
@@ -30,6 +31,7 @@ class Mmvp(Published):
         metric="share of pairs with both right; item accuracy beside it",
         traps="pair and item accuracy differ widely; this copy has the answers of two pairs mended",
     )
+    release = choices.MMVP
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": {"kind": "mmvp", "variant": "mmvp"}},
         "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "mmvp", "variant": "cambrian"}},
@@ -68,7 +70,7 @@ class CvBench(Published):
         "lmms-eval": {"max_new_tokens": 1024, "scorer": {"kind": "cv_bench", "variant": "cv_bench"}},
         "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "cv_bench", "variant": "cambrian"}},
     }
-    columns = ("idx", "image", "prompt", "choices", "answer", "type", "task", "source")
+    columns = ("idx", "prompt", "choices", "answer", "type", "task", "source")
 
     def stem(self) -> str:
         return f"{self.split}_{self.part.lower()}"
@@ -94,7 +96,7 @@ class CvBench(Published):
         return at.sample(
             f"{self.part}/{row['idx']}",
             text,
-            [row["image"]],
+            [row["filename"] if row.get("image") is None else row["image"]],
             [target],
             options=list(row["choices"]),
             task=row["task"],

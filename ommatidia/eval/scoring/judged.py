@@ -6,9 +6,13 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
-from ommatidia.core.errors import DataError
+from pydantic import field_validator
+
+from ommatidia.core.config import digest
+from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.types import Sample
 from ommatidia.eval.scoring.score import Score, grouped, mean
 from ommatidia.eval.scoring.scorer import ScorerConfig, meta_of, references_of
@@ -28,6 +32,34 @@ class JudgedScorer(ScorerConfig):
 
     needs_judge: ClassVar[bool] = False
     """True where there are no rules to fall back on."""
+    fields: ClassVar[tuple[str, ...]]
+    """What a judge's prompt must hold, each in braces."""
+    words: ClassVar[str]
+    """Our own prompt, made to the protocol of the official one."""
+
+    judge_prompt: str = ""
+    """Another prompt in place of ours: the text itself, or ``@`` and the file that holds it."""
+
+    @field_validator("judge_prompt")
+    @classmethod
+    def _worded(cls, given: str) -> str:
+        if given.startswith("@"):
+            try:
+                given = Path(given[1:]).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{given[1:]}: {getattr(error, 'strerror', None) or error}") from None
+        for field in cls.fields if given else ():
+            if f"{{{field}}}" not in given:
+                raise ConfigError(f"the judge's prompt has no place {{{field}}}; it needs {', '.join(cls.fields)}")
+        return given
+
+    def prompt_name(self) -> str:
+        """Whose words a judge is asked in: numbers compare only under one."""
+        return f"given {digest(self.judge_prompt)[:8]}" if self.judge_prompt else "ommatidia"
+
+    def asked(self, **values: str) -> str:
+        """The prompt with its places filled; a brace inside a value is no place."""
+        return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), self.judge_prompt or self.words)
 
     @abstractmethod
     def question(self, sample: Sample, answer: str) -> str | None:
@@ -38,14 +70,34 @@ class JudgedScorer(ScorerConfig):
         """The reply read; None when it is nonsense."""
 
 
-def which_option(answer: str, options: Mapping[str, str]) -> str:
-    """Asks for the letter of the option that an answer means."""
-    lines = "\n".join(f"{letter}. {text}" for letter, text in options.items())
-    return (
-        "A model was given a multiple-choice question and replied in its own words. Decide which option the reply "
-        f"means. Answer with one letter and nothing else, or with Z if it means none of them.\n\nOptions:\n{lines}\n\n"
-        f"Reply:\n{answer}\n\nLetter:"
-    )
+WHICH_OPTION = """A model was given a multiple-choice question and replied in its own words. Decide which option the \
+reply means. Answer with one letter and nothing else, or with Z if it means none of them.
+
+Question: Which fruit is shown?
+Options:
+A. a lemon
+B. a plum
+Reply: It must be the yellow citrus.
+Letter: A
+
+Question: Where is the cup?
+Options:
+A. on the table
+B. on the shelf
+Reply: No cup can be seen.
+Letter: Z
+
+Question: {question}
+Options:
+{options}
+Reply: {prediction}
+Letter:"""
+"""Two examples, then the question, its options and the reply, as in MMBench's protocol."""
+
+
+def option_lines(options: Mapping[str, str]) -> str:
+    """One line an option: ``A. text``."""
+    return "\n".join(f"{letter}. {text}" for letter, text in options.items())
 
 
 def option_of(reply: str, options: Mapping[str, str]) -> str | None:
@@ -57,22 +109,31 @@ def option_of(reply: str, options: Mapping[str, str]) -> str | None:
 class MmVetScorer(JudgedScorer):
     """MM-Vet: a judge gives 0.0 to 1.0 in steps of a tenth; by capability and by combination of capabilities.
 
-    The prompt is ours, made to the same rule; numbers compare only under one judge and one prompt.
+    The prompt is ours, made to the same protocol: a table of graded examples which the judge continues.
     """
 
     kind: Literal["mm_vet"] = "mm_vet"
     needs_judge = True
+    version = 2
+    fields = ("question", "truth", "prediction")
+    words = """Grade how correct a prediction is against the ground truth, from 0.0 (wrong) to 1.0 (right) in steps of \
+0.1. Parts of the ground truth joined by <AND> must all be there, each with its share of the grade; of parts joined by \
+<OR> one is enough. Continue the table with the grade of its last row and nothing else.
+
+Question | Ground truth | Prediction | Grade
+--- | --- | --- | ---
+Which colours has the flag? | red <AND> white <AND> blue | It is red and white. | 0.7
+Which colours has the flag? | red <AND> white <AND> blue | It is green. | 0.0
+What does the sign say? | stop <OR> halt | The sign tells drivers to halt. | 1.0
+How many people wait, and where? | 4 <AND> at a bus stop | Three people stand at a bus stop. | 0.5
+Why is this funny? | The dog wears the judge's wig and seems to give a verdict. | A dog sits in a courtroom. | 0.4
+{question} | {truth} | {prediction} |"""
 
     def question(self, sample: Sample, answer: str) -> str | None:
         if not answer:
             return None
         truth = references_of(sample)[0].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
-        return (
-            "Grade how correct a prediction is against the ground truth, from 0.0 (wrong) to 1.0 (right) in steps of "
-            "0.1. Parts of the ground truth joined by <AND> must all be there, each with its share of the grade; of "
-            "parts joined by <OR> one is enough. Reply with the grade and nothing else.\n\n"
-            f"Question: {meta_of(sample, 'question')}\nGround truth: {truth}\nPrediction: {answer}\nGrade:"
-        )
+        return self.asked(question=str(meta_of(sample, "question")), truth=truth, prediction=answer)
 
     def score(self, sample: Sample, answer: str) -> float:
         if answer:
@@ -105,15 +166,32 @@ class LlavaBenchScorer(JudgedScorer):
     kind: Literal["llava_bench"] = "llava_bench"
     needs_judge = True
     most = 10.0
+    fields = ("caption", "question", "reference", "prediction")
+    words = """Two assistants answered a question about a picture that you know only by its description. Grade each \
+for helpfulness, relevance, accuracy and detail, from 1 to 10. Do not let the order of the two count. The first line \
+of your reply holds nothing but the two grades, first and second assistant, with a space between them; reasons may \
+follow.
+
+Description:
+{caption}
+
+Question:
+{question}
+
+First assistant:
+{reference}
+
+Second assistant:
+{prediction}
+"""
 
     def question(self, sample: Sample, answer: str) -> str | None:
-        return (
-            "Two assistants answered a question about a picture that you know only by its description. Grade each for "
-            "helpfulness, relevance, accuracy and detail, from 1 to 10. Do not let the order of the two count. The "
-            "first line of your reply holds nothing but the two grades, first and second assistant, with a space "
-            f"between them; reasons may follow.\n\nDescription:\n{meta_of(sample, 'caption')}\n\nQuestion:\n"
-            f"{sample.question.strip()}\n\nFirst assistant:\n{references_of(sample)[0]}\n\n"
-            f"Second assistant:\n{answer}\n"
+        caption = meta_of(sample, "caption")
+        return self.asked(
+            caption=caption if isinstance(caption, str) else "\n".join(caption),
+            question=sample.question.strip(),
+            reference=references_of(sample)[0],
+            prediction=answer,
         )
 
     def score(self, sample: Sample, answer: str) -> float:

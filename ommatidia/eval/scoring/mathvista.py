@@ -16,6 +16,35 @@ from ommatidia.eval.scoring.scorer import meta_of, references_of
 AnswerType = Literal["text", "integer", "float", "list"]
 
 
+_EXTRACT = """Copy the final answer out of a reply to a question about a picture: a number, a letter, a list or a few \
+words, as the question asks for it, and nothing else. Reply NONE if there is no final answer.
+
+Question: How many bottles stand on the shelf? Answer with a whole number.
+Reply: I count three on the left and four on the right, so seven bottles stand there.
+Final answer: 7
+
+Question: How long is the third side? Answer with a number with one decimal place.
+Reply: By the theorem of Pythagoras it is the root of 6.25, which is 2.5 cm.
+Final answer: 2.5
+
+Question: What part of the circle is shaded? Answer with a number with two decimal places.
+Reply: Three of eight equal parts, hence 3 / 8 = 0.375, roughly 0.38.
+Final answer: 0.38
+
+Question: Between which years did sales fall? Answer with a list.
+Reply: Sales fell from 2003 until 2006.
+Final answer: [2003, 2006]
+
+Question: Which line is steeper? Choices: (A) the red line (B) the blue line
+Reply: The blue one climbs faster, so the second choice is right.
+Final answer: B
+
+Question: {question}
+Reply: {prediction}
+Final answer:"""
+"""Five examples, one a form of answer, as the official extraction prompt has."""
+
+
 def mathvista_extract(answer: str, *, answer_type: str, choices: Sequence[str] | None = None) -> str:
     """The part of a reply that answers, by rules alone, or "" when they find none.
 
@@ -78,10 +107,13 @@ def mathvista_match(
 class MathVistaScorer(JudgedScorer):
     """MathVista: ``meta`` needs answer_type, and may hold options and precision.
 
-    A judge, where there is one, extracts what rules cannot; its prompt is ours and not the official five examples.
+    A judge, where there is one, extracts what rules cannot; its prompt has five examples as the official one, our own.
     """
 
     kind: Literal["mathvista"] = "mathvista"
+    version = 2
+    fields = ("question", "prediction")
+    words = _EXTRACT
 
     def score(self, sample: Sample, answer: str) -> float:
         return self._match(sample, self.parsed(sample, answer) or "")
@@ -105,11 +137,7 @@ class MathVistaScorer(JudgedScorer):
     def question(self, sample: Sample, answer: str) -> str | None:
         if not answer or self.parsed(sample, answer) is not None:
             return None
-        wanted = "option" if sample.meta.get("options") else str(meta_of(sample, "answer_type"))
-        return (
-            f"A model answered a question about a picture. Copy out its final answer, as {wanted}, and nothing else; "
-            f"reply NONE if it gives none.\n\nQuestion:\n{sample.question.strip()}\n\nReply:\n{answer}\n\nFinal answer:"
-        )
+        return self.asked(question=sample.question.strip(), prediction=answer)
 
     def verdict(self, sample: Sample, answer: str, reply: str) -> Verdict | None:
         reply = reply.strip()

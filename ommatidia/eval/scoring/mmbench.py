@@ -9,7 +9,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from ommatidia.core.errors import DataError
 from ommatidia.core.types import Sample
 from ommatidia.eval.scoring.choice import Variant, choice_letter, lettered, options_of, target_letter
-from ommatidia.eval.scoring.judged import JudgedScorer, Verdict, option_of, which_option
+from ommatidia.eval.scoring.judged import WHICH_OPTION, JudgedScorer, Verdict, option_lines, option_of
 from ommatidia.eval.scoring.score import Score, grouped, mean
 from ommatidia.eval.scoring.scorer import meta_of, need
 
@@ -80,6 +80,9 @@ class MmbenchScorer(JudgedScorer):
     """
 
     kind: Literal["mmbench"] = "mmbench"
+    version = 2
+    fields = ("question", "options", "prediction")
+    words = WHICH_OPTION
     variant: Variant = "mmbench"
 
     def score(self, sample: Sample, answer: str) -> float:
@@ -89,8 +92,11 @@ class MmbenchScorer(JudgedScorer):
         return choice_letter(answer, options_of(sample), variant=self.variant) or None
 
     def question(self, sample: Sample, answer: str) -> str | None:
-        options = lettered(options_of(sample))
-        return which_option(answer, options) if answer and self.parsed(sample, answer) is None else None
+        if not answer or self.parsed(sample, answer) is not None:
+            return None
+        options = option_lines(lettered(options_of(sample)))
+        asked = str(sample.meta.get("question") or sample.question).strip()
+        return self.asked(question=asked, options=options, prediction=answer)
 
     def verdict(self, sample: Sample, answer: str, reply: str) -> Verdict | None:
         letter = option_of(reply, lettered(options_of(sample)))

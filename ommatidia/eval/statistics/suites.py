@@ -65,7 +65,7 @@ def compare_suites(
 ) -> Comparison:
     """Design a against design b on the average over benchmarks; each is a list of suites, one a training seed.
 
-    Raises RunError when benchmarks, samples, modes or scorers differ.
+    Raises RunError when benchmarks, samples, modes, scorers or judges differ.
     """
     left, right = ([one for suite in side for one in suite] for side in (a, b))
     reference = {one.benchmark: one for one in (*left, *right)}
@@ -93,7 +93,7 @@ def seeds_by_benchmark(scored: Sequence[Scored]) -> dict[str, Array]:
 
 
 def _same_question(one: Scored, other: Scored) -> None:
-    for what in ("mode", "scorer", "scorer_version", "ids"):
+    for what in ("mode", "scorer", "scorer_version", "judge", "ids"):
         if getattr(one, what) != getattr(other, what):
             detail = "samples" if what == "ids" else f"{what} {getattr(one, what)!r} and {getattr(other, what)!r}"
             raise RunError(f"{one.benchmark}: cannot compare results of unlike {detail}")

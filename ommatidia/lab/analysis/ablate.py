@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from torch import Tensor
-
-from ommatidia.core.errors import ConfigError, unknown
-from ommatidia.core.types import Sample
-from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
-from ommatidia.eval.prompts import exchange
+from ommatidia.core.errors import ConfigError
+from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import Attribution, attribution
 from ommatidia.lab.analysis.asking import as_json, ask, shown, written
-from ommatidia.lab.drive import Driven
+from ommatidia.lab.driven import Driven
 from ommatidia.lab.evaluation import model_digest
-from ommatidia.lab.report.figures.bars import Bar, bars
-from ommatidia.models.ablation import OtherPictures, ablated, mean_features, replaced, without, zeros
-from ommatidia.models.mllm import MLLM
+from ommatidia.lab.report.asked import ablation_suite, suites_of
+from ommatidia.lab.report.figures.asked import ablation_bars
+from ommatidia.lab.report.model import Ablation
+from ommatidia.lab.treatment import Taken, Treated, Treatment, takings
+from ommatidia.models.ablation import without
 from ommatidia.models.pretrained import load
-from ommatidia.models.processor import Processor
-
-Treatment = Literal["zero", "mean", "shuffle", "remove"]
-"""zero: features of an expert are 0. mean: each place holds its mean over the benchmark's pictures. shuffle: the expert
-looks at another sample's picture. remove: the expert does not run and its own tokens leave the sequence."""
-
-TREATMENTS: tuple[Treatment, ...] = get_args(Treatment)
-AVERAGE = "average"
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Which experts are taken away, and how."""
-
-    treatment: Treatment
-    experts: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return " + ".join(self.experts)
-
-    @property
-    def stem(self) -> str:
-        """In names of files."""
-        return f"{self.treatment}-{'+'.join(self.experts)}"
-
-
-def subsets(experts: Sequence[str], *, most: int) -> list[tuple[str, ...]]:
-    """Every set of one to ``most`` experts, small ones first."""
-    return [chosen for size in range(1, min(most, len(experts)) + 1) for chosen in combinations(experts, size)]
-
-
-def read_treatments(names: str) -> tuple[Treatment, ...]:
-    """Treatments by name, comma-separated. Raises ConfigError."""
-    found = []
-    for name in (part.strip() for part in names.split(",")):
-        if name not in TREATMENTS:
-            raise ConfigError(f"--by: {unknown('treatment', name, TREATMENTS)}")
-        found += [treatment for treatment in TREATMENTS if treatment == name]
-    return tuple(dict.fromkeys(found))
+from ommatidia.models.sharing import SharedFeatures
 
 
 def ablate_checkpoint(
@@ -88,64 +44,22 @@ def ablate_checkpoint(
             f"{checkpoint}: {len(experts)} encoder{'s' * (len(experts) != 1)}; only experts inside a mixture can be "
             "taken away. Whether the picture is needed at all: omma audit"
         )
-    sets = subsets(experts, most=len(experts) if most is None else most)
-    taken = [Taken(t, s) for t in treatments for s in sets if not (t == "remove" and len(s) == len(experts))]
+    taken = [one for treatment in treatments for one in takings(experts, treatment, most=most)]
     for one in taken:
         if one.treatment == "remove":
             without(model, processor.config, one.experts)  # refused before hours of asking
     who, scores = model_digest(checkpoint), dict[tuple[str, str], Scored]()
+    whole = SharedFeatures(model, processor, batch=batch)
     for config in benchmarks:
-        asked = _Asked(config.open(), model, processor, out, who, batch)
-        scores[config.name, ""] = asked.whole()
+        benchmark = config.open()
+        treated = Treated(benchmark, whole)
+        scores[config.name, ""] = ask(benchmark, whole, out / f"{config.name}.full.jsonl", who=who)
         for one in taken:
-            scores[config.name, one.stem] = asked.under(one)
+            with treated.under(one) as asked:
+                path = out / f"{config.name}.{one.stem}.jsonl"
+                scores[config.name, one.stem] = ask(benchmark, asked, path, who=f"{who}/{one.stem}")
     names = [config.name for config in benchmarks]
     return _told(names, experts, taken, scores, out, checkpoint)
-
-
-class _Asked:
-    """One benchmark of one model, with all experts or without some."""
-
-    def __init__(
-        self, benchmark: Benchmark, model: MLLM, processor: Processor, out: Path, who: str, batch: int
-    ) -> None:
-        self.benchmark, self.model, self.processor = benchmark, model, processor
-        self.out, self.who, self.batch = out, who, batch
-        self._means: dict[str, Tensor] = {}
-
-    def whole(self) -> Scored:
-        return self._ask("full", self.model, self.processor, self.who)
-
-    def under(self, taken: Taken) -> Scored:
-        with self._treated(taken) as (model, processor):
-            return self._ask(taken.stem, model, processor, f"{self.who}/{taken.stem}")
-
-    def _ask(self, stem: str, model: MLLM, processor: Processor, who: str) -> Scored:
-        path = self.out / f"{self.benchmark.name}.{stem}.jsonl"
-        return ask(self.benchmark, model, processor, path, who=who, batch=self.batch)
-
-    @contextlib.contextmanager
-    def _treated(self, taken: Taken) -> Iterator[tuple[MLLM, Processor]]:
-        if taken.treatment == "remove":
-            smaller, config = without(self.model, self.processor.config, taken.experts)
-            yield smaller, Processor(config)
-        elif taken.treatment == "shuffle":
-            others = exchange({sample.id: sample.images for sample in self._samples()})
-            yield self.model, OtherPictures(self.processor.config, taken.experts, others)
-        else:
-            means = self._mean() if taken.treatment == "mean" else {}
-            changes = {name: replaced(means[name]) if means else zeros for name in taken.experts}
-            with ablated(self.model, changes):
-                yield self.model, self.processor
-
-    def _mean(self) -> Mapping[str, Tensor]:
-        if not self._means:
-            prompts = [self.benchmark.prompt(sample) for sample in self._samples()]
-            self._means = mean_features(self.model, self.processor, prompts, batch=self.batch)
-        return self._means
-
-    def _samples(self) -> list[Sample]:
-        return [sample for _, sample in self.benchmark.readable() if isinstance(sample, Sample)]
 
 
 def _told(
@@ -158,7 +72,6 @@ def _told(
 ) -> Driven:
     """Tables, data and pictures, a treatment at a time."""
     told = Driven(data={"model": str(checkpoint), "experts": list(experts), "treatments": {}})
-    suites = {name: [name] for name in names} | ({AVERAGE: list(names)} if len(names) > 1 else {})
     pictures: dict[str, str] = {}
     for treatment in dict.fromkeys(one.treatment for one in taken):
         sets = [one for one in taken if one.treatment == treatment]
@@ -168,11 +81,16 @@ def _told(
                 {one.name: [scores[name, one.stem] for name in inside] for one in sets},
                 experts=[one.name for one in sets if len(one.experts) == 1],
             )
-            for suite, inside in suites.items()
+            for suite, inside in suites_of(names).items()
         }
         told.tables.append((f"experts taken away by {treatment}", *_table(found, sets)))
         told.data["treatments"][treatment] = {suite: each.to_dict() for suite, each in found.items()}
-        pictures[f"ablation-{treatment}.svg"] = _picture(treatment, found, sets, experts)
+        pictures[f"ablation-{treatment}.svg"] = ablation_bars(
+            Ablation(
+                str(checkpoint), 0, treatment, tuple(experts),
+                tuple(ablation_suite(suite, each, sets) for suite, each in found.items()),
+            )
+        )  # fmt: skip
     paths = written(out, {"ablation.json": as_json(told.data), **pictures})
     told.lines = [f"written: {path}" for path in paths]
     return told
@@ -187,17 +105,3 @@ def _table(found: Mapping[str, Attribution], sets: Sequence[Taken]) -> tuple[Seq
             rows.append([*row, shown(each.utilisation[one.name]), ""])
     columns = ("benchmark", "taken away", "score %", "lost, points", "utilisation %", "information gap %")
     return columns, rows
-
-
-def _picture(treatment: str, found: Mapping[str, Attribution], sets: Sequence[Taken], experts: Sequence[str]) -> str:
-    rows: dict[str, int | None] = {"all experts": None}
-    rows |= {f"without {one.name}": experts.index(one.experts[0]) if len(one.experts) == 1 else None for one in sets}
-    panels = {}
-    for suite, each in found.items():
-        panel = {"all experts": Bar(each.full.mean, each.full.low, each.full.high)}
-        for one in sets:
-            left = each.left[one.name]
-            panel[f"without {one.name}"] = Bar(left.mean, left.low, left.high)
-        panels[suite] = panel
-    title = f"Score in % with experts taken away ({treatment}), 95 % intervals"
-    return bars(title, rows, panels, reference="all experts")

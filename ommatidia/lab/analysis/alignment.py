@@ -20,7 +20,7 @@ from ommatidia.core.types import ImagePart, Message, Sample
 from ommatidia.eval.benchmark import Benchmark, cluster_of
 from ommatidia.eval.statistics.resampling import RESAMPLES, Array, resampled_totals
 from ommatidia.lab.analysis.asking import as_json, written
-from ommatidia.lab.drive import Driven
+from ommatidia.lab.driven import Driven
 from ommatidia.lab.inspection import seen_pixels
 from ommatidia.lab.report.figures.layers import layer_curves
 from ommatidia.models.generate import Decoding, generate

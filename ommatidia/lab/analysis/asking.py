@@ -14,28 +14,18 @@ from ommatidia.eval.evaluate import predict, score_file
 from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import Interval
-from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.mllm import MLLM
-from ommatidia.models.processor import Processor
+from ommatidia.models.generate import Decoding
+from ommatidia.models.sharing import SharedFeatures
 
 
-def ask(
-    benchmark: Benchmark,
-    model: MLLM,
-    processor: Processor,
-    path: Path,
-    *,
-    who: str,
-    batch: int,
-    mode: Mode = "full",
-) -> Scored:
-    """Answers of ``model`` through ``processor`` in ``path``, resumable, and their scores."""
+def ask(benchmark: Benchmark, shared: SharedFeatures, path: Path, *, who: str, mode: Mode = "full") -> Scored:
+    """Answers through ``shared`` in ``path``, resumable, and their scores."""
     decoding = Decoding(max_new_tokens=benchmark.config.max_new_tokens)
 
     def answer(samples: Sequence[Sample]) -> list[str]:
-        return generate(model, processor, samples, decoding, batch=batch)
+        return shared.answer(samples, decoding)
 
-    predict(benchmark, answer, path, mode=mode, batch=4 * batch, model=who)
+    predict(benchmark, answer, path, mode=mode, batch=4 * shared.batch, model=who)
     return score_file(benchmark, path)
 
 

@@ -18,18 +18,12 @@ from ommatidia.eval.prompts import MODES, Mode
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import Attribution, Interval, attribution
 from ommatidia.lab.analysis.asking import as_json, ask, shown, written
-from ommatidia.lab.drive import Driven
+from ommatidia.lab.driven import Driven
 from ommatidia.lab.evaluation import model_digest
-from ommatidia.lab.report.figures.bars import Bar, bars
+from ommatidia.lab.report.asked import audit_row
+from ommatidia.lab.report.figures.asked import CONDITIONS, GUESS, audit_bars
 from ommatidia.models.pretrained import load
-
-WORDS: Mapping[Mode, str] = {
-    "full": "pictures",
-    "shuffled": "wrong pictures",
-    "blank": "gray pictures",
-    "blind": "no pictures",
-}
-GUESS = "random guess"
+from ommatidia.models.sharing import SharedFeatures
 
 
 def audit_checkpoint(
@@ -44,13 +38,14 @@ def audit_checkpoint(
     if not processor.config.encoders:
         raise ConfigError(f"{checkpoint}: a language model without encoders sees no picture in any mode")
     who = model_digest(checkpoint)
+    shared = SharedFeatures(model, processor, batch=batch)
     found: dict[str, tuple[Attribution, float]] = {}
     for config in benchmarks:
         benchmark = config.open()
         scored: dict[Mode, Scored] = {}
         for mode in MODES:
             path = out / f"{config.name}.{mode}.jsonl"
-            scored[mode] = ask(benchmark, model, processor, path, who=who, batch=batch, mode=mode)
+            scored[mode] = ask(benchmark, shared, path, who=who, mode=mode)
         others: dict[str, list[Scored]] = {mode: [scored[mode]] for mode in MODES if mode != "full"}
         found[config.name] = attribution([scored["full"]], others, experts=()), chance(benchmark)
     # As Cambrian-1 sorts them: what needs its pictures least comes first.
@@ -60,21 +55,18 @@ def audit_checkpoint(
 
 def _told(found: Mapping[str, tuple[Attribution, float]], out: Path, checkpoint: Path) -> Driven:
     data: dict[str, Any] = {"model": str(checkpoint), "benchmarks": {}}
-    rows, panels = [], {}
+    rows = []
     for name, (each, guess) in found.items():
-        scores: dict[Mode, Interval] = {mode: each.left.get(mode, each.full) for mode in WORDS}
+        scores: dict[str, Interval] = {mode: each.left.get(mode, each.full) for mode in CONDITIONS}
         facts: dict[str, Any] = {mode: asdict(interval) for mode, interval in scores.items()}
         facts |= {"chance": guess, "vision_gain": asdict(each.lost["blind"])}
         facts |= {f"over_{mode}": asdict(lost) for mode, lost in each.lost.items()}
         data["benchmarks"][name] = facts | {"blind_over_chance": each.left["blind"].mean - guess}
         row = [name, *(f"{100 * s.mean:.1f}" for s in scores.values()), f"{100 * guess:.1f}"]
         rows.append([*row, shown(each.lost["blind"]), f"{100 * (each.left['blind'].mean - guess):+.1f}"])
-        drawn: dict[str, Bar] = {WORDS[mode]: Bar(s.mean, s.low, s.high) for mode, s in scores.items()}
-        panels[name] = drawn | {GUESS: Bar(guess)}
-    columns = ("benchmark", *(f"{words} %" for words in WORDS.values()), f"{GUESS} %", "vision gain", "blind - guess")
-    title = "Is the picture needed? Score in %, 95 % intervals"
-    inks: dict[str, int | None] = {WORDS["full"]: 0, WORDS["shuffled"]: 1, WORDS["blank"]: 4, WORDS["blind"]: None}
-    picture = bars(title, inks | {GUESS: None}, panels, reference=GUESS)
-    told = Driven(tables=[("is the picture needed", columns, rows)], data=data)
+    words = (f"{words} %" for words in (*CONDITIONS.values(), GUESS))
+    picture = audit_bars([audit_row(name, each, guess) for name, (each, guess) in found.items()])
+    told = Driven(data=data)
+    told.tables = [("is the picture needed", ("benchmark", *words, "vision gain", "blind - guess"), rows)]
     told.lines = [f"written: {path}" for path in written(out, {"audit.json": as_json(data), "audit.svg": picture})]
     return told

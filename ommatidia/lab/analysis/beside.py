@@ -20,7 +20,7 @@ from ommatidia.eval.scored import Scored
 from ommatidia.eval.scoring.scorer import references_of
 from ommatidia.eval.statistics import compare_suites
 from ommatidia.lab.analysis.asking import written
-from ommatidia.lab.drive import Driven
+from ommatidia.lab.driven import Driven
 from ommatidia.lab.report import html
 from ommatidia.lab.report.numbers import p_value, percent, signed
 from ommatidia.lab.report.pictures import data_uri

@@ -23,7 +23,7 @@ Batch = Annotated[int, typer.Option(min=1)]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (ablate, audit, groups, beside, align, attend):
+    for command in (ablate, audit, groups, beside, align, attend, text):
         app.command()(command)
 
 
@@ -49,8 +49,9 @@ def ablate(
     device: str = "cpu",
 ) -> None:
     """Take experts out of a mixture at inference: what each, and each set of them, is worth to every benchmark."""
-    from ommatidia.lab.analysis.ablate import ablate_checkpoint, read_treatments
+    from ommatidia.lab.analysis.ablate import ablate_checkpoint
     from ommatidia.lab.evaluation import Choices, read_benchmarks
+    from ommatidia.lab.treatment import read_treatments
 
     treatments, chosen = read_treatments(by), read_benchmarks(benchmarks, Choices(data=data, limit=limit))
     _print(ablate_checkpoint(checkpoint, chosen, out=out, treatments=treatments, most=most, batch=batch, device=device))
@@ -152,3 +153,28 @@ def attend(
     from ommatidia.lab.analysis.alignment import attend as look
 
     _print(look(checkpoint, image, question, out=out, answer=answer, device=device))
+
+
+def text(
+    checkpoint: Checkpoint,
+    tasks: Annotated[str, typer.Option(help="tasks of lm-eval, comma-separated, e.g. mmlu,gsm8k")],
+    before: Annotated[Path | None, typer.Option(help="the model it came from, to compare with")] = None,
+    include: Annotated[Path | None, typer.Option(help="folder of task files of your own")] = None,
+    limit: Limit = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="solved examples; as the task says by default")] = None,
+    run_code: Annotated[
+        bool, typer.Option("--run-code", help="let HumanEval and MBPP run what the model wrote")
+    ] = False,
+    batch: Batch = 8,
+    device: str = "cpu",
+) -> None:
+    """What training on pictures cost the language model: lm-evaluation-harness's tasks, before and after."""
+    from ommatidia.lab.text_only import compare_words
+
+    names = [name.strip() for name in tasks.split(",")]
+    _print(
+        compare_words(
+            checkpoint, before, names, include=include, limit=limit, shots=shots, run_code=run_code, batch=batch,
+            device=device,
+        )
+    )  # fmt: skip

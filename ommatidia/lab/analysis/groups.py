@@ -26,7 +26,7 @@ from ommatidia.eval.statistics.grouping import (
 from ommatidia.eval.statistics.resampling import Array
 from ommatidia.lab.analysis.asking import as_json, written
 from ommatidia.lab.benchmarks import BENCHMARKS
-from ommatidia.lab.drive import Driven
+from ommatidia.lab.driven import Driven
 from ommatidia.lab.report.figures.grouping import component_plane, correlation_matrix
 
 

@@ -1,4 +1,5 @@
-"""Gallery: a few samples of a benchmark as pictures and words, so that a report can show them from the store alone."""
+"""Gallery: what a report says of a benchmark from the store alone: some samples in pictures and words, and the score of
+a random guess."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ommatidia.core.errors import DataError
-from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
+from ommatidia.eval.chance import chance
 from ommatidia.lab.jobs.job import Job, Price
 from ommatidia.lab.store import Store
 
@@ -18,7 +20,7 @@ class GalleryJob(Job):
     """Evenly spaced samples of one benchmark."""
 
     kind: ClassVar[str] = "gallery"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     benchmark: BenchmarkConfig
     count: int = 24
@@ -37,8 +39,8 @@ class GalleryJob(Job):
         return Price(samples=self.count)
 
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
-        samples = self.benchmark.open().samples()
-        cards = []
+        benchmark = self.benchmark.open()
+        samples, cards = benchmark.samples(), []
         for number, index in enumerate(range(0, len(samples), max(1, len(samples) // self.count))):
             sample = samples[index]
             if not sample.images or number >= self.count:
@@ -53,4 +55,12 @@ class GalleryJob(Job):
                 {"id": sample.id, "image": f"{number}.png", "question": sample.question, "answer": sample.answer}
             )
         (out / "cards.json").write_text(json.dumps(cards, ensure_ascii=False))
-        return {"cards": len(cards)}
+        return {"cards": len(cards), "guess": _guess(benchmark)}
+
+
+def _guess(benchmark: Benchmark) -> float | None:
+    """None where a question cannot be read: evaluation says so."""
+    try:
+        return chance(benchmark)
+    except DataError:
+        return None

@@ -59,6 +59,9 @@ class Job(ABC):
     @abstractmethod
     def price(self) -> Price: ...
 
+    def check(self) -> None:  # noqa: B027 - most jobs need nothing of the machine
+        """Raises ConfigError for what is known to be missing before any job of its plan is begun."""
+
     @abstractmethod
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
         """Do it: leave the result in ``out``, anything to continue from in ``scratch``; return notes to record."""

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ommatidia.core.errors import ConfigError
 from ommatidia.core.types import Sample
 from ommatidia.eval.answers import read_answers
-from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
 from ommatidia.eval.evaluate import predict, score_file
+from ommatidia.eval.judge import MODEL, URL, EndpointJudge
+from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scored import Scored
+from ommatidia.eval.scoring.judged import JudgedScorer
 from ommatidia.lab.cost import benchmark_tokens, prediction_price
 from ommatidia.lab.jobs.job import Job, Price
 from ommatidia.lab.jobs.training import Weights
-from ommatidia.lab.recipe import Mode
 from ommatidia.lab.store import Store
-from ommatidia.models.generate import Decoding, generate
+from ommatidia.models.generate import Decoding
 from ommatidia.models.processor import Processor
+from ommatidia.models.sharing import SharedFeatures
 
-_ANSWERS, _SCORES = "answers.jsonl", "scores.json"
+_ANSWERS, _SCORES, _REPLIES = "answers.jsonl", "scores.json", "answers.judge.jsonl"
+
+_SEEN: dict[Mode, str] = {"full": "", "blind": " without pictures", "blank": ", gray", "shuffled": ", wrong pictures"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class PredictionJob(Job):
     @property
     def label(self) -> str:
         seen = " + ".join(self.weights.model.encoders) or "language model"
-        return f"answers of {seen} to {self.benchmark.name}{' without pictures' if self.mode == 'blind' else ''}"
+        return f"answers of {seen} to {self.benchmark.name}{_SEEN[self.mode]}"
 
     def identity(self) -> Any:
         return [self.weights.identity(), self.benchmark.questions_fingerprint(), self.mode]
@@ -49,7 +57,7 @@ class PredictionJob(Job):
         return self.weights.needs()
 
     def price(self) -> Price:
-        views = self.mode == "full"
+        views = self.mode != "blind"
         tokens = benchmark_tokens(self.benchmark, self.weights.model, views=views)
         stored = frozenset(job.name for job in self.weights.features)
         return prediction_price(self.weights.model, stored, tokens, self.benchmark.max_new_tokens)
@@ -57,24 +65,55 @@ class PredictionJob(Job):
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
         model = self.weights.build(store).to(self.device).eval()
         processor = Processor(self.weights.model, features=self.weights.lookups(store))
-        decoding = Decoding(max_new_tokens=self.benchmark.max_new_tokens)
-
-        def answer(samples: Sequence[Sample]) -> list[str]:
-            return generate(model, processor, samples, decoding, batch=self.batch)
-
+        shared = SharedFeatures(model, processor, batch=self.batch)
         benchmark, path = self.benchmark.open(), scratch / _ANSWERS
-        predicted = predict(benchmark, answer, path, mode=self.mode, batch=4 * self.batch)
-        scores = {"fingerprint": self.benchmark.fingerprint(), "scored": score_file(benchmark, path).to_dict()}
+        with self.asked(benchmark, shared) as answering:
+            decoding = Decoding(max_new_tokens=self.benchmark.max_new_tokens)
+
+            def answer(samples: Sequence[Sample]) -> list[str]:
+                return answering.answer(samples, decoding)
+
+            predicted = predict(benchmark, answer, path, mode=self.mode, batch=4 * self.batch)
+        scored = score_file(benchmark, path, judge=self._judge())
+        scores = {"fingerprint": self.benchmark.fingerprint(), "scored": scored.to_dict()}
         (out / _SCORES).write_text(json.dumps(scores))
         path.rename(out / _ANSWERS)
+        if (scratch / _REPLIES).is_file():
+            (scratch / _REPLIES).rename(out / _REPLIES)
         return {"unreadable": predicted.unreadable}
 
+    def asked(self, benchmark: Benchmark, shared: SharedFeatures) -> AbstractContextManager[SharedFeatures]:
+        """Who answers: the model as it was trained."""
+        return nullcontext(shared)
+
+    def check(self) -> None:
+        """Raises ConfigError where only a judge can score the answers and the environment names none."""
+        scorer = getattr(self.benchmark, "scorer", None)
+        if isinstance(scorer, JudgedScorer) and scorer.needs_judge and self._judge() is None:
+            raise ConfigError(
+                f"{self.benchmark.name} is scored by a language model: name an OpenAI-compatible endpoint in {URL} and "
+                f"{MODEL} before anything is trained"
+            )
+
+    def _judge(self) -> EndpointJudge | None:
+        judged = isinstance(getattr(self.benchmark, "scorer", None), JudgedScorer)
+        return EndpointJudge.from_environment() if judged else None
+
     def scored(self, store: Store) -> Scored:
-        """The finished answers' scores; scored again, without a model, where the scorer has changed since."""
-        kept = json.loads((self.folder(store) / _SCORES).read_text())
-        if kept["fingerprint"] == self.benchmark.fingerprint():
+        """The finished answers' scores; scored again, without a model, where the scorer has changed since or another
+        judge is named. Its replies then lie in the store's folder ``judged``: a finished node stays as it is."""
+        kept, judge = json.loads((self.folder(store) / _SCORES).read_text()), self._judge()
+        other = judge is not None and not kept["scored"]["judge"].startswith(judge.name)
+        if kept["fingerprint"] == self.benchmark.fingerprint() and not other:
             return Scored.from_dict(kept["scored"])
-        return score_file(self.benchmark.open(), self.folder(store) / _ANSWERS)
+        if judge is None:
+            return score_file(self.benchmark.open(), self.folder(store) / _ANSWERS)
+        again = store.root / "judged" / self.key
+        again.mkdir(parents=True, exist_ok=True)
+        for name in (_ANSWERS, _REPLIES):
+            if (self.folder(store) / name).is_file() and not (again / name).is_file():
+                shutil.copyfile(self.folder(store) / name, again / name)
+        return score_file(self.benchmark.open(), again / _ANSWERS, judge=judge)
 
     def answers(self, store: Store) -> dict[str, str]:
         """What the model said, by sample id."""

@@ -10,10 +10,10 @@ from statistics import mean
 from typing import Any
 
 from ommatidia.eval.statistics import Comparison, judge
-from ommatidia.eval.statistics import Interval as Estimate
 from ommatidia.lab.cost import largest_cost
 from ommatidia.lab.jobs.training import TrainingJob
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
+from ommatidia.lab.report.asked import ablations_of, audit_of, estimate, likeness_of
 from ommatidia.lab.report.contributions import contributions
 from ommatidia.lab.report.model import (
     BenchmarkInfo,
@@ -22,7 +22,6 @@ from ommatidia.lab.report.model import (
     DesignRow,
     ExampleCard,
     GreedyRound,
-    Interval,
     Manifest,
     Outcome,
     Reply,
@@ -32,7 +31,7 @@ from ommatidia.lab.report.model import (
 from ommatidia.lab.search.greedy import RoundRobin
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, average_of, benchmarks_of, by_design, compare_trials
+from ommatidia.lab.trial import Trial, average_of, benchmarks_of, best_design, by_design, compare_trials
 from ommatidia.train.metrics import read_metrics
 
 _CARDS = 12
@@ -44,22 +43,28 @@ def report_of(record: dict[str, Any], trials: Sequence[Trial], store: Store) -> 
     working = [group for group in groups if not any(t.error for t in group)]
     most = max((len(group) for group in working), default=1)
     finals = [group for group in working if len(group) == most]
-    best = max(finals, key=lambda group: mean(t.average for t in group), default=[])
+    best = best_design(trials)
     names = _names(groups)
     verdicts = _verdicts(best, working)
     rows = [_row(group, names, verdicts, best, most, record, store) for group in groups]
     strategy = _strategy(record)
     rounds, stop = _rounds(strategy, trials) if isinstance(strategy, RoundRobin) else ((), "")
+    audit, unfinished = audit_of(trials, store, names)
+    ablations, partial = ablations_of(trials, store, names)
     return Report(
         title=record["name"],
         headline=tuple(_headline(best, finals, names)),
-        benchmarks=_benchmarks(best),
+        benchmarks=_benchmarks(best, store),
         designs=tuple(rows),
         manifest=_manifest(record, trials, store),
         rounds=rounds,
         stop_reason=stop,
         contributions=contributions(trials),
         examples=tuple(_examples(working, names, store)),
+        warnings=tuple(filter(None, (unfinished, *partial))),
+        audit=audit,
+        ablations=ablations,
+        likeness=likeness_of(trials),
     )
 
 
@@ -79,11 +84,6 @@ def _names(groups: Sequence[Sequence[Trial]]) -> dict[str, str]:
             name = f"{name} [{group[0].design[:6]}]"
         names[group[0].design] = name
     return names
-
-
-def estimate(interval: Estimate) -> Interval:
-    """The statistics' interval as the report's."""
-    return Interval(interval.mean, interval.low, interval.high)
 
 
 def _verdicts(best: Sequence[Trial], working: Sequence[Sequence[Trial]]) -> dict[str, tuple[Comparison, float, str]]:
@@ -190,10 +190,12 @@ def _trained(plan: TrialPlan, store: Store) -> int | None:
     return int(notes["trained_parameters"])
 
 
-def _benchmarks(best: Sequence[Trial]) -> tuple[BenchmarkInfo, ...]:
+def _benchmarks(best: Sequence[Trial], store: Store) -> tuple[BenchmarkInfo, ...]:
     if not best:
         return ()
-    return tuple(BenchmarkInfo(s.benchmark, s.group, s.n, s.scorer) for s in best[0].full)
+    galleries = {job.benchmark.name: job for job in plan_trial(best[0].recipe).galleries}
+    guesses = {name: store.record(job.kind, job.key)["notes"].get("guess") for name, job in galleries.items()}
+    return tuple(BenchmarkInfo(s.benchmark, s.group, s.n, s.scorer, guesses[s.benchmark]) for s in best[0].full)
 
 
 def _headline(best: Sequence[Trial], finals: Sequence[Sequence[Trial]], names: dict[str, str]) -> list[str]:

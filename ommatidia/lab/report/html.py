@@ -13,6 +13,7 @@ from ommatidia.lab.report import numbers, views
 from ommatidia.lab.report.figures import cost, curves, greedy
 from ommatidia.lab.report.model import Report
 from ommatidia.lab.report.ranking import notices, ranked
+from ommatidia.lab.report.sections import asked_sections
 
 FOLDER = Path(__file__).parent
 
@@ -39,6 +40,7 @@ def render_html(report: Report) -> str:
         coloured=[(f"c{i}", d.name) for i, d in enumerate(curves.coloured(designs))],
         gains=views.gain_table(report),
         cards=views.cards(report, designs),
+        asked=asked_sections(report),
         style=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         # The browser itself is told to run this one script and load nothing, whatever an answer contains.

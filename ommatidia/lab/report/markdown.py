@@ -8,6 +8,14 @@ from collections.abc import Sequence
 from ommatidia.lab.report.model import DesignRow, Interval, Report
 from ommatidia.lab.report.numbers import DASH, bracket, duration, p_value, percent, scaled, signed
 from ommatidia.lab.report.ranking import gaps, notices, ranked
+from ommatidia.lab.report.sections import (
+    Words,
+    ablation_words,
+    audit_words,
+    flat,
+    likeness_note,
+    likeness_words,
+)
 
 
 def render_markdown(report: Report) -> str:
@@ -21,6 +29,7 @@ def render_markdown(report: Report) -> str:
         _benchmarks(report, designs),
         _rounds(report),
         _contributions(report),
+        *_asked(report),
         _examples(report),
         _manifest(report, designs),
     ]
@@ -138,6 +147,28 @@ def _contributions(report: Report) -> str:
     ]
     head = ["expert", "pairs", "all benchmarks", *(_plain(g) for g in report.groups)]
     return "## What each expert adds\n\nPoints, with 95 % intervals.\n\n" + _table(head, rows, words=1)
+
+
+def _asked(report: Report) -> list[str]:
+    """The analyses of the best design: the audit, each treatment, benchmarks by likeness."""
+    found = []
+    if (audit := report.audit) is not None:
+        about = f"{audit.design}, seed {audit.seed}."
+        found.append(f"## Is the picture needed?\n\n{_plain(about)}\n\n{_words(audit_words(audit))}")
+    for one in report.ablations:
+        title = f"## What each expert is worth inside the mixture ({one.treatment})"
+        about = f"{one.design}, seed {one.seed}, with experts taken away at inference."
+        found.append(f"{title}\n\n{_plain(about)}\n\n{_words(ablation_words(one))}")
+    if (likeness := report.likeness) is not None:
+        note = f"Correlations. {likeness_note(likeness)}"
+        title = "## Which benchmarks measure the same thing?"
+        found.append(f"{title}\n\n{_plain(note)}\n\n{_words(likeness_words(likeness))}")
+    return found
+
+
+def _words(words: Words) -> str:
+    rows = [[_plain(cell) for cell in row] for row in flat(words)]
+    return _table([_plain(label) for label in words.head], rows, words=1)
 
 
 def _examples(report: Report) -> str:

@@ -192,6 +192,76 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One benchmark in every condition (``figures.asked.CONDITIONS``), and what seeing is worth: with less without."""
+
+    benchmark: str
+    scores: dict[str, Interval]
+    gain: Interval
+    guess: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Whether one trained design needs its pictures; the benchmark that needs them least comes first."""
+
+    design: str
+    seed: int
+    rows: tuple[AuditRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AblationRow:
+    """What is left without some experts, what is lost, and what share of the whole that is (None: nothing to share)."""
+
+    experts: tuple[str, ...]
+    left: Interval
+    lost: Interval
+    utilisation: Interval | None = None
+
+    @property
+    def taken(self) -> str:
+        return " + ".join(self.experts)
+
+
+@dataclass(frozen=True, slots=True)
+class AblationSuite:
+    """One benchmark, or the plain mean of all. ``gap``: the largest utilisation of one expert less the smallest."""
+
+    name: str
+    whole: Interval
+    rows: tuple[AblationRow, ...]
+    gap: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """One trained mixture with its experts taken away by one treatment."""
+
+    design: str
+    seed: int
+    treatment: str
+    experts: tuple[str, ...]
+    suites: tuple[AblationSuite, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How benchmarks go together over ``designs`` designs that see.
+
+    ``correlation`` has a row a benchmark, ``places`` its entries in two principal components, ``explained`` their
+    shares of the variance. ``constant``: benchmarks left out, which score all designs alike.
+    """
+
+    benchmarks: tuple[str, ...]
+    designs: int
+    correlation: tuple[tuple[float, ...], ...]
+    places: tuple[tuple[float, ...], ...]
+    explained: tuple[float, ...]
+    constant: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything on the page. ``headline``: sentences, the verdict first. ``stop_reason``: why the search ended."""
 
@@ -205,6 +275,9 @@ class Report:
     stop_reason: str = ""
     contributions: tuple[Contribution, ...] = ()
     examples: tuple[ExampleCard, ...] = ()
+    audit: Audit | None = None
+    ablations: tuple[Ablation, ...] = ()
+    likeness: Likeness | None = None
 
     @property
     def groups(self) -> tuple[str, ...]:

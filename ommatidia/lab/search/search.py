@@ -9,13 +9,14 @@ from typing import Any
 from ommatidia.core.config import Config
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.lab.analyses import Analysis
 from ommatidia.lab.jobs.job import Job
 from ommatidia.lab.plan import Plan, plan_trial
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.run import RunResult, execute
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, by_design, collect
+from ommatidia.lab.trial import Trial, collect
 
 
 class Search(Config):
@@ -23,6 +24,8 @@ class Search(Config):
 
     name: str
     strategy: Strategy
+    analyses: tuple[Analysis, ...] = ()
+    """What else is asked of the best designs when they are found, for the report."""
 
 
 @dataclass
@@ -87,11 +90,3 @@ def recall(store: Store, name: str) -> tuple[dict[str, Any], list[Trial]]:
     record = store.read_json(f"searches/{name}.json")
     trials = [collect(plan_trial(Recipe.parse(entry["recipe"])), store) for entry in record["trials"]]
     return record, trials
-
-
-def best_design(trials: Sequence[Trial]) -> list[Trial]:
-    """The seeds of the design with the best mean average; among designs with several seeds when there are any."""
-    groups = list(by_design([t for t in trials if not t.error]).values())
-    most = max(len(group) for group in groups)
-    finals = [group for group in groups if len(group) == most]
-    return max(finals, key=lambda group: sum(t.average for t in group) / len(group))

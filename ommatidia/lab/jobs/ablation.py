@@ -1,0 +1,34 @@
+"""Ablation: a mixture's answers to one benchmark with some of its experts taken away."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ommatidia.eval.benchmark import Benchmark
+from ommatidia.lab.jobs.prediction import PredictionJob
+from ommatidia.lab.treatment import Taken, Treated
+from ommatidia.models.sharing import SharedFeatures
+
+NOTHING = Taken("zero", ())
+
+
+@dataclass(frozen=True)
+class AblationJob(PredictionJob):
+    """A prediction under a treatment. Raises ConfigError when it is done where the fusion cannot do without."""
+
+    kind: ClassVar[str] = "ablation"
+    version: ClassVar[int] = 1
+
+    taken: Taken = NOTHING
+
+    @property
+    def label(self) -> str:
+        return f"{super().label}, without {self.taken.name} ({self.taken.treatment})"
+
+    def identity(self) -> Any:
+        return [*super().identity(), self.taken.treatment, sorted(self.taken.experts)]
+
+    def asked(self, benchmark: Benchmark, shared: SharedFeatures) -> AbstractContextManager[SharedFeatures]:
+        return Treated(benchmark, shared).under(self.taken)

@@ -1,0 +1,169 @@
+"""Analyses in a search's report: nodes of the store, made when asked for, shown from the store alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from lab_toys import recipe
+from made_up_trials import trial
+
+from ommatidia.core.errors import ConfigError
+from ommatidia.eval.statistics import attribution
+from ommatidia.lab.analyses import ablated, ablation_jobs, analysis_plan, audit_jobs, audited, read_analyses
+from ommatidia.lab.drive import report_search
+from ommatidia.lab.report.asked import likeness_of
+from ommatidia.lab.report.collect import report_of
+from ommatidia.lab.report.html import render_html
+from ommatidia.lab.report.markdown import render_markdown
+from ommatidia.lab.report.model import Report
+from ommatidia.lab.report.sections import chance_correlation
+from ommatidia.lab.search.search import recall
+from ommatidia.lab.store import Store
+from ommatidia.lab.trial import Trial, best_design
+
+if TYPE_CHECKING:
+    from conftest import Searched
+
+WITH = read_analyses("audit,ablation,ablation:shuffle")
+
+
+@pytest.fixture(scope="module")
+def analysed(searched: Searched, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[Trial], Report]:
+    """A copy of the finished search whose report was asked for with analyses."""
+    folder = tmp_path_factory.mktemp("analysed")
+    shutil.copytree(searched.store.root, folder / "store")
+    store = Store(folder / "store")
+    report_search(store, "tiny", out=folder / "out", analyses=WITH)
+    record, trials = recall(store, "tiny")
+    return store, trials, report_of(record, trials, store)
+
+
+def test_a_report_has_what_the_store_has(searched: Searched, analysed: tuple[Store, list[Trial], Report]) -> None:
+    record, trials = recall(searched.store, "tiny")
+    bare = report_of(record, trials, searched.store)
+    assert (bare.audit, bare.ablations, bare.warnings) == (None, (), ())
+    store, trials, report = analysed
+    assert report.audit is not None
+    assert report.audit.design == next(d.name for d in report.designs if d.checkpoint)
+    assert [one.treatment for one in report.ablations] == ["zero", "shuffle"]
+    assert report.warnings == ()
+    assert {b.name: b.guess for b in report.benchmarks} == {r.benchmark: r.guess for r in report.audit.rows}
+    # Nothing is made a second time.
+    before = {path: path.stat().st_mtime_ns for path in store.root.glob("nodes/*/*/node.json")}
+    report_search(store, "tiny", out=store.root.parent / "again", analyses=WITH)
+    assert {path: path.stat().st_mtime_ns for path in store.root.glob("nodes/*/*/node.json")} == before
+
+
+def test_the_audit_is_that_of_the_answers(analysed: tuple[Store, list[Trial], Report]) -> None:
+    store, trials, report = analysed
+    subject = audited(trials)
+    assert subject is not None
+    assert report.audit is not None
+    jobs = audit_jobs(subject)
+    for row in report.audit.rows:
+        means = {mode: jobs[row.benchmark, mode].scored(store).mean for mode in row.scores}  # type: ignore[index]
+        assert {mode: score.mean for mode, score in row.scores.items()} == pytest.approx(means)
+        assert row.gain.mean == pytest.approx(means["full"] - means["blind"])
+    gains = [row.gain.mean for row in report.audit.rows]
+    assert gains == sorted(gains)
+    # Full and blind are the search's own nodes, not new ones.
+    assert {jobs["counts", m].key for m in ("full", "blind")} == {
+        subject.predictions["counts", m].key
+        for m in ("full", "blind")  # type: ignore[index]
+    }
+
+
+def test_the_ablation_is_that_of_the_answers(analysed: tuple[Store, list[Trial], Report]) -> None:
+    store, trials, report = analysed
+    subject = ablated(trials)
+    assert subject is not None
+    one = report.ablations[0]
+    assert [suite.name for suite in one.suites] == ["attributes", "counts", "average"]
+    jobs = ablation_jobs(subject, "zero")
+    whole = subject.predictions["counts", "full"].scored(store)
+    without = {name: [jobs["counts", name].scored(store)] for name in ("coarse", "fine")}
+    found = attribution([whole], without, experts=list(without))
+    rows = {row.taken: row for row in one.suites[1].rows}
+    assert set(rows) == {*one.experts, " + ".join(one.experts)}
+    for name in without:
+        assert rows[name].lost.mean == pytest.approx(found.lost[name].mean)
+    # Zeroed and shuffled are other nodes than the whole and than one another.
+    shuffled = ablation_jobs(subject, "shuffle")
+    keys = {job.key for job in (*jobs.values(), *shuffled.values(), *subject.predictions.values())}
+    assert len(keys) == len(jobs) + len(shuffled) + len(subject.predictions)
+
+
+def test_pages_hold_the_analyses(analysed: tuple[Store, list[Trial], Report]) -> None:
+    _, _, report = analysed
+    page, text = render_html(report), render_markdown(report)
+    for heading in ("Is the picture needed?", "inside the mixture (zero)", "inside the mixture (shuffle)"):
+        assert heading in page
+        assert heading in text
+    assert page.count("data:image/svg+xml;base64,") == 3
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "| attributes, without fine |" in text
+    folder = analysed[0].root.parent / "out"
+    assert json.loads((folder / "report.json").read_text())["audit"]["rows"]
+
+
+def test_what_was_begun_and_not_finished_is_said(analysed: tuple[Store, list[Trial], Report], tmp_path: Path) -> None:
+    store, trials, _ = analysed
+    shutil.copytree(store.root, tmp_path / "store")
+    torn = Store(tmp_path / "store")
+    subject = audited(trials)
+    assert subject is not None
+    shutil.rmtree(audit_jobs(subject)["counts", "shuffled"].folder(torn))
+    record, trials = recall(torn, "tiny")
+    report = report_of(record, trials, torn)
+    assert report.audit is None
+    assert report.warnings == ("The audit lacks 1 of its 4 nodes: omma report --with audit makes them.",)
+    assert len(report.ablations) == 2
+
+
+def test_an_analysis_without_a_subject_is_refused(searched: Searched, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'ablation'"):
+        read_analyses("audit,ablatoin")
+    blind = [trial(recipe(), 5)]
+    assert not analysis_plan(blind, WITH).jobs
+    one = [trial(recipe("coarse"), 5)]
+    assert not analysis_plan(one, ["ablation"]).jobs
+    assert best_design([trial(recipe("coarse"), 5, error="nan")]) == []
+    shutil.copytree(searched.store.root, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    record = store.read_json("searches/tiny.json")
+    record["trials"] = [e for e in record["trials"] if len(e["recipe"]["model"]["encoders"]) < 2]
+    store.write_json("searches/tiny.json", record)
+    with pytest.raises(ConfigError, match="no finished design of 'tiny' has several experts"):
+        report_search(store, "tiny", out=tmp_path / "out", analyses=["ablation"])
+
+
+def test_likeness_is_the_correlation_over_designs_that_see() -> None:
+    names = ("a", "b", "c", "flat")
+    counts = {
+        ("coarse",): (10, 20, 50, 7),
+        ("fine",): (20, 30, 40, 7),
+        ("coarse", "fine"): (40, 50, 20, 7),
+        (): (0, 99, 0, 7),
+    }
+    trials = []
+    for experts, values in counts.items():
+        made = recipe(*experts)
+        plain = made.benchmarks[0]
+        made = made.model_copy(update={"benchmarks": tuple(plain.model_copy(update={"name": n}) for n in names)})
+        parts = [trial(made, v) for v in values]
+        scored = {(n, "full"): part.scored[n, "full"] for n, part in zip(names, parts, strict=True)}
+        trials.append(replace(parts[0], scored=scored))
+    found = likeness_of(trials)
+    assert found is not None
+    assert (found.benchmarks, found.designs, found.constant) == (("a", "b", "c"), 3, ("flat",))
+    table = np.array([values[:3] for experts, values in counts.items() if experts])
+    np.testing.assert_allclose(np.array(found.correlation), np.corrcoef(table.T))
+    assert likeness_of(trials[:2]) is None
+    assert chance_correlation(3) is None
+    assert chance_correlation(12) == pytest.approx(0.574, abs=1e-3)
