@@ -29,7 +29,7 @@ class _Stoppable(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            Console().error(str(stop) or "stopped; the same command goes on from what is finished")
+            Console().fail(stop, "stopped; the same command goes on from what is finished")
             raise typer.Exit(130) from None
 
 
@@ -167,16 +167,17 @@ def run(
     store: StorePath = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(help="where to put the trained model")] = None,
 ) -> None:
-    """Train and evaluate one recipe; finished stages are reused, an interrupted one goes on."""
+    """Train and evaluate one recipe; finished stages are reused, an interrupted one goes on. Takes torchrun's ranks."""
     from ommatidia.lab.drive import run_recipe
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.store import Store
+    from ommatidia.train.ranks import joined
 
     recipe = _read(reference, arguments, changes)
     if not isinstance(recipe, Recipe):
         raise ConfigError(f"{reference} is a search; use omma search")
-    result = run_recipe(recipe, Store(store), out=out, command=_command())
-    _show(result)
+    with joined():
+        _show(run_recipe(recipe, Store(store), out=out, command=_command()))
 
 
 @app.command()
@@ -193,12 +194,13 @@ def search(
     from ommatidia.lab.drive import drive_search
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.store import Store
+    from ommatidia.train.ranks import joined
 
     value = _read(reference, arguments, changes)
     if isinstance(value, Recipe):
         raise ConfigError(f"{reference} is one recipe; use omma run")
-    result = drive_search(value, Store(store), out=out, command=_command())
-    _show(result)
+    with joined():
+        _show(drive_search(value, Store(store), out=out, command=_command()))
 
 
 @app.command("eval")
@@ -375,7 +377,7 @@ def main() -> None:
     except OmmatidiaError as error:
         if "--debug" in arguments:
             raise
-        Console().error(str(error))
+        Console().fail(error)
         raise SystemExit(1) from None
 
 

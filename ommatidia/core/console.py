@@ -62,6 +62,15 @@ class Console:
     def error(self, text: str) -> None:
         self.err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
 
+    def fail(self, error: BaseException, otherwise: str = "") -> None:
+        """What ends the program. Of a distributed run's ranks each says its own, and rank 0 what ends them all."""
+        text = str(error) or otherwise
+        if getattr(error, "everywhere", False) or "RANK" not in os.environ:
+            if _rank() == 0:
+                self.error(text)
+        else:
+            self.error(f"rank {_rank()}: {text}")
+
     def say(self, text: str) -> None:
         """A result in words, on stdout; nothing in JSON mode."""
         if not self.json_only and _rank() == 0:

@@ -14,27 +14,34 @@ from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.report.collect import report_of
 from ommatidia.lab.report.write import write_report
-from ommatidia.lab.run import RunResult, execute
+from ommatidia.lab.run import RunResult, execute, writing
 from ommatidia.lab.scoring import as_data, score_table
 from ommatidia.lab.search import Search, run_search
 from ommatidia.lab.search.search import recall, remember
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, average_of, best_design, collect
+from ommatidia.train.ranks import ranks, together
 
 
 def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str) -> Driven:
-    """Train, evaluate and save one recipe. Raises RunError when it failed."""
+    """Train, evaluate and save one recipe. Raises RunError when it failed.
+
+    Of several ranks all train; rank 0 does and reports the rest.
+    """
     plan = Plan.of([recipe])
     trial_plan = plan.trials[0]
     plan.jobs[trial_plan.checkpoint.key] = trial_plan.checkpoint
     name = f"{recipe.name}-seed{recipe.seed}".replace(" ", "")
-    with store.writing():
+    with writing(store):
         result = execute(plan, store)
         trial = collect(trial_plan, store)
-        definition = {"name": name, "recipe": recipe.to_dict()}
-        remember(store, name, definition, [trial], result, command)
+        if ranks().leads:
+            definition = {"name": name, "recipe": recipe.to_dict()}
+            remember(store, name, definition, [trial], result, command)
         if trial.error:
-            raise RunError(f"{recipe.name}: {trial.error}")
+            raise together(RunError(f"{recipe.name}: {trial.error}"))
+        if not ranks().leads:
+            return Driven()
         folder = _deliver(trial_plan, store, out or Path("runs") / name)
     example = _example(trial_plan, store, folder.parent)
     scores = {f"{name}/{mode}": as_data(one) for (name, mode), one in trial.scored.items()}
@@ -47,15 +54,17 @@ def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str) 
 def drive_search(search: Search, store: Store, *, out: Path | None, command: str) -> Driven:
     """Run a search to its end, save the best model, write the report."""
     folder = out or Path("runs") / search.name
-    with store.writing():
+    with writing(store):
         result = run_search(search, store, command=command)
         best = best_design(result.trials)[0]
         trial_plan = plan_trial(best.recipe)
         last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)
         if last.failed:
-            raise RunError(f"the best model could not be saved: {next(iter(last.failed.values()))}")
-        model = _deliver(trial_plan, store, folder)
+            raise together(RunError(f"the best model could not be saved: {next(iter(last.failed.values()))}"))
         more = execute(analysis_plan(result.trials, search.analyses), store)
+        if not ranks().leads:
+            return Driven()
+        model = _deliver(trial_plan, store, folder)
     page = report_search(store, search.name, out=folder)
     example = _example(trial_plan, store, folder)
     driven = Driven(tables=[_ranking(result.trials)])

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import accumulate
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.picture import DrawnPicture
 from ommatidia.core.types import (
     IGNORE_LABEL,
     IMAGE_TOKEN_ID,
@@ -22,6 +24,7 @@ from ommatidia.core.types import (
     Batch,
     Example,
     ImagePart,
+    Message,
     Picture,
     Sample,
     View,
@@ -222,6 +225,26 @@ class Processor:
                 for name, pixels_CHW in prepare_all(tiling.canvas(image), whole).items():
                     pixels[name].append(pixels_CHW)
         return _shared(pixels, torch.stack), features
+
+    def blank(self, picture: bool) -> Example:
+        """A few words that nothing is to be learned from, behind the smallest picture or behind none.
+
+        It stands in where a rank has no sample for what all ranks compute together. Stored features are zeros.
+        """
+        images = (DrawnPicture("blank", partial(Image.new, "RGB", (32, 32)), (32, 32)),) if picture else ()
+        words = ImagePart(0), "a"
+        said = Message("user", words if picture else words[1:]), Message("assistant", ("a",))
+        example = self._plain(Sample("blank", said, images))
+        example.labels.fill_(IGNORE_LABEL)
+        for name in self.features if picture else ():
+            rows, grid = len(example.pixels.pop(name)), self.config.encoders[name].trunk_grid()
+            example.features[name] = torch.zeros(rows, grid.height, grid.width, grid.dim)
+        return example
+
+    @cached_property
+    def _plain(self) -> Processor:
+        """The same without stored features."""
+        return Processor(self.config) if self.features else self
 
     def collate(self, examples: Sequence[Example], *, left: bool = False) -> Batch:
         """Pad to the longest. Padding stands on the right for training, on the left for generation."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, RunError, nearest, unknown
 from ommatidia.train.pattern import Pattern
+from ommatidia.train.pieces import whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +135,17 @@ def warn_of_batch_norm(parts: Mapping[str, nn.Module], *, micro_batch: int | Non
             )
 
 
-def trained_state(parts: Mapping[str, nn.Module], trained: Trained) -> dict[str, Tensor]:
-    """What a stage leaves behind: copies on the CPU of every trained parameter and changing buffer, by name."""
-    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in trained.tensors(parts).items()}
+def trained_state(parts: Mapping[str, nn.Module], trained: Trained, *, keep: bool = True) -> dict[str, Tensor]:
+    """What a stage leaves behind: copies on the CPU of every trained parameter and changing buffer, by name.
+
+    Where ranks hold shards, all of them must call it; a rank that does not ``keep`` the copies gets none.
+    """
+    copies = {}
+    for name, tensor in trained.tensors(parts).items():
+        full = whole(tensor.detach())
+        if keep:
+            copies[name] = full.to("cpu", copy=True).contiguous()
+    return copies
 
 
 def load_trained(

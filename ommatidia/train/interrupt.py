@@ -25,7 +25,8 @@ class Interrupt:
         return self.signal is not None
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:  # asked twice: the user does not want to wait for the step
+        # Asked twice: the user does not want to wait for the step. A launcher that repeats itself does not mean it so.
+        if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Protocol, cast
 
 import torch
@@ -170,18 +169,3 @@ def distribute(model: Trainable, trained: Trained, stage: Stage, ranks: Ranks, d
     for part in model.parts().values():
         part.to(device)
     return Copies(model, trained, ranks.world) if ranks.world > 1 else Alone(model)
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor that ranks may hold in shards, put together; all ranks must call it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def gathered(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
-    """Copies on the CPU, each put together where ranks hold shards; none where this rank does not ``keep`` them."""
-    copies = {}
-    for name, tensor in tensors.items():
-        full = whole(tensor.detach())
-        if keep:
-            copies[name] = full.to("cpu", copy=True).contiguous()
-    return copies

@@ -33,6 +33,11 @@ class Piece:
     """None: it is the whole."""
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that ranks may hold in shards, put together; all ranks must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 def pieces_of(tensors: Mapping[str, Tensor], *, rank: int, world: int) -> dict[str, Piece]:
     """What this rank writes, so that all ranks together write everything once.
 

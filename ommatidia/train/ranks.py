@@ -20,15 +20,17 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from ommatidia.core.errors import ConfigError, OmmatidiaError, RunError
+from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.train.board import Board
 from ommatidia.train.watchdog import RanksError, Watchdog
 
 T = TypeVar("T")
-E = TypeVar("E", bound=OmmatidiaError)
+E = TypeVar("E", bound=BaseException)
 
 _JOIN = 600.0
 """Seconds that ranks wait for one another at the start, before any stage has said how long."""
+_GRACE = 60.0
+"""Seconds that the other ranks have to fail as this one did, before it counts as having failed alone."""
 _LONG = 7 * 24 * 3600.0
 """Seconds: as good as for ever. The watchdog judges who is late, by the stage's own ``engine.timeout``."""
 
@@ -85,8 +87,33 @@ class Ranks:
         if self.leads:
             self.board.post(key, [value])
             return value
-        found = self.board.wait(key, limit=_LONG, meanwhile=self.check)
-        return found[0]
+        return self.board.wait(key, limit=_LONG, meanwhile=self._patience)[0]
+
+    def outcome(self, failure: tuple[str, str] | None, *, together: bool) -> tuple[str, str] | None:
+        """How a job ended that rank 0 did, or all ranks ``together``: the first failure, or None.
+
+        Raises RanksError when only some ranks failed: the others may be anywhere.
+        """
+        if not together or self.world == 1:
+            found = self.tell(None if failure is None else list(failure))
+            return None if found is None else (found[0], found[1])
+        key, self._told = f"outcome/{self._told}", self._told + 1
+        self.board.post(f"{key}/{self.rank}", [failure])
+        ends = []
+        for other in range(self.world):
+            end = self.board.wait(
+                f"{key}/{other}", limit=_LONG if failure is None else _GRACE, meanwhile=self._patience
+            )
+            ends.append((other, None if end is None else end[0]))
+        failed = [(other, end) for other, end in ends if end is not None]
+        if not failed:
+            return None
+        if len(failed) < self.world:
+            other, end = failed[0]
+            if self.watchdog is not None and other == self.rank:
+                self.watchdog.raise_alarm(end[0])
+            raise RanksError(f"rank {other} failed alone: {end[0]}")
+        return failed[0][1][0], failed[0][1][1]
 
     def share(self, items: int) -> range:
         """Which of ``items`` numbered things are this rank's: they go round."""
@@ -129,6 +156,10 @@ class Ranks:
         self.watchdog.raise_alarm(f"{type(error).__name__}: {error}")
         return error
 
+    def _patience(self) -> None:
+        self.touch()
+        self.check()
+
     @contextlib.contextmanager
     def working(self, timeout: float) -> Iterator[None]:
         """Inside, a rank that keeps the others waiting for ``timeout`` seconds ends the job, and an error that this
@@ -156,7 +187,7 @@ class Ranks:
 
 def together(error: E) -> E:
     """Mark an error that every rank raises alike, so that rank 0 alone says it."""
-    error.everywhere = True
+    error.everywhere = True  # type: ignore[attr-defined]
     return error
 
 
@@ -209,6 +240,10 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
         with watchdog:
             yield value
             _part(board, rank, world)
+    except BaseException as error:
+        if not getattr(error, "everywhere", False) and not isinstance(error, RanksError):
+            watchdog.raise_alarm(str(error) or type(error).__name__)
+        raise
     finally:
         _current.reset(token)
         _mesh.cache_clear()
@@ -266,7 +301,7 @@ def _meet(board: Board, rank: int, world: int) -> list[str]:
 
 
 def _part(board: Board, rank: int, world: int) -> None:
-    """Leave together: who hosts the store goes last."""
+    """Say goodbye; rank 0, which may host the store, goes last."""
     board.post(f"done/{rank}", True)
     for other in range(world if rank == 0 else 0):
         board.wait(f"done/{other}", limit=30.0)

@@ -19,12 +19,13 @@ from ommatidia.core.types import Batch, Example
 from ommatidia.train import tracking
 from ommatidia.train.agreement import Agreed, Blank, MicroBatch, agree
 from ommatidia.train.checkpoint import Checkpoints
-from ommatidia.train.freeze import announce, freeze, select, warn_of_batch_norm
+from ommatidia.train.freeze import announce, freeze, select, trained_state, warn_of_batch_norm
 from ommatidia.train.interrupt import Interrupt, StoppedError, watch
 from ommatidia.train.metrics import FILE, StepReport, read_metrics
 from ommatidia.train.optim import adamw, clip_gradients, optimizer_state, schedule, set_rate
 from ommatidia.train.packing import alike, packs
-from ommatidia.train.parallel import Trainable, distribute, gathered, whole
+from ommatidia.train.parallel import Trainable, distribute
+from ommatidia.train.pieces import whole
 from ommatidia.train.ranks import Ranks, together
 from ommatidia.train.records import NoRecords, Records
 from ommatidia.train.report import TrainReport
@@ -152,7 +153,7 @@ class Trainer:
 
         All ranks must call it; it is empty on all but rank 0.
         """
-        return gathered(self.trained.tensors(self.parts), keep=self.ranks.leads)
+        return trained_state(self.parts, self.trained, keep=self.ranks.leads)
 
     def _split(self, examples: Sequence[Example]) -> list[list[Example]]:
         """What this rank computes together."""
@@ -353,7 +354,7 @@ class Trainer:
     def _stop(self, number: signal.Signals) -> NoReturn:
         saved = self._checkpoints.place(self.done)
         text = f"{self._place()}: stopped by {number.name}; saved in {saved}, run again to go on"
-        raise KeyboardInterrupt(text) if number is signal.SIGINT else together(StoppedError(text))
+        raise together(KeyboardInterrupt(text) if number is signal.SIGINT else StoppedError(text))
 
     def _resume(self) -> int:
         """Load the newest whole checkpoint; the step it stands for, or 0."""

@@ -142,8 +142,9 @@ class Watchdog:
         return f"{self._names(behind)} late: engine.timeout is {limit:g} s, and it is still {place}"
 
     def _silent(self, before: Sequence[Any], now: Sequence[Any]) -> list[int]:
-        """Ranks without a sign of life between two looks."""
-        return [rank for rank, beat in enumerate(now) if rank != self._rank and beat[0] == before[rank][0]]
+        """Ranks without a sign of life between two looks that have not said goodbye."""
+        still = [rank for rank, beat in enumerate(now) if rank != self._rank and beat[0] == before[rank][0]]
+        return [rank for rank in still if self._board.read(f"done/{rank}") is None]
 
     def _names(self, numbers: Sequence[int]) -> str:
         names = [f"rank {number} ({self._people[number]})" for number in numbers]

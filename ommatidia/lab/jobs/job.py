@@ -42,6 +42,8 @@ class Job(ABC):
 
     kind: ClassVar[str]
     version: ClassVar[int]
+    together: ClassVar[bool] = False
+    """Whether all ranks of a distributed run do it at once; otherwise rank 0 does and the others wait."""
 
     @property
     @abstractmethod

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ommatidia.core.console import console
 from ommatidia.core.types import Example, Sample
-from ommatidia.data.loader import Loader
+from ommatidia.data.loader import Loader, Share
 from ommatidia.data.mixture import Mixture
 from ommatidia.lab.cost import sample_tokens, training_price
 from ommatidia.lab.jobs.features import FeatureJob, joined
@@ -25,8 +25,10 @@ from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
 from ommatidia.train.distill import Distillation, Distiller
 from ommatidia.train.freeze import load_trained
+from ommatidia.train.parallel import Trainable
+from ommatidia.train.ranks import Ranks, ranks
 from ommatidia.train.stage import Stage
-from ommatidia.train.trainer import Trainable, Trainer
+from ommatidia.train.trainer import HeldOut, Trainer
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class TrainingJob(Job):
 
     kind: ClassVar[str] = "training"
     version: ClassVar[int] = 2
+    together: ClassVar[bool] = True
 
     weights: Weights
     stage: Stage
@@ -108,33 +111,32 @@ class TrainingJob(Job):
         tokens = sample_tokens(self.stage.data, self.weights.model).cut(self.stage.longest)
         return training_price(self.weights.model, self.stage, stored, tokens, self.steps * self.stage.batch)
 
-    def _distiller(self, distill: Distillation, model: MLLM, mixture: Mixture) -> tuple[Distiller, Processor]:
+    def _distiller(
+        self, distill: Distillation, model: MLLM, mixture: Mixture, device: torch.device
+    ) -> tuple[Distiller, Processor]:
         """Student and teachers as what is trained, with the teachers' features measured on the stage's own data."""
         processor = Processor(distill.seeing(self.weights.model))
-        distiller = distill.build(model, self.weights.model, seed=self.seed).to(self.device)
+        distiller = distill.build(model, self.weights.model, seed=self.seed).to(device)
         size = self.stage.micro_batch or self.stage.batch
         batches = iter(Loader(mixture, processor, batch=size, seed=self.seed))
         first = islice(batches, max(1, distill.statistics // size))
-        distiller.measure(processor.collate(examples).to(self.device) for examples in first)
+        distiller.measure(processor.collate(examples).to(device) for examples in first)
         return distiller, processor
 
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
-        built = self.weights.build(store).to(self.device)
+        """All ranks of the run do it together; rank 0 alone writes the result."""
+        group = ranks()
+        built = self.weights.build(store)
         model: Trainable = built
         processor = Processor(self.weights.model, features=self.weights.lookups(store), longest=self.stage.longest)
         mixture = self.stage.data.open()
         if self.stage.distill is not None:
-            model, processor = self._distiller(self.stage.distill, built, mixture)
-
-        def process(sample: Sample) -> Example:
-            return processor(sample)
-
+            model, processor = self._distiller(self.stage.distill, built, mixture, group.device(self.device))
         loaders: list[Loader] = []
 
         def batches(start: int) -> Iterator[list[Example]]:
-            loader = Loader(mixture, process, batch=self.stage.batch, seed=self.seed, start=start)
-            loaders.append(loader)
-            return iter(loader)
+            loaders.append(self._loader(mixture, processor, group, start=start))
+            return iter(loaders[-1])
 
         trainer = Trainer(
             model,
@@ -146,12 +148,17 @@ class TrainingJob(Job):
             device=self.device,
             seed=self.seed,
             key=self.key,
+            ranks=group,
+            blank=processor.blank,
+            held_out=self._held_out(processor, group),
         )
         report = trainer.fit()
         trained = trainer.result()
+        refused = list(dict.fromkeys(line for loader in loaders for line in loader.refused))
+        if not group.leads:
+            return {}
         save_file(trained, out / "trained.safetensors")
         shutil.copyfile(report.metrics, out / "metrics.jsonl")
-        refused = list(dict.fromkeys(line for loader in loaders for line in loader.refused))
         if refused:
             console().warn(f"{self.label}: {len(refused)} unusable records, replaced by others; {refused[0]}")
         return {
@@ -161,3 +168,34 @@ class TrainingJob(Job):
             "trained_parameters": sum(tensor.numel() for tensor in trained.values()),
             "refused": refused,
         }
+
+    def _loader(self, mixture: Mixture, processor: Processor, group: Ranks, *, start: int = 0) -> Loader:
+        """This rank's share of a stream of samples in batches of the stage."""
+
+        def process(sample: Sample) -> Example:
+            return processor(sample)
+
+        return Loader(
+            mixture,
+            process,
+            batch=self.stage.batch,
+            seed=self.seed,
+            start=start,
+            workers=self.stage.engine.workers,
+            share=Share(group.rank, group.world, group.gather),
+        )
+
+    def _held_out(self, processor: Processor, group: Ranks) -> HeldOut | None:
+        """The validation samples, always the same ones; the last batch may be a partial one."""
+        validation = self.stage.validation
+        if validation is None:
+            return None
+        mixture, batch = validation.data.open(), self.stage.batch
+
+        def held_out() -> Iterator[list[Example]]:
+            loader = iter(self._loader(mixture, processor, group))
+            for first in range(0, validation.samples, batch):
+                mine = len(group.share(min(batch, validation.samples - first)))
+                yield next(loader)[:mine]
+
+        return held_out

@@ -17,6 +17,7 @@ from ommatidia.lab.run import RunResult, execute
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, collect
+from ommatidia.train.ranks import ranks, together
 
 
 class Search(Config):
@@ -38,7 +39,10 @@ class SearchResult:
 
 
 def run_search(search: Search, store: Store, *, command: str) -> SearchResult:
-    """Propose, plan, run, until the strategy has no more to ask. Raises RunError when nothing at all succeeded."""
+    """Propose, plan, run, until the strategy has no more to ask. Raises RunError when nothing at all succeeded.
+
+    Ranks of a distributed run all ask the strategy, which answers them alike.
+    """
     trials: list[Trial] = []
     total = RunResult()
     jobs: dict[str, Job] = {}
@@ -55,11 +59,12 @@ def run_search(search: Search, store: Store, *, command: str) -> SearchResult:
         total.flops += result.flops
         total.seconds += result.seconds
         trials += [collect(trial, store) for trial in plan.trials]
-        remember(store, search.name, search.to_dict(), trials, total, command)
+        if ranks().leads:
+            remember(store, search.name, search.to_dict(), trials, total, command)
     if not trials:
         raise ConfigError(f"search {search.name!r} proposed no design")
     if all(trial.error for trial in trials):
-        raise RunError(f"every design failed; the first: {trials[0].error}")
+        raise together(RunError(f"every design failed; the first: {trials[0].error}"))
     return SearchResult(trials, total, jobs)
 
 
