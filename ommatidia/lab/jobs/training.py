@@ -146,6 +146,7 @@ class TrainingJob(Job):
             device=self.device,
             seed=self.seed,
             key=self.key,
+            flops=self.price().flops / self.steps,
         )
         report = trainer.fit()
         trained = trainer.result()
