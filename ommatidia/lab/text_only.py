@@ -156,13 +156,13 @@ def compare_words(
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    manager = TaskManager(include_path=None if include is None else str(include))
-    if unknown := [task for task in tasks if not manager.match_tasks([task])]:
-        raise ConfigError(f"--tasks: lm-eval knows no task {unknown[0]!r}; its files may need --include FOLDER")
+    known = TaskManager(include_path=None if include is None else str(include))
+    if strange := [task for task in tasks if not known.match_tasks([task])]:
+        raise ConfigError(f"--tasks: lm-eval knows no task {strange[0]!r}; its files may need --include FOLDER")
     found: dict[str, Any] = {}
     for folder in dict.fromkeys(path for path in (after, before) if path is not None):
         found[str(folder)] = simple_evaluate(
-            model=adapter(Words(folder, batch=batch, device=device)), tasks=list(tasks), task_manager=manager,
+            model=adapter(Words(folder, batch=batch, device=device)), tasks=list(tasks), task_manager=known,
             limit=limit, num_fewshot=shots, confirm_run_unsafe_code=run_code, log_samples=True, bootstrap_iters=0,
         )  # fmt: skip
     return _told(found[str(after)], None if before is None else found[str(before)], after, before)

@@ -108,7 +108,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
         figures = {"alias": "toy", "acc,none": sum(right) / 2, "acc_stderr,none": "N/A"}
         return {"results": {"toy": figures}, "samples": {"toy": samples}, "n-samples": {"toy": {"effective": 2}}}
 
-    class Manager:
+    class Tasks:
         def __init__(self, include_path: str | None = None) -> None:
             self.known = {"toy"}
 
@@ -117,7 +117,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
     parts = {
         "lm_eval": {"simple_evaluate": evaluate}, "lm_eval.api": {}, "lm_eval.api.model": {"LM": Base},
-        "lm_eval.tasks": {"TaskManager": Manager},
+        "lm_eval.tasks": {"TaskManager": Tasks},
     }  # fmt: skip
     for name, held in parts.items():
         module = ModuleType(name)
