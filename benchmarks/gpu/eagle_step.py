@@ -14,6 +14,7 @@ recomputation. ``--small`` is a few thousand weights on the CPU, to try the scri
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import tempfile
@@ -98,17 +99,20 @@ def useful_flops(config: MLLMConfig, value: Stage, examples: Sequence[Example]) 
 class EagleStyle:
     """The published way to take the step, on the parameters of ``trainer``."""
 
-    def __init__(self, model: MLLM, trainer: Trainer, processor: Processor, *, device: str, small: bool) -> None:
-        self.model, self.trainer, self.processor, self.device = model, trainer, processor, device
-        trunks = {name: encoder.trunk for name, encoder in model.encoders.items()}
-        self.types = {name: next(trunk.parameters()).dtype for name, trunk in trunks.items()}
+    def __init__(self, model: MLLM, processor: Processor, *, device: str, small: bool) -> None:
+        """Made before ``trainer``, which may compile the encoders: these are copies."""
+        self.model, self.processor, self.device = model, processor, device
+        self.trainer: Trainer | None = None
+        own = ("convnext", "eva02_det") if not small else tuple(model.encoders)
+        trunks = {n: copy.deepcopy(e.trunk).bfloat16() if n in own else e.trunk for n, e in model.encoders.items()}
         self.encoders: dict[str, Callable[[Tensor], Tensor]] = (
             dict(trunks)
             if small
-            else {n: straightforward(n, trunk, Size(device, self.types[n])) for n, trunk in trunks.items()}
+            else {n: straightforward(n, trunk, Size(device, torch.bfloat16)) for n, trunk in trunks.items()}
         )
 
     def step(self, examples: Sequence[Example]) -> float:
+        assert self.trainer is not None
         optimizer, size = self.trainer.optimizer, self.trainer.stage.micro_batch or len(examples)
         optimizer.zero_grad(set_to_none=True)
         supervised = sum(map(self.model.targets, examples))
@@ -129,7 +133,7 @@ class EagleStyle:
     def loss(self, batch: Batch) -> Tensor:
         assert batch.views is not None
         with torch.no_grad():
-            maps = {name: run(batch.pixels[name].to(self.types[name])) for name, run in self.encoders.items()}
+            maps = {name: run(batch.pixels[name].bfloat16()) for name, run in self.encoders.items()}
             y_KHWD = self.model.fusion(maps, batch.views).y_KHWD
         v_NE = self.model.projector(y_KHWD).flatten(0, 2)
         x_BTE = self.model.language.embed(batch.ids_BT)
@@ -150,7 +154,8 @@ def make_trainer(model: MLLM, processor: Processor, value: Stage, device: str) -
         return iter(())
 
     folder = Path(tempfile.gettempdir()) / "not-written"
-    return Trainer(model, value, none, processor.collate, steps=1000, folder=folder, seed=0, device=device)
+    collate = processor.collate if value.engine.packing is None else processor.pack
+    return Trainer(model, value, none, collate, steps=1000, folder=folder, seed=0, device=device)
 
 
 def timed(run: Callable[[], object], device: str) -> float:
@@ -167,11 +172,12 @@ def compare(given: argparse.Namespace, config: MLLMConfig, name: str, device: st
     processor, model = Processor(config), build(config, device)
     changes = json.loads(given.stage)
     value = stage(name, given.samples, given.micro, **changes)
-    trainer = make_trainer(model, processor, value, device)
     examples = dialogues(config, given.samples, small=given.small)
-    theirs = EagleStyle(model, trainer, processor, device=device, small=given.small)
+    theirs = None if given.alone else EagleStyle(model, processor, device=device, small=given.small)
+    trainer = make_trainer(model, processor, value, device)
     sides: dict[str, Callable[[], Any]] = {"ours": lambda: trainer.step(examples)}
-    if not given.alone:
+    if theirs is not None:
+        theirs.trainer = trainer
         sides["eagle_style"] = lambda: theirs.step(examples)
     result: dict[str, Any] = {"micro_batch": given.micro, "changes": changes, "first_loss": {}, "peak_gib": {}}
     for side, run in sides.items():  # the first run of each warms up and makes the optimiser's state

@@ -13,6 +13,7 @@ from tiles import Halves, cut_samples, opened
 from ommatidia.models.fusion import FusionConfig
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.injection import InjectionConfig
+from ommatidia.models.language import packed
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
 from ommatidia.models.vision import EncoderConfig
@@ -95,3 +96,30 @@ def test_greedy_answers_are_the_same_words() -> None:
     samples, decoding = mixed_samples(), Decoding(max_new_tokens=8)
     here = generate(model, processor, samples, decoding)
     assert generate(model.cuda(), processor, samples, decoding) == here
+
+
+@pytest.mark.parametrize("kind", sorted(InjectionConfig.kinds()))
+@pytest.mark.parametrize("half", [False, True])
+def test_a_pack_is_its_samples_on_the_device(kind: str, half: bool) -> None:
+    cfg = injected(kind)
+    model = lively(cfg.build(seed=0)).cuda()
+    opened(model.injection)
+    processor = Processor(cfg)
+    examples = [processor(sample) for sample in cut_samples()]
+    with torch.no_grad(), torch.autocast("cuda", dtype=torch.bfloat16, enabled=half):
+        padded, count = model.loss(processor.collate(examples).to("cuda"))
+        together, counted = model.loss(processor.pack(examples).to("cuda"))
+    assert counted == count
+    assert float(together) == pytest.approx(float(padded), rel=0.02 if half else 1e-4)
+
+
+def test_packs_in_half_precision_go_through_the_kernel_of_unlike_lengths() -> None:
+    q_BATd = torch.randn(1, 4, 50, 32, device="cuda", dtype=torch.bfloat16)
+    k_BNTd, v_BNTd = torch.randn(2, 1, 2, 50, 32, device="cuda", dtype=torch.bfloat16)
+    mask = packed.boundaries((7, 1, 42), torch.device("cuda"))
+    assert packed._kernel_takes(q_BATd, 0.0)
+    for window in (None, 5):
+        out, _ = packed.attend(torch.nn.Module(), q_BATd, k_BNTd, v_BNTd, mask, scaling=0.2, sliding_window=window)
+        wide = [part.float().cpu() for part in (q_BATd, k_BNTd, v_BNTd)]
+        exact, _ = packed.attend(torch.nn.Module(), *wide, mask.cpu(), scaling=0.2, sliding_window=window)
+        assert (out.float().cpu() - exact).norm() < 0.01 * exact.norm()
