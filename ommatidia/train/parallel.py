@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from abc import ABC, abstractmethod
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +108,7 @@ class Copies(Parallel):
             _Loss(cast(nn.Module, self.model)),
             find_unused_parameters=self._any_visual,
             gradient_as_bucket_view=True,
-            **{_SYNC_BUFFERS: False},
+            **cast(Any, {_SYNC_BUFFERS: False}),
         )
 
     def restart(self) -> None:

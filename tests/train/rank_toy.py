@@ -1,4 +1,4 @@
-"""A toy that sees, and the program that several ranks run: ``rank_toy.py FOLDER PART``.
+"""A toy that sees, and the program that several ranks run: ``rank_toy.py FOLDER``.
 
 Pictures stand at even positions alone, so that of two ranks the second never has one; in step ``BLIND`` there is none.
 """
@@ -247,18 +247,17 @@ def kill_a_rank(folder: Path, ranks: Ranks) -> None:
     run.fit()
 
 
-def main(folder: Path, part: str) -> None:
+def main(folder: Path) -> None:
     torch.set_num_threads(1)
     try:
         with joined() as ranks:
-            if part == "killed":
-                kill_a_rank(folder, ranks)
             found = agree_on_everything(folder, ranks)
             (folder / f"rank{ranks.rank}.json").write_text(json.dumps(found))
+            kill_a_rank(folder / "killed", ranks)
     except OmmatidiaError as error:
         Console().fail(error)
         raise SystemExit(1) from None
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

@@ -26,25 +26,22 @@ ALONE = Ranks()
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(rank_toy.__file__).parents[2])}
 
 
-def program(folder: Path, part: str) -> list[str]:
-    return [rank_toy.__file__, str(folder), part]
-
-
-def launch(folder: Path, part: str) -> subprocess.Popen[str]:
-    """Two ranks under torchrun."""
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.Popen(
-        [*run, *program(folder, part)], env=ENVIRONMENT, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
-
-
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
-    """The folder of one launch of two ranks that does nearly everything."""
+    """The folder of one launch of two ranks that does nearly everything, and at last loses one of them."""
     folder = tmp_path_factory.mktemp("two")
-    run = launch(folder, "agree")
-    _, said = run.communicate(timeout=240)
-    assert run.returncode == 0, said
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, rank_toy.__file__, str(folder)],
+        env=ENVIRONMENT,
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        timeout=240,
+    )
+    assert (folder / "rank1.json").exists(), done.stderr
+    assert done.returncode == 1
+    (folder / "said").write_text(done.stderr)
     return folder
 
 
@@ -125,12 +122,11 @@ def test_one_rank_s_trouble_is_everybody_s(one, two):
     close(one / "all", two / "tight")
 
 
-def test_a_killed_rank_ends_the_job_and_is_named(tmp_path):
-    run = launch(tmp_path, "killed")
-    _, said = run.communicate(timeout=120)
-    assert run.returncode == 1
+def test_a_killed_rank_ends_the_job_and_is_named(two):
+    said = (two / "said").read_text()
     assert "error: rank 0: rank 1 (process " in said
     assert "is gone; last seen" in said
+    assert len(losses(two / "killed")) == 2
 
 
 def test_a_rank_that_hangs_is_named(monkeypatch):
