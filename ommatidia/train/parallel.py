@@ -6,8 +6,9 @@ All three compute the same sums: a rank's loss counts as its share of the loss o
 from __future__ import annotations
 
 import contextlib
+import inspect
 from abc import ABC, abstractmethod
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,11 @@ class Trainable(Protocol):
         ...
 
 
+_PARAMETERS = inspect.signature(DistributedDataParallel).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
+"""Whether ranks take rank 0's buffers at every pass: renamed in torch 2.15."""
+
+
 class Parallel(ABC):
     """A model in the hands of the ranks."""
 
@@ -60,6 +66,10 @@ class Parallel(ABC):
 
     def settle(self) -> None:
         """After forward passes that no backward pass follows."""
+        return
+
+    def restart(self) -> None:
+        """After a step that was given up in the middle."""
         return
 
 
@@ -87,15 +97,27 @@ class Copies(Parallel):
     def __init__(self, model: Trainable, trained: Trained, world: int) -> None:
         super().__init__(model)
         self.scale = world
-        self._copy = DistributedDataParallel(
-            _Loss(cast(nn.Module, model)),
-            broadcast_buffers=False,
-            # Without pictures nothing reaches the visual parts; with them a fusion may leave some of its paths out.
-            find_unused_parameters=any(name.startswith(VISUAL) for name in trained.rates),
+        visual = [name.startswith(VISUAL) for name in trained.rates]
+        self._only_visual = all(visual)
+        # Without pictures nothing reaches the visual parts; with them a fusion may leave some of its paths out.
+        self._any_visual = any(visual)
+        self._copy = self._wrapped()
+
+    def _wrapped(self) -> DistributedDataParallel:
+        return DistributedDataParallel(
+            _Loss(cast(nn.Module, self.model)),
+            find_unused_parameters=self._any_visual,
             gradient_as_bucket_view=True,
+            **cast(Any, {_SYNC_BUFFERS: False}),
         )
 
+    def restart(self) -> None:
+        del self._copy  # with its hooks on the parameters
+        self._copy = self._wrapped()
+
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        if not torch.is_grad_enabled() or (self._only_visual and batch.views is None):
+            return self.model.loss(batch)  # a pass that never goes back must not begin in DDP's books
         return self._copy(batch)
 
     def apart(self) -> contextlib.AbstractContextManager[None]:

@@ -231,6 +231,7 @@ class Trainer:
         """Go on in smaller micro-batches. Raises RunError when they cannot be smaller."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        self.parallel.restart()
         mine = max(map(len, split)), max(sum(example.ids.numel() for example in examples) for examples in split)
         samples, tokens = (max(values) for values in zip(*self.ranks.gather(mine), strict=True))
         if samples < 2:
@@ -401,7 +402,8 @@ class Trainer:
             )
         if stage.validation is not None and self._held_out is None:
             raise ConfigError(f"stage {stage.name!r}: it has validation data, but the trainer was given no held_out")
-        self.ranks.alike(f"stage {stage.name!r}", {**self._identity(), "engine": stage.engine.to_dict()})
+        run = {name: value for name, value in self._identity().items() if name != "digest"}
+        self.ranks.alike(f"stage {stage.name!r}", {**run, "engine": stage.engine.to_dict()})
 
     def _place(self) -> str:
         return f"stage {self.stage.name!r}, step {self.done + 1} of {self.steps}"
