@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from fnmatch import fnmatchcase
 from typing import Any, cast
 
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import AlignmentError, ConfigError, unknown
+from ommatidia.core.globs import by_part
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import IGNORE_LABEL, ROW_END, Batch, Example
+from ommatidia.models.adapters import LoRA, adapt, adapter_parameters, quantize
 from ommatidia.models.fusion.fusion import Between, Fusion, FusionConfig
 from ommatidia.models.injection import Injection, InjectionConfig, Inline, Seen
 from ommatidia.models.language import ChatFormat, LanguageConfig, LanguageModel
@@ -40,9 +43,12 @@ class MLLMConfig(Config):
     injection: InjectionConfig = Inline()
     language: LanguageConfig
     chat: ChatFormat
+    adapters: dict[str, LoRA] = Field(default_factory=dict)
+    """By glob over part names (the most specific wins): parts that get small matrices to train beside their own."""
 
     @model_validator(mode="after")
     def _fits(self) -> MLLMConfig:
+        by_part(self.adapters, self.part_names(), field="adapters")
         for name in self.encoders:
             if not _NAME.fullmatch(name):
                 raise ConfigError(
@@ -87,8 +93,23 @@ class MLLMConfig(Config):
     def hashed(self) -> Any:
         """Without encoders the visual parts are never built, so that blind models of any fusion are one model."""
         data = super().hashed()
-        absent = () if self.encoders else ("tiling", "fusion", "projector", "injection")
-        return {name: value for name, value in data.items() if name not in absent}
+        absent = {"adapters", *(() if self.encoders else ("tiling", "fusion", "projector", "injection"))}
+        found = {name: value for name, value in data.items() if name not in absent}
+        adapted = {part: adapter.hashed() for part, adapter in self.adapted().items()}
+        return found | ({"adapters": adapted} if adapted else {})  # so that models without any keep their digest
+
+    def part_names(self) -> tuple[str, ...]:
+        """The names of the parts that the model has once it is built."""
+        if not self.encoders:
+            return ("language",)
+        return (*(f"encoders.{name}" for name in self.encoders), "fusion", "projector", "injection", "language")
+
+    def adapted(self) -> dict[str, LoRA]:
+        """The adapter of each adapted part."""
+        parts = self.part_names()
+        # A model of one expert, taken out of this one, keeps the globs that are about the others.
+        here = {g: adapter for g, adapter in self.adapters.items() if any(fnmatchcase(part, g) for part in parts)}
+        return by_part(here, parts, field="adapters")
 
     def grids(self) -> dict[str, Grid]:
         """What each encoder hands to the fusion for one view."""
@@ -176,6 +197,8 @@ class MLLMConfig(Config):
             costs["projector"] = self.projector.cost(fusion.out(self.grids()), shape.width).times(views)
             costs["injection"] = self._injection().cost(grid, shape, tokens=tokens, views=views)
         costs["language"] = shape.cost(tokens=tokens, head_tokens=head_tokens)
+        for part in self.adapted():
+            costs[part] = costs[part] + Cost(adapter_parameters(self, part))
         return costs
 
     def build(
@@ -208,12 +231,24 @@ class MLLMConfig(Config):
                 model.projector = self.projector.build(fused, shape.width)
             with _Seeded(seed, "injection"):
                 model.injection = self._injection().build(grid, shape)
+        for part, adapter in self.adapted().items():
+            if part.removeprefix("encoders.") not in without_trunks:
+                with _Seeded(seed, f"{part} adapter"):
+                    adapt(model.parts()[part], adapter, field=f"adapters.{part}")
+        if pretrained:
+            quantize(model, self)
         views = {name: seen for name, seen in self.grids().items() if name in self.tiling.seen_whole}
         model.seen_whole = {name: (grid.height, grid.width) for name, grid in views.items()}
         return model
 
     def untrained(self, part: str) -> nn.Module:
         """One part by its name, to look at; inside ``torch.device("meta")`` it takes no memory."""
+        module = self._untrained(part)
+        if (adapter := self.adapted().get(part)) is not None:
+            adapt(module, adapter, field=f"adapters.{part}")
+        return module
+
+    def _untrained(self, part: str) -> nn.Module:
         fused, grid, shape = self.fused_grid(), self.visual_grid(), self.language.shape()
         if part == "language":
             return self.language.build(pretrained=False)
@@ -333,9 +368,7 @@ class MLLM(nn.Module):
         targets_BT = batch.labels_BT[:, 1:]
         chosen_BT = targets_BT != IGNORE_LABEL
         h_SE = self(batch)[:, :-1][chosen_BT]
-        logits_SV = self.language.head(h_SE).float()
-        total = nn.functional.cross_entropy(logits_SV, targets_BT[chosen_BT], reduction="sum")
-        return total, int(chosen_BT.sum())
+        return self.language.loss(h_SE, targets_BT[chosen_BT]), int(chosen_BT.sum())
 
 
 def _question(x_BTE: Tensor, batch: Batch) -> Tensor:

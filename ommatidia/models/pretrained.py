@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 import ommatidia
 from ommatidia.core.errors import ConfigError, DiskError
+from ommatidia.models.adapters import plain_state, quantize
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
@@ -39,7 +40,7 @@ def save(model: MLLM, config: MLLMConfig, folder: str | Path, *, notes: Mapping[
         model.language.save_config(language)
         Processor(config).tokenizer.save(language)
         writer = ShardWriter(draft)
-        for name, tensor in unshared(model.state_dict()).items():
+        for name, tensor in unshared(plain_state(model)).items():
             writer.add(name, tensor)
         writer.close()
         write_around(config, draft, notes=dict(notes or {}))
@@ -101,8 +102,9 @@ def load(
     outside = frozenset(document.get("elsewhere", ()))
     model = config.build(seed=0, pretrained=False, fetched=outside).to(getattr(torch, dtype))
     trunks = tuple(f"encoders.{name}.trunk." for name in outside)
-    expected = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(trunks)}
+    expected = {name: tensor for name, tensor in plain_state(model).items() if not name.startswith(trunks)}
     copy_into(expected, Shards(folder))
+    quantize(model, config)
     return model.to(device).eval(), Processor(config)
 
 

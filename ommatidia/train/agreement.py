@@ -71,3 +71,10 @@ def agree(
 
 def _sees(examples: Sequence[Example]) -> bool:
     return any(example.views for example in examples)
+
+
+def ids(examples: Sequence[Example], most: int = 16) -> str:
+    """Samples by name, for a message."""
+    names = ", ".join(repr(example.id) for example in examples[:most])
+    more = f" and {len(examples) - most} more" if len(examples) > most else ""
+    return f"samples {names}{more}"

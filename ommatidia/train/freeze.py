@@ -5,6 +5,7 @@ A trained tensor is known as "<part>:<name inside the part>", for example "encod
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, RunError, nearest, unknown
+from ommatidia.models.adapters import base
 from ommatidia.train.pattern import Pattern
 from ommatidia.train.pieces import whole
 
@@ -43,6 +45,9 @@ def select(parts: Mapping[str, nn.Module], train: Mapping[str, float]) -> Traine
     Where several patterns match a parameter, the most specific wins (``Pattern.specificity``). A parameter shared by
     several names (tied embeddings) counts once, under its first name, and trains when any of its names matches.
 
+    What an adapted part had before its adapters trains only under a pattern that names parameters: ``language`` then
+    means the adapters (and, of an encoder, its neck), ``language:*`` everything.
+
     A part that is there but has no parameters (a fusion of one encoder, an inline injection) may be named in vain.
 
     Raises ConfigError when a pattern matches nothing, when nothing would train at all, or when two equally specific
@@ -55,10 +60,14 @@ def select(parts: Mapping[str, nn.Module], train: Mapping[str, float]) -> Traine
     patterns = {Pattern.parse(text): rate for text, rate in train.items()}
     for pattern in patterns:
         _check_matches(pattern, parts)
+    held = frozenset().union(*map(base, parts.values()))
     rates: dict[str, float] = {}
-    for names in aliases.values():
+    for place, names in aliases.items():
         matching = [
-            p for p in patterns if any(p.matches_part(part) and p.matches_parameter(name) for part, name in names)
+            p
+            for p in patterns
+            if (p.parameter is not None or place not in held)
+            and any(p.matches_part(part) and p.matches_parameter(name) for part, name in names)
         ]
         if not matching:
             continue
@@ -123,6 +132,20 @@ def table(parts: Mapping[str, nn.Module], trained: Trained) -> list[tuple[str, s
 def announce(title: str, parts: Mapping[str, nn.Module], trained: Trained) -> None:
     """Print what trains and what is frozen."""
     console().table(title, ("part", "parameters", "trained", "learning rate", "state"), table(parts, trained))
+
+
+@contextlib.contextmanager
+def evaluating(parts: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Inside, every module is in eval mode; behind it, each is in the mode it had."""
+    modules = [module for part in parts.values() for module in part.modules()]
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
 
 
 def warn_of_batch_norm(parts: Mapping[str, nn.Module], *, micro_batch: int | None, world: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
@@ -35,6 +35,22 @@ class StepReport:
     """Seconds spent waiting for data."""
     validation: float | None = None
     """Held-out loss of the weights after this step, in nats per supervised token, where it was measured."""
+    norms: dict[str, float] = field(default_factory=dict)
+    """Gradient norm before clipping of each part of which something trains."""
+    mfu: float | None = None
+    """Model FLOPs utilisation: operations of the model, recomputation not counted, over what all devices could have
+    done in the step's seconds; None where either is not known."""
+    memory: int = 0
+    """Most bytes in use so far on rank 0: allocated on a GPU, resident on the CPU."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def waiting(self) -> float:
+        """Share of the step spent waiting for data."""
+        return self.wait / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""AdamW over parameter groups, the learning rate as a pure function of the step, and gradient clipping."""
+"""Optimisers over parameter groups, the learning rate as a pure function of the step, gradient norms and clipping."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.train.eight_bit import AdamW8bit
 from ommatidia.train.freeze import Trained
 from ommatidia.train.stage import Shape, Stage
 
 
-def schedule(step: int, *, total: int, warmup: float, shape: Shape) -> float:
+def schedule(step: int, *, total: int, warmup: float, shape: Shape, final: float = 0.0) -> float:
     """Factor on the peak learning rate at ``step`` (0 is the first) of ``total``.
 
-    With W = round(warmup * total) it is (step + 1) / W for the first W steps, then falls from 1 towards 0, which it
-    would reach at ``total``: 1 - p (linear) or (1 + cos(pi p)) / 2 (cosine) with p = (step - W) / (total - W).
+    With W = round(warmup * total) it is (step + 1) / W for the first W steps, then falls from 1 towards ``final``,
+    which it would reach at ``total``: final + (1 - final) f with f = 1 - p (linear) or (1 + cos(pi p)) / 2 (cosine)
+    and p = (step - W) / (total - W).
     """
     rise = min(round(warmup * total), total - 1)
     if step < rise:
@@ -25,33 +27,49 @@ def schedule(step: int, *, total: int, warmup: float, shape: Shape) -> float:
     progress = min((step - rise) / (total - rise), 1.0)
     if shape == "constant":
         return 1.0
-    return 1.0 - progress if shape == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    fall = 1.0 - progress if shape == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    return final + (1.0 - final) * fall
 
 
-def adamw(parts: Mapping[str, nn.Module], trained: Trained, stage: Stage) -> torch.optim.AdamW:
-    """AdamW with one group for each (learning rate, decay). Parameters with fewer than two axes never decay.
+def rate_factor(step: int, *, total: int, stage: Stage) -> float:
+    """``schedule`` as a stage has it."""
+    return schedule(step, total=total, warmup=stage.warmup, shape=stage.schedule, final=stage.final_rate)
 
-    Those are biases, norm weights, gates and layer scales. A group keeps its peak rate under "peak".
-    Raises ConfigError when a trained parameter is not held in float32.
+
+def optimizer(parts: Mapping[str, nn.Module], trained: Trained, stage: Stage) -> torch.optim.Optimizer:
+    """The stage's optimiser with one group for each (learning rate, decay).
+
+    Parameters with fewer than two axes never decay: biases, norm weights, gates and layer scales. A group keeps its
+    peak rate under "peak". Adafactor (Shazeer and Stern 2018, arXiv 1804.04235) takes neither betas nor eps, and scales
+    its rate by the size of each weight.
+
+    Raises ConfigError when a trained parameter is not held in what the stage's precision trains.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in trained.parameters(parts).items():
         decays = stage.weight_decay > 0 and parameter.ndim >= 2
         groups.setdefault((trained.rates[name], decays), []).append(parameter)
-        if parameter.dtype not in (torch.float32, torch.float64):
-            raise ConfigError(
-                f"{name} cannot train: it holds {parameter.dtype}, expected float32 (bf16 casts inside the step)"
-            )
+        _check_dtype(name, parameter, stage)
+    given = [
+        {"params": group, "lr": rate, "peak": rate, "weight_decay": stage.weight_decay if decays else 0.0}
+        for (rate, decays), group in groups.items()
+    ]
+    if stage.optimizer == "adamw_8bit":
+        return AdamW8bit(given, betas=stage.betas, eps=stage.eps)
+    if stage.optimizer == "adafactor":
+        return torch.optim.Adafactor(given)
     devices = {parameter.device.type for group in groups.values() for parameter in group}
-    return torch.optim.AdamW(
-        [
-            {"params": group, "lr": rate, "peak": rate, "weight_decay": stage.weight_decay if decays else 0.0}
-            for (rate, decays), group in groups.items()
-        ],
-        betas=stage.betas,
-        eps=stage.eps,
-        fused=devices <= {"cpu", "cuda"},  # one pass over memory instead of about ten
-    )
+    # Fused: one pass over memory instead of about ten.
+    return torch.optim.AdamW(given, betas=stage.betas, eps=stage.eps, fused=devices <= {"cpu", "cuda"})
+
+
+def _check_dtype(name: str, parameter: nn.Parameter, stage: Stage) -> None:
+    if stage.precision == "bf16_pure":
+        valid, why = (torch.bfloat16, torch.float32), "bfloat16 (precision bf16_pure)"
+    else:
+        valid, why = (torch.float32, torch.float64), "float32 (bf16 casts inside the step)"
+    if parameter.dtype not in valid:
+        raise ConfigError(f"{name} cannot train: it holds {parameter.dtype}, expected {why}")
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
@@ -67,6 +85,16 @@ def clip_gradients(optimizer: torch.optim.Optimizer, limit: float | None) -> Ten
         return nn.utils.clip_grad_norm_(parameters, limit)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return nn.utils.get_total_norm(gradients)
+
+
+def part_norms(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """The norm of the gradients of each part of which something trains; 0 where nothing had one. Waits for nothing."""
+    gradients: dict[str, list[Tensor]] = {}
+    for name, parameter in parameters.items():
+        held = gradients.setdefault(name.partition(":")[0], [])
+        if parameter.grad is not None:
+            held.append(parameter.grad)
+    return {part: nn.utils.get_total_norm(held) for part, held in gradients.items()}
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ommatidia.core.errors import ConfigError
+from ommatidia.core.globs import literal
 
 _SYNTAX = 'expected PART or PART:PARAMETER with globs, for example "projector", "encoders.*", "encoders.clip:blocks.2*"'
 
@@ -48,8 +49,4 @@ class Pattern:
         A pattern with a parameter glob beats one without; then the longer parameter glob wins, then the longer part
         glob, wildcards not counted.
         """
-        return self.parameter is not None, _literal(self.parameter or ""), _literal(self.part)
-
-
-def _literal(glob: str) -> int:
-    return sum(character not in "*?[]" for character in glob)
+        return self.parameter is not None, literal(self.parameter or ""), literal(self.part)

@@ -93,7 +93,7 @@ class Stored:
         return self._rows(name, range(places[0][1]))
 
     def like(self, name: str, tensor: Tensor | None) -> Tensor:
-        """The tensor, held in shards as ``tensor`` is where the two have one shape; otherwise whole."""
+        """The tensor, held in shards as ``tensor`` is where the two have as many rows; otherwise whole."""
         if not isinstance(tensor, DTensor):
             return self.whole(name)
         _, rows, path = self._places[name][0]
@@ -101,7 +101,7 @@ class Stored:
             with safe_open(path, "pt") as file:
                 piece = file.get_slice(name)
                 shape = tuple(piece.get_shape())
-                if shape != tuple(tensor.shape):
+                if shape[:1] != tuple(tensor.shape[:1]):
                     return file.get_tensor(name)
                 span = _span(tensor)
                 local = piece[span.start : span.stop] if span else torch.empty(0)
@@ -109,10 +109,14 @@ class Stored:
             if rows != tensor.shape[0]:
                 return self.whole(name)
             local = self._rows(name, _span(tensor))
+            with safe_open(path, "pt") as file:
+                shape = (rows, *file.get_slice(name).get_shape()[1:])
         mine = tensor.to_local()
-        local = local.to(mine.device).reshape(mine.shape) if local.numel() else mine.new_empty(mine.shape)
+        held = (len(mine), *shape[1:])
+        local = local.to(mine.device).reshape(held) if local.numel() else mine.new_empty(held)
+        stride = torch.empty(shape, device="meta").stride() if shape != tuple(tensor.shape) else tensor.stride()
         return DTensor.from_local(
-            local, tensor.device_mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+            local, tensor.device_mesh, tensor.placements, run_check=False, shape=torch.Size(shape), stride=stride
         )
 
     def _rows(self, name: str, wanted: range) -> Tensor:

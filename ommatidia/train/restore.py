@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ommatidia.core.errors import RunError
+from ommatidia.train import ema
 from ommatidia.train.checkpoint import Checkpoint, differences
 from ommatidia.train.freeze import Trained, load_trained
 from ommatidia.train.optim import load_optimizer
@@ -25,7 +26,11 @@ def refuse_another(checkpoint: Checkpoint, run: Mapping[str, Any]) -> None:
 
 
 def restore(
-    checkpoint: Checkpoint, parts: Mapping[str, nn.Module], trained: Trained, optimizer: torch.optim.Optimizer
+    checkpoint: Checkpoint,
+    parts: Mapping[str, nn.Module],
+    trained: Trained,
+    optimizer: torch.optim.Optimizer,
+    average: ema.Average,
 ) -> None:
     """Load what the ranks hold of it. Raises RunError when tensors are missing, unknown or of other shapes."""
     weights, moments = checkpoint.group("trained"), checkpoint.group("optimizer")
@@ -33,4 +38,5 @@ def restore(
     load_trained(parts, {name: weights.like(name, live.get(name)) for name in weights}, trained=trained)
     # A moment has the place of its parameter in its name, behind the slot.
     state = {key: moments.like(key, parameters.get(key.partition("/")[2])) for key in moments}
-    load_optimizer(optimizer, parameters, state)
+    load_optimizer(optimizer, parameters, ema.without(state))
+    average.load(state)

@@ -107,6 +107,14 @@ class Stage(Config):
         return self
 
     @model_validator(mode="after")
+    def _check_precision(self) -> Self:
+        if self.frozen_precision == "bf16" and self.precision == "fp32":
+            raise ConfigError(
+                f"stage {self.name!r}: frozen_precision 'bf16' needs a precision of 'bf16' or 'bf16_pure', got 'fp32'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_length(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             given = "both" if self.steps is not None else "neither"

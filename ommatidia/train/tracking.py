@@ -38,8 +38,11 @@ def scalars(report: StepReport) -> dict[str, float]:
         "loss": report.loss,
         "gradient norm": report.norm,
         "supervised tokens": report.supervised,
-        "tokens per second": report.tokens / report.seconds if report.seconds else 0.0,
-        "data wait": report.wait / report.seconds if report.seconds else 0.0,
+        "tokens per second": report.tokens_per_second,
+        "data wait": report.waiting,
+        "memory GiB": report.memory / 2**30,
+        **({} if report.mfu is None else {"mfu": report.mfu}),
+        **{f"gradient norm/{part}": norm for part, norm in report.norms.items()},
         **{f"learning rate/{pattern}": rate for pattern, rate in report.rates.items()},
     }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,21 +17,23 @@ from torch import Tensor
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.types import Batch, Example
-from ommatidia.train import tracking
-from ommatidia.train.agreement import Agreed, Blank, MicroBatch, agree
+from ommatidia.train import ema, tracking
+from ommatidia.train.agreement import Agreed, Blank, MicroBatch, agree, ids
 from ommatidia.train.checkpoint import Checkpoints
-from ommatidia.train.freeze import announce, freeze, select, trained_state, warn_of_batch_norm
+from ommatidia.train.freeze import announce, evaluating, freeze, select, trained_state, warn_of_batch_norm
 from ommatidia.train.interrupt import Interrupt, StoppedError, watch
 from ommatidia.train.metrics import FILE, StepReport, read_metrics
-from ommatidia.train.optim import adamw, clip_gradients, optimizer_state, schedule, set_rate
+from ommatidia.train.optim import clip_gradients, optimizer, optimizer_state, part_norms, rate_factor, set_rate
 from ommatidia.train.packing import alike, packs
 from ommatidia.train.parallel import Trainable, distribute
 from ommatidia.train.pieces import whole
+from ommatidia.train.prepare import prepare
 from ommatidia.train.ranks import Ranks, together
 from ommatidia.train.records import NoRecords, Records
 from ommatidia.train.report import TrainReport
 from ommatidia.train.restore import refuse_another, restore
 from ommatidia.train.saver import Saver
+from ommatidia.train.speed import Meter
 from ommatidia.train.stage import Stage
 
 Batches = Callable[[int], Iterator[list[Example]]]
@@ -54,6 +57,7 @@ class Trainer:
         ranks: the processes that train together; by default this one alone.
         blank: what a rank runs that has no sample, or no picture, where others have one.
         held_out: the examples of ``stage.validation``.
+        flops: operations of the model in one step over all ranks, by arithmetic; None: its utilisation is not told.
 
     Raises ConfigError when a pattern matches nothing, a trained parameter is not held in float32, or the batch has
     fewer samples than there are ranks; RunError when the ranks were given different stages.
@@ -75,6 +79,7 @@ class Trainer:
         ranks: Ranks | None = None,
         blank: Blank | None = None,
         held_out: HeldOut | None = None,
+        flops: float | None = None,
     ) -> None:
         self.model, self.stage, self.steps, self.seed, self.done = model, stage, steps, seed, 0
         self.ranks = ranks or Ranks()
@@ -85,9 +90,9 @@ class Trainer:
         self._batches, self._collate, self._blank, self._held_out = batches, collate, blank, held_out
         self._folder, self._key, self._log = Path(folder), key, (*stage.engine.log, *log)
         self._interrupt = Interrupt()
-        self._losses: list[float] = []
         self._check_stage()
         self._prepare()
+        self._meter = Meter(self.device, stage.precision, flops=flops, world=self.ranks.world)
         engine = stage.engine
         kept = Checkpoints(self._folder / "checkpoints", keep=engine.keep_last, best=engine.keep_best)
         self._checkpoints, self._saver = kept, Saver(kept, self.ranks, background=engine.async_save)
@@ -98,8 +103,10 @@ class Trainer:
         self.parts = self.model.parts()
         self.trained = select(self.parts, self.stage.train)
         freeze(self.parts, self.trained)
+        prepare(self.parts, self.trained, self.stage, device=self.device)
         self.parallel = distribute(self.model, self.trained, self.stage, self.ranks, self.device)
-        self.optimizer = adamw(self.parts, self.trained, self.stage)
+        self.optimizer = optimizer(self.parts, self.trained, self.stage)
+        self.average = ema.Average.of(self.trained.parameters(self.parts), self.stage.ema)
 
     def fit(self) -> TrainReport:
         """Train to the last step, going on from the newest whole checkpoint in the folder.
@@ -130,13 +137,16 @@ class Trainer:
         """One optimiser step on this rank's share of ``stage.batch`` examples, waited for ``wait`` seconds."""
         began = time.perf_counter() - wait
         agreed, sums = self._accumulate(examples)
+        norms = {part: whole(norm) for part, norm in part_norms(self.trained.parameters(self.parts)).items()}
         norm = whole(clip_gradients(self.optimizer, self.stage.clip))
-        loss_sum, norm_value = self._check(agreed, sums, norm)
+        loss_sum, norm_value, by_part = self._check(agreed, sums, norm, norms)
 
-        factor = schedule(self.done, total=self.steps, warmup=self.stage.warmup, shape=self.stage.schedule)
+        factor = rate_factor(self.done, total=self.steps, stage=self.stage)
         set_rate(self.optimizer, factor)
         self.optimizer.step()
+        self.average.update()
         self.done += 1
+        seconds = time.perf_counter() - began
         return StepReport(
             step=self.done,
             loss=loss_sum / agreed.supervised,
@@ -144,16 +154,19 @@ class Trainer:
             norm=norm_value,
             tokens=agreed.tokens,
             supervised=agreed.supervised,
-            seconds=time.perf_counter() - began,
+            seconds=seconds,
             wait=wait,
+            norms=by_part,
+            **self._meter.reading(seconds),
         )
 
     def result(self) -> dict[str, Tensor]:
         """What the stage changed, on the CPU, as "<part>:<name>"; ``freeze.load_trained`` puts it back.
 
-        All ranks must call it; it is empty on all but rank 0.
+        With ``stage.ema`` it holds the averages of the weights. All ranks must call it; it is empty on all but rank 0.
         """
-        return trained_state(self.parts, self.trained, keep=self.ranks.leads)
+        with self.average.in_place():
+            return trained_state(self.parts, self.trained, keep=self.ranks.leads)
 
     def _split(self, examples: Sequence[Example]) -> list[list[Example]]:
         """What this rank computes together."""
@@ -196,12 +209,12 @@ class Trainer:
         """The micro-batch's token-loss sum."""
         self.ranks.mark("in a forward pass")
         batch = self._collate(micro_batch.rows).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.stage.precision == "bf16"):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.stage.precision != "fp32"):
             loss_sum, count = self.parallel.loss(batch)
         wanted = sum(map(self.model.targets, micro_batch.rows))
         if count != wanted:
             raise RunError(
-                f"{self._place()}: the model scored {count} positions, {wanted} are labelled; {_ids(micro_batch.rows)}"
+                f"{self._place()}: the model scored {count} positions, {wanted} are labelled; {ids(micro_batch.rows)}"
             )
         if micro_batch.blank is not None and self.model.targets(micro_batch.blank):  # a blank view is a target too
             return 0.0 * loss_sum
@@ -246,20 +259,23 @@ class Trainer:
             got = f"got {agreed.samples} samples, the stage's batch is {self.stage.batch}"
             raise together(RunError(f"{self._place()}: {got}"))
         if agreed.supervised == 0:
-            ids = "; ".join(self.ranks.gather(_ids(examples)))
+            named = "; ".join(self.ranks.gather(ids(examples)))
             which = "no token of this batch"
             if self.done == 0:
                 which = "this data teaches nothing: no token of the first batch"
-            raise together(RunError(f"{self._place()}: {which} is supervised; {ids}"))
+            raise together(RunError(f"{self._place()}: {which} is supervised; {named}"))
         return agreed
 
-    def _check(self, agreed: Agreed, sums: Sequence[Tensor], norm: Tensor) -> tuple[float, float]:
-        """The loss sum and the gradient norm of all ranks as numbers: the one wait for the device.
+    def _check(
+        self, agreed: Agreed, sums: Sequence[Tensor], norm: Tensor, norms: Mapping[str, Tensor]
+    ) -> tuple[float, float, dict[str, float]]:
+        """The loss sum and the gradient norms of all ranks as numbers: the one wait for the device.
 
         Raises RunError, on all ranks, if one of them is not finite. The ranks also learn here of one's signal.
         """
-        values = torch.stack([value.float() for value in (*sums, norm.to(self.device))])
-        finite, numbers = values.isfinite().tolist(), values.tolist()
+        stacked = torch.stack([value.float().to(self.device) for value in (*sums, norm, *norms.values())]).tolist()
+        numbers, by_part = stacked[: len(sums) + 1], dict(zip(norms, stacked[len(sums) + 1 :], strict=True))
+        finite = list(map(math.isfinite, numbers))
         bad = [
             example
             for micro_batch, good in zip(agreed.micro_batches, finite[:-1], strict=True)
@@ -267,18 +283,18 @@ class Trainer:
             for example in micro_batch.examples
         ]
         worst = next((number for number, good in zip(numbers[:-1], finite, strict=False) if not good), None)
-        told = self.ranks.gather((sum(numbers[:-1]), worst, _ids(bad), self._interrupt.signal))
-        for rank, (_, number, ids, _) in enumerate(told):
+        told = self.ranks.gather((sum(numbers[:-1]), worst, ids(bad), self._interrupt.signal))
+        for rank, (_, number, named, _) in enumerate(told):
             if number is not None:
                 where = f" on rank {rank}" if self.ranks.world > 1 else ""
                 what = f"the loss is {number}{where}, stopped before the optimiser step"
-                raise together(RunError(f"{self._place()}: {what}; {ids}"))
+                raise together(RunError(f"{self._place()}: {what}; {named}"))
         if not finite[-1]:
-            everything = _ids([example for micro in agreed.micro_batches for example in micro.examples])
+            everything = ids([example for micro in agreed.micro_batches for example in micro.examples])
             bad_norm = f"the gradient norm is {numbers[-1]}"
             raise together(RunError(f"{self._place()}: {bad_norm}, stopped before the optimiser step; {everything}"))
         self._interrupt.signal = next((number for _, _, _, number in told if number is not None), None)
-        return sum(part for part, _, _, _ in told), numbers[-1]
+        return sum(part for part, _, _, _ in told), numbers[-1], by_part
 
     def _run(self, records: Records) -> None:
         """Every step that is left, with checkpoints and validation on the way and at the end."""
@@ -321,25 +337,20 @@ class Trainer:
     def _validate(self) -> float:
         """The held-out loss, in nats per supervised token. Raises RunError when no held-out token is supervised."""
         assert self._held_out is not None
-        modules = [module for part in self.parts.values() for module in part.modules()]
-        modes = [module.training for module in modules]
-        for module in modules:
-            module.training = False
         total, supervised = 0.0, 0
-        for examples in self._held_out():
-            agreed = agree(self._split(examples), self.model.targets, self.ranks, self._blank)
-            total += sum(float(self._forward(micro_batch)) for micro_batch in agreed.micro_batches)
-            supervised += agreed.supervised
-        self.parallel.settle()
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
+        with evaluating(self.parts), self.average.in_place():
+            for examples in self._held_out():
+                agreed = agree(self._split(examples), self.model.targets, self.ranks, self._blank)
+                total += sum(float(self._forward(micro_batch)) for micro_batch in agreed.micro_batches)
+                supervised += agreed.supervised
+            self.parallel.settle()
         if not supervised:
             raise together(RunError(f"stage {self.stage.name!r}: no token of its validation data is supervised"))
         return sum(self.ranks.gather(total)) / supervised
 
     def _save(self, report: StepReport) -> None:
         """Keep the state after the step of ``report``."""
-        state = optimizer_state(self.optimizer, self.trained.parameters(self.parts))
+        state = optimizer_state(self.optimizer, self.trained.parameters(self.parts)) | self.average.state()
         groups = {"trained": self.trained.tensors(self.parts), "optimizer": state}
         loss = report.validation if self.stage.validation is not None else self._recent_loss()
         self._saver.save(self.done, groups, self._identity(), loss=loss)
@@ -364,7 +375,7 @@ class Trainer:
             return 0
         checkpoint = self._checkpoints.open(Path(folder))
         refuse_another(checkpoint, self._identity())
-        restore(checkpoint, self.parts, self.trained, self.optimizer)
+        restore(checkpoint, self.parts, self.trained, self.optimizer, self.average)
         self.done = checkpoint.step
         console().log(f"stage {self.stage.name}: going on after step {self.done} of {self.steps}")
         return self.done
@@ -400,9 +411,3 @@ def step_seed(seed: int, step: int, rank: int = 0) -> int:
     """The random generator's seed for one step: a function of these numbers and nothing else."""
     words = f"{seed}:{step}" if rank == 0 else f"{seed}:{step}:{rank}"
     return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
-
-
-def _ids(examples: Sequence[Example], most: int = 16) -> str:
-    names = ", ".join(repr(example.id) for example in examples[:most])
-    more = f" and {len(examples) - most} more" if len(examples) > most else ""
-    return f"samples {names}{more}"

@@ -9,8 +9,9 @@ import torch
 import train_toy
 
 from ommatidia.core.errors import ConfigError
+from ommatidia.train import optim
 from ommatidia.train.freeze import freeze, select
-from ommatidia.train.optim import adamw, clip_gradients, schedule, set_rate
+from ommatidia.train.optim import clip_gradients, schedule, set_rate
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def groups_of(train, **fields):
     parts = train_toy.Toy().parts()
     trained = select(parts, train)
     freeze(parts, trained)
-    return adamw(parts, trained, train_toy.stage(**fields))
+    return optim.optimizer(parts, trained, train_toy.stage(**fields))
 
 
 def test_a_group_for_each_rate_and_decay():
@@ -53,7 +54,7 @@ def test_weights_must_be_held_in_float32():
     model = train_toy.Toy()
     model.projector.to(torch.bfloat16)
     with pytest.raises(ConfigError, match=r"projector:0.weight cannot train: it holds torch.bfloat16"):
-        adamw(model.parts(), select(model.parts(), {"projector": 1e-3}), train_toy.stage())
+        optim.optimizer(model.parts(), select(model.parts(), {"projector": 1e-3}), train_toy.stage())
 
 
 @pytest.mark.parametrize("limit", [None, 0.5, 100.0])

@@ -151,6 +151,7 @@ class TrainingJob(Job):
             ranks=group,
             blank=processor.blank,
             held_out=self._held_out(processor, group),
+            flops=self.price().flops / self.steps,
         )
         report = trainer.fit()
         trained = trainer.result()

@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost
 from ommatidia.models.language import packed
 from ommatidia.models.language.known import LANGUAGES
+from ommatidia.models.linear_cross_entropy import cross_entropy_sum, linear_cross_entropy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ommatidia.models.language.tokenizer import Tokenizer
+
+_HEAD_SCALINGS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,13 @@ class LanguageModel(nn.Module):
     """A decoder of transformers seen as three steps: embed, run the blocks, read logits where they are wanted."""
 
     decoder: Any
+    chunk: int | None
+    """Positions whose logits exist at a time in ``loss``; None: all of them."""
 
     def __init__(self, decoder: PreTrainedModel) -> None:
         super().__init__()
         self.decoder = decoder
+        self.chunk = None
 
     @property
     def width(self) -> int:
@@ -148,6 +155,30 @@ class LanguageModel(nn.Module):
         if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2
             logits = torch.tanh(logits / cap) * cap
         return logits
+
+    def loss(self, h_SE: Tensor, targets_S: Tensor) -> Tensor:
+        """Sum of the cross-entropies of the next tokens, in float32; logits are made ``chunk`` positions at a time."""
+        chunk = self.chunk
+        if chunk is None or not len(h_SE):
+            return cross_entropy_sum(self.head(h_SE), targets_S)
+        matrix = self._plain_head()
+        if matrix is not None:
+            return linear_cross_entropy(h_SE, matrix, targets_S, chunk=chunk)
+
+        def of(h_CE: Tensor, targets_C: Tensor) -> Tensor:
+            return cross_entropy_sum(self.head(h_CE), targets_C)
+
+        pieces = zip(h_SE.split(chunk), targets_S.split(chunk), strict=True)
+        return torch.stack([checkpoint(of, *piece, use_reentrant=False) for piece in pieces]).sum()
+
+    def _plain_head(self) -> Tensor | None:
+        """The output matrix where logits are a product with it and nothing else; None for any other head."""
+        head, config = self.decoder.get_output_embeddings(), self.decoder.config
+        scaled = any(getattr(config, name, None) for name in _HEAD_SCALINGS)
+        weight = getattr(head, "weight", None)
+        plain = type(head) is nn.Linear and head.bias is None and type(weight) in (nn.Parameter, Tensor)
+        hooked = bool(head._forward_hooks or head._forward_pre_hooks)  # a sharded head gathers itself in one
+        return weight if plain and not scaled and not hooked else None
 
     def save_config(self, folder: Path) -> None:
         """Write the transformers config, so that the architecture can be rebuilt without its origin."""

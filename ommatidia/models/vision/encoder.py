@@ -138,10 +138,14 @@ class VisionEncoder(nn.Module):
     trunk says ``float32_pixels`` because it resamples them first.
     """
 
+    low: bool
+    """Whether the trunk holds 16-bit weights alone and is to compute in their type, autocast or not."""
+
     def __init__(self, trunk: nn.Module, neck: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk.eval()
         self.neck = neck
+        self.low = False
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -153,7 +157,10 @@ class VisionEncoder(nn.Module):
         weight = next(self.trunk.parameters(), None)
         if weight is not None and not getattr(self.trunk, "float32_pixels", False):
             pixels_BCHW = pixels_BCHW.to(weight.dtype)
-        return self.trunk(pixels_BCHW) if between is None else self.trunk(pixels_BCHW, between)
+        if between is not None:  # what it calls in between may hold float32
+            return self.trunk(pixels_BCHW, between)
+        with torch.autocast(pixels_BCHW.device.type, enabled=False) if self.low else contextlib.nullcontext():
+            return self.trunk(pixels_BCHW)
 
     def refine(self, x_BHWD: Tensor) -> Tensor:
         """The neck's x_BHWD."""

@@ -1,0 +1,52 @@
+"""From a model as it was built to one as a stage trains it: types, recomputation, compilation, layout, chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from ommatidia.core.console import console
+from ommatidia.core.errors import ConfigError
+from ommatidia.models.language import LanguageModel
+from ommatidia.train.compiled import channels_last, compile_blocks
+from ommatidia.train.freeze import Trained
+from ommatidia.train.precision import hold
+from ommatidia.train.recompute import recompute
+from ommatidia.train.stage import Stage
+
+
+def prepare(
+    parts: Mapping[str, nn.Module],
+    trained: Trained,
+    stage: Stage,
+    *,
+    device: torch.device,
+    compiler: str = "inductor",
+) -> None:
+    """Everything that happens to the modules before they are sharded and an optimiser looks at them, in this order:
+    the types they are held in, memory layout, recomputation, and around it compilation.
+
+    Names, ties and state stay as they are. Raises ConfigError for a part that ``stage.engine`` names in vain.
+    """
+    engine = stage.engine
+    hold(parts, trained, stage)
+    _set_chunk(parts, engine.chunk)
+    done = {
+        "channels last": channels_last(parts, engine.channels_last),
+        "recomputed": recompute(parts, engine.recompute),
+        "compiled": compile_blocks(parts, engine.compile, device=device.type, backend=compiler),
+    }
+    for what, counts in done.items():
+        if counts:
+            said = ", ".join(f"{part} ({count})" for part, count in counts.items())
+            console().log(f"stage {stage.name}: {what}: {said}")
+
+
+def _set_chunk(parts: Mapping[str, nn.Module], chunk: int | None) -> None:
+    speaking = [part for part in parts.values() if isinstance(part, LanguageModel)]
+    if chunk is not None and not speaking:
+        raise ConfigError(f"engine.chunk {chunk}: no language model is trained or passed here, so there are no logits")
+    for part in speaking:
+        part.chunk = chunk
