@@ -24,16 +24,16 @@ from ommatidia.train.optim import optimizer
 from ommatidia.train.prepare import prepare
 from ommatidia.train.stage import Stage
 
-ROWS, WORDS, WIDTH, VOCABULARY = 4, 160, 256, 16384
+ROWS, WORDS, WIDTH, VOCABULARY = 2, 96, 128, 8192
 EYE: dict[str, Any] = {
-    "kind": "timm", "model": "vit_tiny_patch16_224", "image_size": 128,
-    "args": {"depth": 4, "embed_dim": 128, "num_heads": 4},
+    "kind": "timm", "model": "vit_tiny_patch16_224", "image_size": 96,
+    "args": {"depth": 4, "embed_dim": 64, "num_heads": 2},
 }  # fmt: skip
 LANGUAGE: dict[str, Any] = {
     "kind": "hf", "path": "none", "random": True,
     "config": {
-        "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 688, "num_hidden_layers": 6,
-        "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": VOCABULARY, "tie_word_embeddings": False,
+        "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 344, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": VOCABULARY, "tie_word_embeddings": False,
     },
 }  # fmt: skip
 EVERYTHING = {"*": 1e-4}
@@ -101,7 +101,7 @@ def measure(train: Mapping[str, float], *, model: Mapping[str, Any] | None = Non
     }
 
 
-def logits(chunk: int | None, positions: int = 1024) -> float:
+def logits(chunk: int | None, positions: int = 512) -> float:
     """MiB that the loss alone needs at its peak, gradients of the head included."""
     built = config(encoders={}).build(seed=0)
     built.language.chunk = chunk
@@ -141,11 +141,11 @@ def main() -> None:
             "lora": measure(FROZEN_EYES, model=lora, precision="bf16", frozen_precision="bf16"),
             "lora, nf4": measure(FROZEN_EYES, model=nf4, precision="bf16", frozen_precision="bf16"),
         }
-        chunks = {str(chunk): logits(chunk) for chunk in (None, 512, 128, 32)}
+        chunks = {str(chunk): logits(chunk) for chunk in (None, 256, 64, 16)}
         products = {"bf16": float32_products(), "frozen in bf16": float32_products(frozen_precision="bf16")}
     shape: dict[str, Any] = {"rows": ROWS, "words": WORDS, "width": WIDTH, "vocabulary": VOCABULARY}
     shape["parameters"] = sum(p.numel() for p in config().build(seed=0).parameters())
-    result = {"shape": shape, "MiB": options, "MiB of a loss over 1024 positions, by chunk": chunks}
+    result = {"shape": shape, "MiB": options, "MiB of a loss over 512 positions, by chunk": chunks}
     print(json.dumps({**result, "products in float32 under bf16": products}, indent=1))
 
 
