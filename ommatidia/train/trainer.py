@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,6 +41,7 @@ Batches = Callable[[int], Iterator[list[Example]]]
 HeldOut = Callable[[], Iterator[list[Example]]]
 """This rank's held-out examples, in as many lists on every rank."""
 Collate = Callable[[Sequence[Example]], Batch]
+_STOPPED = "stopped before the optimiser step"
 
 
 class Trainer:
@@ -136,8 +138,8 @@ class Trainer:
         """One optimiser step on this rank's share of ``stage.batch`` examples, waited for ``wait`` seconds."""
         began = time.perf_counter() - wait
         agreed, sums = self._accumulate(examples)
-        norms = {part: whole(norm) for part, norm in part_norms(self.trained.parameters(self.parts)).items()}
-        norm = whole(clip_gradients(self.optimizer, self.stage.clip))
+        norms = part_norms(self.trained.parameters(self.parts))
+        norm = clip_gradients(self.optimizer, self.stage.clip)
         loss_sum, norm_value, by_part = self._check(agreed, sums, norm, norms)
 
         factor = rate_factor(self.done, total=self.steps, stage=self.stage)
@@ -272,25 +274,21 @@ class Trainer:
 
         Raises RunError, on all ranks, if one of them is not finite. The ranks also learn here of one's signal.
         """
-        stacked = torch.stack([value.float().to(self.device) for value in (*sums, norm, *norms.values())]).tolist()
+        stacked = torch.stack(
+            [whole(value).float().to(self.device) for value in (*sums, norm, *norms.values())]
+        ).tolist()
         numbers, by_part = stacked[: len(sums) + 1], dict(zip(norms, stacked[len(sums) + 1 :], strict=True))
         finite = list(map(math.isfinite, numbers))
-        bad = [
-            example
-            for micro_batch, good in zip(agreed.micro_batches, finite[:-1], strict=True)
-            if not good
-            for example in micro_batch.examples
-        ]
+        bad = [m.examples for m, good in zip(agreed.micro_batches, finite[:-1], strict=True) if not good]
         worst = next((number for number, good in zip(numbers[:-1], finite, strict=False) if not good), None)
-        told = self.ranks.gather((sum(numbers[:-1]), worst, ids(bad), self._interrupt.signal))
-        stopped = "stopped before the optimiser step"
+        told = self.ranks.gather((sum(numbers[:-1]), worst, ids(list(chain(*bad))), self._interrupt.signal))
         for rank, (_, number, named, _) in enumerate(told):
             if number is not None:
                 where = f" on rank {rank}" if self.ranks.world > 1 else ""
-                raise together(RunError(f"{self._place()}: the loss is {number}{where}, {stopped}; {named}"))
+                raise together(RunError(f"{self._place()}: the loss is {number}{where}, {_STOPPED}; {named}"))
         if not finite[-1]:
-            everything = ids([example for micro in agreed.micro_batches for example in micro.examples])
-            raise together(RunError(f"{self._place()}: the gradient norm is {numbers[-1]}, {stopped}; {everything}"))
+            everything = ids(list(chain(*(m.examples for m in agreed.micro_batches))))
+            raise together(RunError(f"{self._place()}: the gradient norm is {numbers[-1]}, {_STOPPED}; {everything}"))
         self._interrupt.signal = next((number for _, _, _, number in told if number is not None), None)
         return sum(part for part, _, _, _ in told), numbers[-1], by_part
 
