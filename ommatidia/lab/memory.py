@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from ommatidia.lab.recipe import Recipe, with_encoders
+from ommatidia.models.adapters import base
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.train.pattern import Pattern
 from ommatidia.train.stage import Stage
@@ -42,7 +43,7 @@ def held(recipe: Recipe, stage: Stage) -> Held:
         learning, teaching = stage.distill.cost(model)
         return Held(learning.parameters, teaching.parameters)
     if stage.scope == "language":
-        return _held(model, stage, {"language": model.language.shape().parameters})
+        return _held(model, stage, {"language": parameters(model)["language"]})
     if stage.scope == "expert":
         singles = [with_encoders(recipe, {name: encoder}).model for name, encoder in model.encoders.items()]
         found = [_held(single, stage, parameters(single)) for single in singles]
@@ -65,12 +66,14 @@ def _trained(model: MLLMConfig, stage: Stage, part: str, size: int) -> int:
     patterns = [pattern for pattern in map(Pattern.parse, stage.train) if pattern.matches_part(part)]
     if not patterns or not size:
         return 0
-    if any(pattern.parameter is None for pattern in patterns):
+    adapted = part in model.adapted()
+    if not adapted and any(pattern.parameter is None for pattern in patterns):
         return size
     with torch.device("meta"):
         module = model.untrained(part)
+    held = base(module)
     return sum(
         parameter.numel()
         for name, parameter in module.named_parameters()
-        if any(pattern.matches_parameter(name) for pattern in patterns)
+        if any(p.matches_parameter(name) and (p.parameter is not None or id(parameter) not in held) for p in patterns)
     )

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Literal
@@ -93,6 +94,11 @@ def with_encoders(recipe: Recipe, encoders: Mapping[str, EncoderConfig]) -> Reci
     data["model"]["tiling"] = recipe.model.tiling.only(tuple(encoders)).to_dict()
     if len(encoders) == 1:
         data["model"]["fusion"] = recipe.model.fusion.single(next(iter(encoders))).to_dict()
+    parts = [*(f"encoders.{name}" for name in encoders), *(("fusion", "projector", "injection") if encoders else ())]
+    adapters = data["model"]["adapters"]
+    data["model"]["adapters"] = {
+        glob: adapter for glob, adapter in adapters.items() if any(fnmatchcase(p, glob) for p in (*parts, "language"))
+    }
     if not encoders:
         data["stages"] = [s for s in map(_language_only, data["stages"]) if s is not None]
     new = Recipe.parse(data)

@@ -114,6 +114,12 @@ def read_metrics(path: str | Path) -> list[StepReport]:
     return reports
 
 
+def recent_loss(path: str | Path, steps: int | None) -> float:
+    """The mean training loss of the last ``steps`` steps (None: of all); infinite where there are none."""
+    last = [report.loss for report in read_metrics(path)[-(steps or 0) :]]
+    return sum(last) / len(last) if last else float("inf")
+
+
 def loss_curve(path: str | Path) -> LossCurve:
     """Steps and losses of a run, for drawing."""
     reports = read_metrics(path)

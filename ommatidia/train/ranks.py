@@ -7,6 +7,7 @@ MASTER_PORT (LOCAL_RANK and LOCAL_WORLD_SIZE where a node has several).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -305,3 +306,9 @@ def _part(board: Board, rank: int, world: int) -> None:
     board.post(f"done/{rank}", True)
     for other in range(world if rank == 0 else 0):
         board.wait(f"done/{other}", limit=30.0)
+
+
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """The random generator's seed for one step: a function of these numbers and nothing else."""
+    words = f"{seed}:{step}" if rank == 0 else f"{seed}:{step}:{rank}"
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1

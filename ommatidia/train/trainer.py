@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,13 +22,13 @@ from ommatidia.train.agreement import Agreed, Blank, MicroBatch, agree, ids
 from ommatidia.train.checkpoint import Checkpoints
 from ommatidia.train.freeze import announce, evaluating, freeze, select, trained_state, warn_of_batch_norm
 from ommatidia.train.interrupt import Interrupt, StoppedError, watch
-from ommatidia.train.metrics import FILE, StepReport, read_metrics
+from ommatidia.train.metrics import FILE, StepReport, recent_loss
 from ommatidia.train.optim import clip_gradients, optimizer, optimizer_state, part_norms, rate_factor, set_rate
 from ommatidia.train.packing import alike, packs
 from ommatidia.train.parallel import Trainable, distribute
 from ommatidia.train.pieces import whole
 from ommatidia.train.prepare import prepare
-from ommatidia.train.ranks import Ranks, together
+from ommatidia.train.ranks import Ranks, step_seed, together
 from ommatidia.train.records import NoRecords, Records
 from ommatidia.train.report import TrainReport
 from ommatidia.train.restore import refuse_another, restore
@@ -41,6 +41,7 @@ Batches = Callable[[int], Iterator[list[Example]]]
 HeldOut = Callable[[], Iterator[list[Example]]]
 """This rank's held-out examples, in as many lists on every rank."""
 Collate = Callable[[Sequence[Example]], Batch]
+_STOPPED = "stopped before the optimiser step"
 
 
 class Trainer:
@@ -93,9 +94,9 @@ class Trainer:
         self._check_stage()
         self._prepare()
         self._meter = Meter(self.device, stage.precision, flops=flops, world=self.ranks.world)
-        engine = stage.engine
-        kept = Checkpoints(self._folder / "checkpoints", keep=engine.keep_last, best=engine.keep_best)
-        self._checkpoints, self._saver = kept, Saver(kept, self.ranks, background=engine.async_save)
+        engine, place = stage.engine, self._folder / "checkpoints"
+        self._checkpoints = Checkpoints(place, keep=engine.keep_last, best=engine.keep_best)
+        self._saver = Saver(self._checkpoints, self.ranks, background=engine.async_save)
 
     def _prepare(self) -> None:
         """Make the model ready to train, in the one order that works: what changes modules comes before the shards,
@@ -137,8 +138,8 @@ class Trainer:
         """One optimiser step on this rank's share of ``stage.batch`` examples, waited for ``wait`` seconds."""
         began = time.perf_counter() - wait
         agreed, sums = self._accumulate(examples)
-        norms = {part: whole(norm) for part, norm in part_norms(self.trained.parameters(self.parts)).items()}
-        norm = whole(clip_gradients(self.optimizer, self.stage.clip))
+        norms = part_norms(self.trained.parameters(self.parts))
+        norm = clip_gradients(self.optimizer, self.stage.clip)
         loss_sum, norm_value, by_part = self._check(agreed, sums, norm, norms)
 
         factor = rate_factor(self.done, total=self.steps, stage=self.stage)
@@ -274,26 +275,21 @@ class Trainer:
 
         Raises RunError, on all ranks, if one of them is not finite. The ranks also learn here of one's signal.
         """
-        stacked = torch.stack([value.float().to(self.device) for value in (*sums, norm, *norms.values())]).tolist()
+        stacked = torch.stack(
+            [whole(value).float().to(self.device) for value in (*sums, norm, *norms.values())]
+        ).tolist()
         numbers, by_part = stacked[: len(sums) + 1], dict(zip(norms, stacked[len(sums) + 1 :], strict=True))
         finite = list(map(math.isfinite, numbers))
-        bad = [
-            example
-            for micro_batch, good in zip(agreed.micro_batches, finite[:-1], strict=True)
-            if not good
-            for example in micro_batch.examples
-        ]
+        bad = [m.examples for m, good in zip(agreed.micro_batches, finite[:-1], strict=True) if not good]
         worst = next((number for number, good in zip(numbers[:-1], finite, strict=False) if not good), None)
-        told = self.ranks.gather((sum(numbers[:-1]), worst, ids(bad), self._interrupt.signal))
+        told = self.ranks.gather((sum(numbers[:-1]), worst, ids(list(chain(*bad))), self._interrupt.signal))
         for rank, (_, number, named, _) in enumerate(told):
             if number is not None:
                 where = f" on rank {rank}" if self.ranks.world > 1 else ""
-                what = f"the loss is {number}{where}, stopped before the optimiser step"
-                raise together(RunError(f"{self._place()}: {what}; {named}"))
+                raise together(RunError(f"{self._place()}: the loss is {number}{where}, {_STOPPED}; {named}"))
         if not finite[-1]:
-            everything = ids([example for micro in agreed.micro_batches for example in micro.examples])
-            bad_norm = f"the gradient norm is {numbers[-1]}"
-            raise together(RunError(f"{self._place()}: {bad_norm}, stopped before the optimiser step; {everything}"))
+            everything = ids(list(chain(*(m.examples for m in agreed.micro_batches))))
+            raise together(RunError(f"{self._place()}: the gradient norm is {numbers[-1]}, {_STOPPED}; {everything}"))
         self._interrupt.signal = next((number for _, _, _, number in told if number is not None), None)
         return sum(part for part, _, _, _ in told), numbers[-1], by_part
 
@@ -353,15 +349,12 @@ class Trainer:
         """Keep the state after the step of ``report``."""
         state = optimizer_state(self.optimizer, self.trained.parameters(self.parts)) | self.average.state()
         groups = {"trained": self.trained.tensors(self.parts), "optimizer": state}
-        loss = report.validation if self.stage.validation is not None else self._recent_loss()
+        loss = (
+            report.validation
+            if self.stage.validation is not None
+            else recent_loss(self._folder / FILE, self.stage.save_every)
+        )
         self._saver.save(self.done, groups, self._identity(), loss=loss)
-
-    def _recent_loss(self) -> float:
-        """Of training, since the checkpoint before."""
-        reports = read_metrics(self._folder / FILE) if self.ranks.leads else []
-        every = self.stage.save_every or len(reports)
-        last = [report.loss for report in reports[-every:]]
-        return sum(last) / len(last) if last else float("inf")
 
     def _stop(self, number: signal.Signals) -> NoReturn:
         saved = self._checkpoints.place(self.done)
@@ -407,9 +400,3 @@ class Trainer:
 
     def _place(self) -> str:
         return f"stage {self.stage.name!r}, step {self.done + 1} of {self.steps}"
-
-
-def step_seed(seed: int, step: int, rank: int = 0) -> int:
-    """The random generator's seed for one step: a function of these numbers and nothing else."""
-    words = f"{seed}:{step}" if rank == 0 else f"{seed}:{step}:{rank}"
-    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1

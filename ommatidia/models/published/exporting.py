@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor
 
 from ommatidia.core.errors import ConfigError
+from ommatidia.models.adapters import merge
 from ommatidia.models.injection import Inline
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLMConfig
-from ommatidia.models.pretrained import drafted, read_config
+from ommatidia.models.pretrained import drafted, load, read_config, save
 from ommatidia.models.projector import MLPProjector
 from ommatidia.models.shards import Shards, ShardWriter
 from ommatidia.models.vision.hf import HFEncoder
@@ -47,6 +49,8 @@ def export_checkpoint(folder: Path, out: Path) -> Exported:
     is none.
     """
     config = read_config(folder)
+    if config.adapters:
+        return _without_adapters(folder, config, out)
     try:
         layout = _llava_layout(config)
     except ConfigError as reason:
@@ -56,6 +60,15 @@ def export_checkpoint(folder: Path, out: Path) -> Exported:
     with drafted(out) as draft:
         _write(folder, config, layout, draft)
     return Exported(out, layout["architectures"][0])
+
+
+def _without_adapters(folder: Path, config: MLLMConfig, out: Path) -> Exported:
+    """Export the model whose matrices the adapters were added to: nobody else knows how ours are kept."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
+        model, _ = load(folder)
+        merged = save(model, merge(model, config), Path(place) / "merged", notes={"adapters": "merged"})
+        return export_checkpoint(merged, out)
 
 
 def _llava_layout(config: MLLMConfig) -> dict[str, Any]:
