@@ -15,6 +15,7 @@ from ommatidia.core.console import Console, console, use
 from ommatidia.core.errors import ConfigError, OmmatidiaError
 from ommatidia.lab import data_commands
 from ommatidia.lab.analysis import commands as analyses
+from ommatidia.lab.options import Arguments, AsTwin, Changes, Mfu, OnHardware, Reference, StorePath, World
 
 if TYPE_CHECKING:
     from ommatidia.lab.driven import Driven
@@ -48,15 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Reference = Annotated[str, typer.Argument(help="package.module:function, or a YAML/JSON file", show_default=False)]
-Arguments = Annotated[
-    list[str] | None, typer.Argument(help="NAME=VALUE arguments of a recipe function", show_default=False)
-]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="PATH=VALUE, e.g. stages.1.steps=200; may be repeated")
-]
-StorePath = Annotated[Path, typer.Option("--store", help="folder of finished work")]
-AsTwin = Annotated[bool, typer.Option("--twin", help="a tiny twin of it instead: seconds on a CPU, needs no download")]
 DEFAULT_STORE = Path("runs/store")
 
 
@@ -102,14 +94,23 @@ def list_(
 
 
 @app.command()
-def show(reference: Reference, arguments: Arguments = None, changes: Changes = None, twin: AsTwin = False) -> None:
+def show(
+    reference: Reference,
+    arguments: Arguments = None,
+    changes: Changes = None,
+    twin: AsTwin = False,
+    hardware: OnHardware = None,
+    world: World = 1,
+    mfu: Mfu = 0.4,
+) -> None:
     """Print a recipe or search in full, then its grids, tokens, parameters and operations. Needs no weights."""
     from ommatidia.lab.describe import describe
+    from ommatidia.lab.hardware import machine_named
     from ommatidia.lab.reading import read_value
 
     value = read_value(reference, arguments, changes, small=twin)
     console().say(value.to_yaml())
-    tables = describe(value)
+    tables = describe(value, machine_named(hardware, world=world, mfu=mfu))
     for title, columns, rows in tables:
         console().table(title, columns, rows, out=True)
     console().result(
@@ -127,21 +128,27 @@ def plan(
     changes: Changes = None,
     store: StorePath = DEFAULT_STORE,
     twin: AsTwin = False,
+    hardware: OnHardware = None,
+    world: World = 1,
+    mfu: Mfu = 0.4,
 ) -> None:
     """Print what would be done, node by node, with its price, before anything runs."""
     from ommatidia.lab.describe import describe_plan
+    from ommatidia.lab.hardware import machine_named
     from ommatidia.lab.reading import read_value
     from ommatidia.lab.store import Store
 
-    tables, summary, refused = describe_plan(read_value(reference, arguments, changes, small=twin), Store(store))
+    machine = machine_named(hardware, world=world, mfu=mfu)
+    value = read_value(reference, arguments, changes, small=twin)
+    tables, summary, refused = describe_plan(value, Store(store), machine)
     for title, columns, rows in tables:
         console().table(title, columns, rows, out=True)
     for line in refused:
         console().warn(f"refused: {line}")
     for name, value in summary.items():
         console().say(f"{name}: {value}")
-    nodes = [dict(zip(columns, row, strict=True)) for _, columns, rows in tables for row in rows]
-    console().result({"summary": summary, "refused": refused, "nodes": nodes})
+    nodes, *prices = [[dict(zip(columns, row, strict=True)) for row in rows] for _, columns, rows in tables]
+    console().result({"summary": summary, "refused": refused, "nodes": nodes, "prices": prices})
 
 
 @app.command()

@@ -178,16 +178,20 @@ def _encoder(name: str, encoder: EncoderConfig) -> dict[str, Any]:
 
 def _stage(stage: Stage) -> dict[str, Any]:
     """As many samples as a CPU trains on in a second; rates, schedule, optimiser and what trains stay."""
-    data = {name: _source(name, one.source) for name, one in stage.data.sources.items()}
-    weights = stage.to_dict()["data"]["sources"]
+    whole = stage.to_dict()
+    drawn = {"count": None, "epochs": None}
+    sources = {
+        name: whole["data"]["sources"][name] | drawn | {"source": _source(name, one.source)}
+        for name, one in stage.data.sources.items()
+    }
+    data = whole["data"] | {"sources": sources, "cap": None, "epoch": None}
     small = {"epochs": None, "steps": STEPS, "batch": BATCH, "micro_batch": None, "frozen_precision": "fp32"}
     if stage.precision == "bf16_pure":
         small["precision"] = "bf16"
     if stage.validation is not None:
         small["validation"] = None
     engine = stage.engine.to_dict() | {"compile": [], "workers": 0, "log": []}
-    sources = {name: weights[name] | {"source": source} for name, source in data.items()}
-    return stage.to_dict() | small | {"engine": engine, "data": {"sources": sources}}
+    return whole | small | {"engine": engine, "data": data}
 
 
 def _source(name: str, source: Config) -> dict[str, Any]:
