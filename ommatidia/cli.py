@@ -15,11 +15,10 @@ from ommatidia.core.console import Console, console, use
 from ommatidia.core.errors import ConfigError, OmmatidiaError
 from ommatidia.lab import data_commands
 from ommatidia.lab.analysis import commands as analyses
+from ommatidia.lab.options import Arguments, AsTwin, Changes, Mfu, OnHardware, Reference, StorePath, World
 
 if TYPE_CHECKING:
     from ommatidia.lab.driven import Driven
-    from ommatidia.lab.recipe import Recipe
-    from ommatidia.lab.search.search import Search
 
 
 class _Stoppable(TyperGroup):
@@ -50,14 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Reference = Annotated[str, typer.Argument(help="package.module:function, or a YAML/JSON file", show_default=False)]
-Arguments = Annotated[
-    list[str] | None, typer.Argument(help="NAME=VALUE arguments of a recipe function", show_default=False)
-]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="PATH=VALUE, e.g. stages.1.steps=200; may be repeated")
-]
-StorePath = Annotated[Path, typer.Option("--store", help="folder of finished work")]
 DEFAULT_STORE = Path("runs/store")
 
 
@@ -75,26 +66,6 @@ def _main(
 ) -> None:
     stack = context.with_resource(ExitStack())
     stack.enter_context(use(Console(quiet=quiet, json_only=json_only)))
-
-
-def _read(reference: str, arguments: list[str] | None, changes: list[str] | None) -> Recipe | Search:
-    """A recipe or a search, with its overrides. Raises ConfigError."""
-    from ommatidia.core.config import Config, override, read_assignment, read_yaml
-    from ommatidia.lab.recipe import Recipe, read
-    from ommatidia.lab.search import Search
-
-    named = dict(read_assignment(argument) for argument in arguments or [])
-    if Path(reference).suffix in (".yaml", ".yml", ".json"):
-        data = read_yaml(reference)
-        cls: type[Config] = Search if isinstance(data, dict) and "strategy" in data else Recipe
-        value: Any = read(reference, cls, named)
-    else:
-        value = read(reference, Config, named)
-    if not isinstance(value, Recipe | Search):
-        raise ConfigError(f"{reference} gives a {type(value).__name__}; expected a Recipe or a Search")
-    for change in changes or []:
-        value = override(value, *read_assignment(change))
-    return value
 
 
 def _show(driven: Driven) -> None:
@@ -123,13 +94,23 @@ def list_(
 
 
 @app.command()
-def show(reference: Reference, arguments: Arguments = None, changes: Changes = None) -> None:
+def show(
+    reference: Reference,
+    arguments: Arguments = None,
+    changes: Changes = None,
+    twin: AsTwin = False,
+    hardware: OnHardware = None,
+    world: World = 1,
+    mfu: Mfu = 0.4,
+) -> None:
     """Print a recipe or search in full, then its grids, tokens, parameters and operations. Needs no weights."""
     from ommatidia.lab.describe import describe
+    from ommatidia.lab.hardware import machine_named
+    from ommatidia.lab.reading import read_value
 
-    value = _read(reference, arguments, changes)
+    value = read_value(reference, arguments, changes, small=twin)
     console().say(value.to_yaml())
-    tables = describe(value)
+    tables = describe(value, machine_named(hardware, world=world, mfu=mfu))
     for title, columns, rows in tables:
         console().table(title, columns, rows, out=True)
     console().result(
@@ -142,21 +123,32 @@ def show(reference: Reference, arguments: Arguments = None, changes: Changes = N
 
 @app.command()
 def plan(
-    reference: Reference, arguments: Arguments = None, changes: Changes = None, store: StorePath = DEFAULT_STORE
+    reference: Reference,
+    arguments: Arguments = None,
+    changes: Changes = None,
+    store: StorePath = DEFAULT_STORE,
+    twin: AsTwin = False,
+    hardware: OnHardware = None,
+    world: World = 1,
+    mfu: Mfu = 0.4,
 ) -> None:
     """Print what would be done, node by node, with its price, before anything runs."""
     from ommatidia.lab.describe import describe_plan
+    from ommatidia.lab.hardware import machine_named
+    from ommatidia.lab.reading import read_value
     from ommatidia.lab.store import Store
 
-    tables, summary, refused = describe_plan(_read(reference, arguments, changes), Store(store))
+    machine = machine_named(hardware, world=world, mfu=mfu)
+    value = read_value(reference, arguments, changes, small=twin)
+    tables, summary, refused = describe_plan(value, Store(store), machine)
     for title, columns, rows in tables:
         console().table(title, columns, rows, out=True)
     for line in refused:
         console().warn(f"refused: {line}")
     for name, value in summary.items():
         console().say(f"{name}: {value}")
-    nodes = [dict(zip(columns, row, strict=True)) for _, columns, rows in tables for row in rows]
-    console().result({"summary": summary, "refused": refused, "nodes": nodes})
+    nodes, *prices = [[dict(zip(columns, row, strict=True)) for row in rows] for _, columns, rows in tables]
+    console().result({"summary": summary, "refused": refused, "nodes": nodes, "prices": prices})
 
 
 @app.command()
@@ -166,18 +158,20 @@ def run(
     changes: Changes = None,
     store: StorePath = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(help="where to put the trained model")] = None,
+    twin: AsTwin = False,
 ) -> None:
     """Train and evaluate one recipe; finished stages are reused, an interrupted one goes on. Takes torchrun's ranks."""
     from ommatidia.lab.drive import run_recipe
+    from ommatidia.lab.reading import read_value
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.store import Store
     from ommatidia.train.ranks import joined
 
-    recipe = _read(reference, arguments, changes)
+    recipe = read_value(reference, arguments, changes, small=twin)
     if not isinstance(recipe, Recipe):
         raise ConfigError(f"{reference} is a search; use omma search")
     with joined():
-        _show(run_recipe(recipe, Store(store), out=out, command=_command()))
+        _show(run_recipe(recipe, Store(store), out=out, command=_command(), report=twin))
 
 
 @app.command()
@@ -189,14 +183,16 @@ def search(
     out: Annotated[
         Path | None, typer.Option(help="folder of the report and the best model; runs/NAME by default")
     ] = None,
+    twin: AsTwin = False,
 ) -> None:
     """Search a design space; write a report and the best model. Stopped anywhere, it goes on where it was."""
     from ommatidia.lab.drive import drive_search
+    from ommatidia.lab.reading import read_value
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.store import Store
     from ommatidia.train.ranks import joined
 
-    value = _read(reference, arguments, changes)
+    value = read_value(reference, arguments, changes, small=twin)
     if isinstance(value, Recipe):
         raise ConfigError(f"{reference} is one recipe; use omma run")
     with joined():
@@ -351,11 +347,12 @@ def inspect(
 ) -> None:
     """Draw one sample as the model sees it: each encoder's view, the token row, the label mask."""
     from ommatidia.lab.inspection import inspect_model, inspect_recipe
+    from ommatidia.lab.reading import read_value
 
     if Path(reference).is_dir():
         found = inspect_model(Path(reference), image, question, out)
     else:
-        found = inspect_recipe(_read(reference, arguments, changes), stage, index, out)
+        found = inspect_recipe(read_value(reference, arguments, changes), stage, index, out)
     for title, columns, rows in found.tables:
         console().table(title, columns, rows, out=True)
     console().say(f"picture: {found.path}")

@@ -5,42 +5,46 @@ Where the data or the tokenizer of a recipe are not on this machine, ``show`` as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.cost import SampleTokens, largest_cost, sample_tokens
+from ommatidia.lab.cost import SampleTokens, largest_cost
+from ommatidia.lab.hardware import Machine
+from ommatidia.lab.lengths import (
+    ASSUMED_SUPERVISED,
+    ASSUMED_TEXT,
+    absent,
+    assumed_tokens,
+    mean_tokens,
+    published_records,
+    unread,
+)
 from ommatidia.lab.listing import PICTURE_SIZES, Table
 from ommatidia.lab.memory import FROZEN, TRAINED, held, parameters
 from ommatidia.lab.plan import Plan, seconds_per_flop
+from ommatidia.lab.pricing import price_tables, stage_prices
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
 from ommatidia.lab.store import Store
 from ommatidia.models.vision.tiling import Mark, Whole
 from ommatidia.train.stage import Stage
 
-ASSUMED_TEXT = 256
-ASSUMED_SUPERVISED = 64
-"""Tokens of text of a sample, and those of them that are supervised, where no data says it."""
-
 _MANY = 1e11
 """Operations from which on they are told in GFLOP."""
 
 
-def describe(value: Config) -> list[Table]:
-    """Tables of a recipe; of a search, those of the designs it starts with."""
+def describe(value: Config, machine: Machine | None = None) -> list[Table]:
+    """Tables of a recipe; of a search, those of the designs it starts with. Priced where a machine is named."""
     if isinstance(value, Recipe):
-        return [_parts(value), *_pictures(value), _memory(value), _stages(value), *_notes(value)]
+        tables = [_parts(value), *_pictures(value), _memory(value), _stages(value), *_notes(value)]
+        return tables + _priced((value,), machine)[0]
     if isinstance(value, Search):
         first = value.strategy.first()
-        return [_designs(first), _stages(max(first, key=lambda recipe: len(recipe.stages)))]
+        stages = _stages(max(first, key=lambda recipe: len(recipe.stages)))
+        return [_designs(first), stages, *_priced(value.strategy.horizon(), machine)[0]]
     raise ConfigError(f"a {type(value).__name__} cannot be shown; expected a Recipe or a Search")
-
-
-def _absent(stage: Stage) -> list[str]:
-    """What the stage's sources read and what is not here."""
-    found = (weighted.source.absent() for weighted in stage.data.used().values())
-    return [path for path in found if path is not None]
 
 
 def _last(recipe: Recipe) -> Stage | None:
@@ -51,22 +55,14 @@ def _last(recipe: Recipe) -> Stage | None:
 
 def _assumed(recipe: Recipe) -> str:
     """Why the lengths of samples are not known but assumed; empty where they are read off the data."""
-    stage, language = _last(recipe), recipe.model.language
-    if stage is not None and (paths := _absent(stage)):
-        return f"no data at {paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-    if stage is None:
-        return "the recipe has no stage"
-    return "" if language.has_tokenizer() else f"no tokenizer of {language.to_dict().get('path')} on disk"
+    stage = _last(recipe)
+    return "the recipe has no stage" if stage is None else unread(stage, recipe.model)
 
 
 def _tokens(recipe: Recipe) -> SampleTokens:
     """The mean sample of the last mixture, or an assumed one."""
-    model, stage = recipe.model, _last(recipe)
-    if stage is not None and not _assumed(recipe):
-        return sample_tokens(stage.data, model)
-    views, visual = (len(model.tiling.views(*model.tiling.largest())), model.most_visual_tokens)
-    seen = (views, visual) if model.encoders else (0, 0)
-    return SampleTokens(ASSUMED_TEXT, ASSUMED_SUPERVISED, 1, *seen, 0)
+    stage = _last(recipe)
+    return assumed_tokens(recipe.model) if stage is None else mean_tokens(stage, recipe.model)
 
 
 def _parts(recipe: Recipe) -> Table:
@@ -131,12 +127,10 @@ def _stages(recipe: Recipe) -> Table:
 
 def _lengths(stage: Stage) -> tuple[int | str, int | str]:
     """Records and steps of a stage; what was published of them where the data is not here."""
-    if not _absent(stage):
+    if not absent(stage):
         size = stage.data.open().size
         return size, stage.total_steps(size)
-    sizes = {name: weighted.source.published_size() for name, weighted in stage.data.used().items()}
-    published = {name: size for name, size in sizes.items() if size is not None}
-    known = stage.data.divide(published).epoch if len(published) == len(sizes) else None
+    known = published_records(stage)
     records = "?" if known is None else f"? (~{known:,})"
     if stage.steps is not None:
         return records, stage.steps
@@ -151,7 +145,7 @@ def _notes(recipe: Recipe) -> list[Table]:
         size = f" of {width}x{height} px" if height * width > 1 else ""  # otherwise all sizes bring as much
         text = f"{ASSUMED_TEXT} tokens of text, {ASSUMED_SUPERVISED} of them supervised"
         lines.append(f"assumed: a sample of one picture{size} and {text}, marks not counted; {why}")
-    if any(_absent(stage) for stage in recipe.stages):
+    if any(absent(stage) for stage in recipe.stages):
         lines.append("records: ? where the data is not here; (~N) is what was published")
     lines.append(
         f"memory: {TRAINED} bytes a trained parameter, {FROZEN['bf16']} a frozen one (fp32: {FROZEN['fp32']}); "
@@ -176,14 +170,76 @@ def _designs(recipes: tuple[Recipe, ...]) -> Table:
     return "designs", ("design", "visual tokens", "M parameters", "GFLOP a picture", "seed"), rows
 
 
-def describe_plan(value: Config, store: Store) -> tuple[list[Table], dict[str, Any], list[str]]:
-    """The nodes in order with their prices; the totals; and designs refused by name."""
+def _priced(recipes: Sequence[Recipe], machine: Machine | None) -> tuple[list[Table], dict[str, Any]]:
+    """Prices and their sum on a machine; nothing where none is named."""
+    if machine is None:
+        return [], {}
+    tables, told = price_tables(recipes, machine)
+    return [*tables, ("price in all", ("what", "value"), [[name, str(one)] for name, one in told.items()])], told
+
+
+def describe_plan(
+    value: Config, store: Store, machine: Machine | None = None
+) -> tuple[list[Table], dict[str, Any], list[str]]:
+    """The nodes in order with their prices; the totals; and designs refused by name.
+
+    Of designs whose data or tokenizer is not here, the trainings alone: what was published says how many samples.
+    """
     if isinstance(value, Search):
         recipes, refused = value.strategy.horizon(), value.strategy.refused()
     elif isinstance(value, Recipe):
         recipes, refused = (value,), []
     else:
         raise ConfigError(f"a {type(value).__name__} cannot be planned; expected a Recipe or a Search")
+    missing = any(unread(stage, recipe.model) for recipe in recipes for stage in recipe.stages)
+    rows, summary = _expected(recipes, store) if missing else _nodes(recipes, store)
+    if isinstance(value, Search) and len(value.strategy.first()) < len(recipes):
+        summary["note"] = "an upper bound: the search may stop earlier"
+    columns = ("node", "kind", "what", "samples", "tokens", "M parameters", "GFLOP", "MiB kept", "est. s", "state")
+    tables, _ = _priced(recipes, machine)
+    return [("plan", columns, rows), *tables], summary, refused
+
+
+def _expected(recipes: Sequence[Recipe], store: Store) -> tuple[list[list[Any]], dict[str, Any]]:
+    """The trainings of designs that cannot be read yet, each once, and their sum."""
+    prices = [price for recipe in recipes for price in stage_prices(recipe)]
+    shared = {price.key: price for price in prices}
+    rate = seconds_per_flop(store, "training")
+    rows = []
+    for price in shared.values():
+        samples = price.samples
+        rows.append(
+            [
+                "-",
+                "training",
+                f"{price.name}: {' + '.join(price.model.encoders) or 'language model'}",
+                "?" if samples is None else f"{samples:,}",
+                "?" if samples is None else f"{samples * price.tokens.length:,.0f}",
+                f"{(price.held.trained + price.held.frozen) / 1e6:.1f}",
+                "?" if samples is None else f"{samples * price.flops / 1e9:,.0f}",
+                "-",
+                "?" if samples is None else f"{samples * price.flops * rate:.1f}",
+                "assumed" if price.assumed else "to do",
+            ]
+        )
+    total, alone = (sum((p.samples or 0) * p.flops for p in some) for some in (shared.values(), prices))
+    summary = {
+        "designs": len({recipe.design() for recipe in recipes}),
+        "trials": len(recipes),
+        "trainings": len(shared),
+        "GFLOP": round(total / 1e9),
+        "GFLOP without sharing": round(alone / 1e9),
+        "sharing saves": f"{alone / max(total, 1.0):.1f}x",
+        "assumed": f"{next(p.assumed for p in shared.values() if p.assumed)}: samples as published, of one picture and "
+        f"{ASSUMED_TEXT} tokens of text; evaluation and stored features not priced",
+    }
+    if unknown := sum(price.samples is None for price in shared.values()):
+        summary["not counted"] = f"{unknown} trainings of data whose size nobody published"
+    return rows, summary
+
+
+def _nodes(recipes: Sequence[Recipe], store: Store) -> tuple[list[list[Any]], dict[str, Any]]:
+    """Every node of a plan, and their sum."""
     plan = Plan.of(recipes)
     rates: dict[str, float] = {}
     rows, to_do = [], 0.0
@@ -218,7 +274,4 @@ def describe_plan(value: Config, store: Store) -> tuple[list[Table], dict[str, A
         "MiB kept": round(total.bytes / 2**20),
         "estimated seconds to do": round(to_do),
     }
-    if isinstance(value, Search) and len(value.strategy.first()) < len(recipes):
-        summary["note"] = "an upper bound: the search may stop earlier"
-    columns = ("node", "kind", "what", "samples", "tokens", "M parameters", "GFLOP", "MiB kept", "est. s", "state")
-    return [("plan", columns, rows)], summary, refused
+    return rows, summary

@@ -23,8 +23,8 @@ from ommatidia.lab.trial import Trial, average_of, best_design, collect
 from ommatidia.train.ranks import ranks, together
 
 
-def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str) -> Driven:
-    """Train, evaluate and save one recipe. Raises RunError when it failed.
+def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str, report: bool = False) -> Driven:
+    """Train, evaluate and save one recipe, and write its report where asked. Raises RunError when it failed.
 
     Of several ranks all train; rank 0 does and reports the rest.
     """
@@ -46,7 +46,8 @@ def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str) 
     example = _example(trial_plan, store, folder.parent)
     scores = {f"{name}/{mode}": as_data(one) for (name, mode), one in trial.scored.items()}
     driven = Driven(tables=[score_table(trial.scored)], data={"model": str(folder), "scores": scores})
-    driven.lines = [_done(result), f"model:  {folder}", f"report: omma report {name} --store {store.root}"]
+    page = report_search(store, name, out=folder.parent) if report else f"omma report {name} --store {store.root}"
+    driven.lines = [_done(result), f"model:  {folder}", f"report: {page}"]
     driven.lines += [_chat_line(folder, example)]
     return driven
 

@@ -21,7 +21,7 @@ from ommatidia.train.stage import Stage
 
 TRAINED = 16
 """Bytes of a trained parameter."""
-FROZEN = {"bf16": 2, "fp32": 4}
+FROZEN = {"bf16": 2, "bf16_pure": 2, "fp32": 4}
 """Bytes of a frozen parameter by the stage's precision."""
 
 
