@@ -1,0 +1,26 @@
+"""Which kind of source a data file is, from its ending and the fields of its first record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.source import SourceConfig
+from ommatidia.data import json_records
+from ommatidia.data.llava_json import LlavaJSON
+
+
+def guess(path: Path, *, images: Path | None = None) -> SourceConfig:
+    """A source that reads this file with its default options. Raises ConfigError: an ending that says nothing."""
+    if path.suffix not in (".json", ".jsonl"):
+        raise ConfigError(f"{path}: ends in {path.suffix!r}; expected .json, .jsonl, or a source in .yaml")
+    return LlavaJSON(path=path, image_root=images)
+
+
+def first_record(path: Path) -> dict[str, Any]:
+    """The first record that can be read; empty where none can."""
+    try:
+        return next((data for _, data in json_records.read_records(path) if isinstance(data, dict)), {})
+    except DataError:
+        return {}
