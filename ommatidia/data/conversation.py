@@ -3,7 +3,8 @@
 LLaVA and ShareGPT: ``conversations: [{from: human | gpt | system, value}]``. OpenAI: ``messages: [{role, content}]``
 with a text or a list of text and image parts. Pictures stand where ``<image>`` stands in a user's or system's text, in
 the order of ``image`` or ``images`` (one or a list), or are named by an image part itself. One image and no ``<image>``
-at all: the image and a line break come before the first user turn, as LLaVA has it.
+at all: the image and a line break come before the first user turn, as LLaVA has it. Text alone may also stand as
+Alpaca (``instruction``, ``input``, ``output``) or FLAN (``inputs``, ``targets``) writes it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ PLACEHOLDER = "<image>"
 _ROLES: dict[str, Role] = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
 }  # fmt: skip
+
+_ASKED = (("instruction", "output"), ("inputs", "targets"))
+"""Fields of one question and its answer: Alpaca, whose ``input`` stands a line below the instruction, and FLAN."""
 
 Resolve = Callable[[Any], Picture]
 """Turns what a record says about an image (a path, bytes) into a picture. Raises DataError."""
@@ -143,6 +147,11 @@ def _turns(record: Mapping[str, Any]) -> list[Turn]:
 
 def _raw_turns(record: Mapping[str, Any]) -> tuple[str, list[Any]]:
     key = next((key for key in ("conversations", "messages") if record.get(key) is not None), None)
+    if key is None and (asked := next((pair for pair in _ASKED if all(k in record for k in pair)), None)):
+        question, answer = asked
+        more = record.get("input") if question == "instruction" else None
+        words = f"{record[question]}\n{more}" if isinstance(more, str) and more else record[question]
+        return question, [{"from": "human", "value": words}, {"from": "gpt", "value": record[answer]}]
     if key is None:
         fields = ", ".join(map(repr, record)) or "none"
         cause = f"neither 'conversations' nor 'messages'; it has the fields {fields}"

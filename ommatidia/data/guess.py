@@ -8,13 +8,24 @@ from typing import Any
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.source import SourceConfig
 from ommatidia.data import json_records
+from ommatidia.data.interleaved import Interleaved
 from ommatidia.data.llava_json import LlavaJSON
+from ommatidia.data.pairs import Pairs
 
 
 def guess(path: Path, *, images: Path | None = None) -> SourceConfig:
     """A source that reads this file with its default options. Raises ConfigError: an ending that says nothing."""
+    if path.suffix == ".parquet":
+        return Pairs(path=path, image_root=images)
     if path.suffix not in (".json", ".jsonl"):
-        raise ConfigError(f"{path}: ends in {path.suffix!r}; expected .json, .jsonl, or a source in .yaml")
+        raise ConfigError(f"{path}: ends in {path.suffix!r}; expected .json, .jsonl, .parquet, or a source in .yaml")
+    fields = first_record(path)
+    if "text_list" in fields or ("texts" in fields and "images" in fields):
+        return Interleaved(path=path, image_root=images)
+    if "conversations" not in fields and "messages" not in fields:
+        for caption in ("text", "caption"):
+            if caption in fields and "image" in fields:
+                return Pairs(path=path, image_root=images, caption=caption)
     return LlavaJSON(path=path, image_root=images)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ommatidia.core.errors import DataError
 from ommatidia.core.picture import file_digest
+from ommatidia.core.source import Looked
+from ommatidia.core.types import Message, Picture
 
 Spans = tuple["array[int]", "array[int]"]
 """Where each record starts and ends, in bytes."""
@@ -145,3 +147,27 @@ def _lines(file: BinaryIO, starts: array[int]) -> array[int]:
             line += data.count(b"\n")
         lines.append(line)
     return lines
+
+
+Examined = tuple[tuple[Message, ...], tuple[Picture, ...], list[DataError]]
+"""Messages, pictures, and everything that is wrong with a record."""
+
+
+class JSONInspection:
+    """Records of one file as they lie there, broken ones among them; ``examine`` says what a record holds."""
+
+    def __init__(self, path: Path, examine: Callable[[dict[str, Any]], Examined]) -> None:
+        self._path, self._examine = path, examine
+        (self._starts, self._ends), self._lines, broken = inspect(path)
+        self.faults = () if broken is None else (broken,)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def look(self, index: int) -> Looked:
+        place = f"line {self._lines[index]}"
+        try:
+            record = read(self._path, self._starts[index], self._ends[index], row=index)
+        except DataError as error:
+            return Looked(place, faults=[error])
+        return Looked(place, str(record["id"]) if "id" in record else None, *self._examine(record))

@@ -19,7 +19,7 @@ from pydantic import Field
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.picture import FilePicture, file_digest
-from ommatidia.core.source import Looked, SourceConfig
+from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
 from ommatidia.data import json_records
 from ommatidia.data.conversation import from_data_uri, inspect_dialogue, named_images, read_dialogue
@@ -85,9 +85,9 @@ class LlavaJSON(SourceConfig):
         """Raises DataError: no such file, not JSON (with the line), no records, nothing left in the split."""
         return LlavaJSONSource(self)
 
-    def inspect(self) -> LlavaJSONInspection:
+    def inspect(self) -> json_records.JSONInspection:
         """The records of the whole file, whatever the split. Raises DataError when there is no such file."""
-        return LlavaJSONInspection(self)
+        return json_records.JSONInspection(self.file(), lambda record: inspect_dialogue(record, self.picture))
 
     def fingerprint(self) -> str:
         """Digest of this config and the file. Images count by their paths here, by their bytes where they are used."""
@@ -154,28 +154,6 @@ class LlavaJSONSource:
 
     def _read(self, row: int) -> dict[str, Any]:
         return json_records.read(self._path, self._starts[row], self._ends[row], row=row)
-
-
-class LlavaJSONInspection:
-    """Records of one file as they lie there, broken ones among them."""
-
-    def __init__(self, config: LlavaJSON) -> None:
-        self._config, self._path = config, config.file()
-        (self._starts, self._ends), self._lines, broken = json_records.inspect(self._path)
-        self.faults = () if broken is None else (broken,)
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def look(self, index: int) -> Looked:
-        place = f"line {self._lines[index]}"
-        try:
-            record = json_records.read(self._path, self._starts[index], self._ends[index], row=index)
-        except DataError as error:
-            return Looked(place, faults=[error])
-        messages, images, faults = inspect_dialogue(record, self._config.picture)
-        name = str(record["id"]) if "id" in record else None
-        return Looked(place, name, messages, images, faults)
 
 
 @lru_cache(maxsize=16)
