@@ -17,6 +17,7 @@ from ommatidia.data.synthetic import (
     DrawnRelations,
     DrawnWords,
 )
+from ommatidia.data.webdataset import WebDataset
 
 __all__ = [
     "DescribedScenes",
@@ -34,4 +35,5 @@ __all__ = [
     "LlavaJSON",
     "Pairs",
     "PlainQuestions",
+    "WebDataset",
 ]

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
+from ommatidia.core.config import Config
 from ommatidia.core.errors import DataError
 from ommatidia.core.types import ImagePart, Message, Part, Picture
 
@@ -17,13 +20,12 @@ Resolve = Callable[[Any], Picture]
 """Turns what a document says about an image into a picture. Raises DataError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Config):
     """Which pictures of a document are taken, and how text stands around them."""
 
     place: Literal["before", "after"] = "before"
     """On which side of its sentence a picture of MMC4 stands. VILA: before."""
-    most_images: int | None = None
+    most_images: Annotated[int, Field(ge=0)] | None = None
     """The first so many, in the order of the file. VILA: 6; MM1: 16."""
     least_similarity: float | None = None
     """Pictures whose ``matched_sim`` is lower are left out. OpenFlamingo: 0.24."""

@@ -11,14 +11,21 @@ from ommatidia.data import json_records
 from ommatidia.data.interleaved import Interleaved
 from ommatidia.data.llava_json import LlavaJSON
 from ommatidia.data.pairs import Pairs
+from ommatidia.data.webdataset import WebDataset
 
 
 def guess(path: Path, *, images: Path | None = None) -> SourceConfig:
     """A source that reads this file with its default options. Raises ConfigError: an ending that says nothing."""
     if path.suffix == ".parquet":
         return Pairs(path=path, image_root=images)
+    if path.suffix == ".tar":
+        if images is not None:
+            raise ConfigError(f"{path}: a shard holds its pictures itself; leave out --images")
+        return WebDataset(shards=str(path))
     if path.suffix not in (".json", ".jsonl"):
-        raise ConfigError(f"{path}: ends in {path.suffix!r}; expected .json, .jsonl, .parquet, or a source in .yaml")
+        raise ConfigError(
+            f"{path}: ends in {path.suffix!r}; expected .json, .jsonl, .parquet, .tar, or a source in .yaml"
+        )
     fields = first_record(path)
     if "text_list" in fields or ("texts" in fields and "images" in fields):
         return Interleaved(path=path, image_root=images)

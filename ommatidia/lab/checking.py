@@ -15,6 +15,7 @@ from ommatidia.data.census import Census, sizes
 from ommatidia.data.check import Problem, each, problems
 from ommatidia.data.guess import guess
 from ommatidia.data.mixture import MixtureConfig
+from ommatidia.data.shard_writer import write_shards
 from ommatidia.lab.driven import Driven
 from ommatidia.lab.previews import previews
 from ommatidia.lab.recipe import Recipe
@@ -137,3 +138,15 @@ def count(sources: dict[str, SourceConfig], *, threads: int = 4) -> Driven:
     if answer_rows:
         told.tables.append(("most common answers", ("source", "answer", "count", "share"), answer_rows))
     return told
+
+
+def shard(source: SourceConfig, out: Path, *, per_shard: int) -> Driven:
+    """Write a source's samples into shards; stopped anywhere, the same call goes on. Raises DataError or DiskError."""
+    opened = source.open()
+    count = -(-len(opened) // per_shard)
+    with console().progress(f"shard {source.describe()}", count) as bar:
+        for _ in write_shards(opened, out, per_shard=per_shard, fingerprint=source.fingerprint()):
+            bar.advance()
+    names = f"{out}/shard-{{000000..{count - 1:06d}}}.tar"
+    told = {"samples": len(opened), "shards": count, "source": {"kind": "webdataset", "shards": names}}
+    return Driven(lines=[f"{len(opened):,} samples in {count:,} shard(s): {names}"], data=told)

@@ -1,4 +1,4 @@
-"""Checking and counting data on the command line: parses, calls, prints."""
+"""Checking, counting and sharding data on the command line: parses, calls, prints."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ommatidia.core.console import console
 
 if TYPE_CHECKING:
     from ommatidia.data.check import Problem
+    from ommatidia.lab.driven import Driven
 
 Data = Annotated[Path, typer.Argument(help="a data file, or a source or a mixture in YAML", show_default=False)]
 Images = Annotated[Path | None, typer.Option(help="folder of a data file's images; its own by default")]
@@ -20,7 +21,7 @@ Threads = Annotated[int, typer.Option(min=1, help="that read and decode")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (check, stats):
+    for command in (check, stats, shard):
         app.command()(command)
 
 
@@ -42,11 +43,7 @@ def check(
 
     sources = read_sources(data, images=images, changes=changes)
     told = look(sources, tell=tell, recipe=recipe, arguments=argument, threads=threads, folder=previews)
-    for title, columns, rows in told.tables:
-        console().table(title, columns, rows, out=True)
-    for line in told.lines:
-        console().say(line)
-    console().result(told.data)
+    _print(told)
     if told.counts:
         raise typer.Exit(1)
 
@@ -55,7 +52,28 @@ def stats(data: Data, images: Images = None, changes: Changes = None, threads: T
     """Print each source's records, turns, lengths of texts and answers, picture sizes and most common answers."""
     from ommatidia.lab.checking import count, read_sources
 
-    told = count(read_sources(data, images=images, changes=changes), threads=threads)
+    _print(count(read_sources(data, images=images, changes=changes), threads=threads))
+
+
+def shard(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="folder of the shards", show_default=False)],
+    per_shard: Annotated[int, typer.Option(min=1, help="samples of a shard")] = 10_000,
+    images: Images = None,
+    changes: Changes = None,
+) -> None:
+    """Write a source as tar shards that webdataset and the source of that name read. Stopped anywhere, it goes on."""
+    from ommatidia.core.errors import ConfigError
+    from ommatidia.lab.checking import read_sources
+    from ommatidia.lab.checking import shard as write
+
+    sources = read_sources(data, images=images, changes=changes)
+    if len(sources) != 1:
+        raise ConfigError(f"{data} is a mixture of {len(sources)} sources; shards hold one")
+    _print(write(next(iter(sources.values())), out, per_shard=per_shard))
+
+
+def _print(told: Driven) -> None:
     for title, columns, rows in told.tables:
         console().table(title, columns, rows, out=True)
     for line in told.lines:
