@@ -21,16 +21,16 @@ class ConfigError(OmmatidiaError, ValueError):
 
 
 class DataError(OmmatidiaError):
-    """A record cannot be used: names the source, the sample and the cause."""
+    """A record cannot be used: names the source, the sample and the cause; ``kind`` is what counts are made by."""
 
-    def __init__(self, cause: str, *, source: str = "", sample: str = "") -> None:
-        self.cause, self.source, self.sample = cause, source, sample
+    def __init__(self, cause: str, *, source: str = "", sample: str = "", kind: str = "unusable") -> None:
+        self.cause, self.source, self.sample, self.kind = cause, source, sample, kind
         place = ", ".join(p for p in (source, f"sample {sample!r}" if sample else "") if p)
         super().__init__(f"{place}: {cause}" if place else cause)
 
     def at(self, *, source: str = "", sample: str = "") -> DataError:
         """The same error with the place filled in where it was still unknown."""
-        return DataError(self.cause, source=self.source or source, sample=self.sample or sample)
+        return DataError(self.cause, source=self.source or source, sample=self.sample or sample, kind=self.kind)
 
 
 class AlignmentError(OmmatidiaError):

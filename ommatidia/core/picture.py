@@ -181,6 +181,43 @@ class BytesPicture:
 
 
 @dataclass(frozen=True, slots=True)
+class SpanPicture:
+    """A picture in some bytes of a larger file, a member of a shard; known by their SHA-256."""
+
+    path: Path
+    offset: int
+    length: int
+    """Bytes."""
+    name: str
+    """What errors call it."""
+
+    def data(self) -> bytes:
+        """The encoded bytes. Raises DataError when the file has become shorter."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                data = file.read(self.length)
+        except OSError as error:
+            raise DataError(f"{self.path}: {_reason(error)}; expected a file that can be read") from None
+        if len(data) != self.length:
+            raise DataError(f"{self.name}: {len(data)} of {self.length} bytes at offset {self.offset} are there")
+        return data
+
+    @property
+    def digest(self) -> str:
+        """Raises DataError when the file cannot be read."""
+        return hashlib.sha256(self.data()).hexdigest()
+
+    def size(self) -> tuple[int, int]:
+        """(height, width). Raises DataError."""
+        return header_size(self.data(), name=self.name)
+
+    def open(self) -> Image.Image:
+        """The RGB image. Raises DataError."""
+        return decode(self.data(), name=self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class DrawnPicture:
     """A picture that is drawn on demand, known by a digest of the values that define the drawing."""
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ommatidia.core.config import Config
-from ommatidia.core.types import Sample
+from ommatidia.core.errors import DataError
+from ommatidia.core.types import Message, Picture, Sample
 
 
 class Source(Protocol):
@@ -19,12 +22,61 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A record as it lies there: what could be read of it, and everything that is wrong with it."""
+
+    place: str
+    """Where it is, in words: a line, a record, a member of a shard."""
+    id: str | None = None
+    """None: it has none of its own."""
+    messages: tuple[Message, ...] = ()
+    images: tuple[Picture, ...] = ()
+    faults: list[DataError] = field(default_factory=list)
+
+
+class Inspection(Protocol):
+    """The records of a source, those that cannot be used included. Safe to share between threads."""
+
+    @property
+    def faults(self) -> Sequence[DataError]:
+        """What is wrong with the source as a whole."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def look(self, index: int) -> Looked: ...
+
+
+class Opened:
+    """The inspection of any source: what is wrong with a record is what reading it says."""
+
+    faults: tuple[DataError, ...] = ()
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def look(self, index: int) -> Looked:
+        try:
+            sample = self._source[index]
+        except DataError as error:
+            return Looked(f"record {index + 1}", faults=[error])
+        return Looked(f"record {index + 1}", sample.id, sample.messages, sample.images)
+
+
 class SourceConfig(Config, family=True):
     """Names a source. Two equal configs over equal files give equal samples."""
 
     @abstractmethod
     def open(self) -> Source:
         """Raises DataError when the source as a whole cannot be read (missing file, empty, wrong layout)."""
+
+    def inspect(self) -> Inspection:
+        """All records, to find everything that is wrong with them. Raises DataError as ``open`` does."""
+        return Opened(self.open())
 
     def fingerprint(self) -> str:
         """Digest of the config and of the content it reads, so that changed files change every key built on them."""

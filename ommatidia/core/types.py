@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "document"]
+"""``document``: a text to be continued, with pictures in it; the only message of its sample, and without a template."""
 
 IMAGE_TOKEN_ID = -200
 """Stands in ``ids`` for one visual token; negative, so that no tokenizer's vocabulary can collide with it."""

@@ -3,7 +3,9 @@
 from ommatidia.data.easy_vqa import EasyVQA
 from ommatidia.data.expert_text import ExpertText
 from ommatidia.data.hub import HFDataset
+from ommatidia.data.interleaved import Interleaved
 from ommatidia.data.llava_json import LlavaJSON
+from ommatidia.data.pairs import Pairs
 from ommatidia.data.plain_questions import PlainQuestions
 from ommatidia.data.synthetic import (
     DescribedScenes,
@@ -15,6 +17,7 @@ from ommatidia.data.synthetic import (
     DrawnRelations,
     DrawnWords,
 )
+from ommatidia.data.webdataset import WebDataset
 
 __all__ = [
     "DescribedScenes",
@@ -28,6 +31,9 @@ __all__ = [
     "EasyVQA",
     "ExpertText",
     "HFDataset",
+    "Interleaved",
     "LlavaJSON",
+    "Pairs",
     "PlainQuestions",
+    "WebDataset",
 ]

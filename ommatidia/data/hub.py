@@ -53,8 +53,8 @@ class HFDataset(SourceConfig):
         return HFDatasetSource(self)
 
     def fingerprint(self) -> str:
-        files = [[str(file.relative_to(self.path.parent)), file_digest(file)] for file in _files(self.path)]
-        return digest([self.hashed(), files])
+        found = [[str(file.relative_to(self.path.parent)), file_digest(file)] for file in files(self.path)]
+        return digest([self.hashed(), found])
 
     def absent(self) -> str | None:
         return None if self.path.exists() else str(self.path)
@@ -68,7 +68,7 @@ class HFDatasetSource:
 
     def __init__(self, config: HFDataset) -> None:
         self._config = config
-        self._rows = _opened(config.path, config.part, tuple(map(str, _files(config.path))))
+        self._rows = opened(config.path, config.part, tuple(map(str, files(config.path))))
         columns = [config.image, config.id]
         columns += [config.messages] if config.messages else [config.question, config.answer]
         for column in columns:
@@ -142,19 +142,20 @@ def _picture(image: Any, name: str, path: Path) -> Picture:
     return FilePicture(file)
 
 
-def _files(path: Path) -> list[Path]:
+def files(path: Path) -> list[Path]:
     """The data files under a path, in order. Raises DataError when there are none."""
     if path.is_file():
         return [path]
-    files = sorted(file for file in path.rglob("*") if file.suffix in (".arrow", ".parquet", ".json"))
-    if not files:
-        found = "no parquet and no Arrow files" if path.is_dir() else "no such file or folder"
-        raise DataError(f"{path}: {found}; expected a folder of datasets' save_to_disk, or parquet files")
-    return files
+    found = sorted(file for file in path.rglob("*") if file.suffix in (".arrow", ".parquet", ".json"))
+    if not found:
+        what = "no parquet and no Arrow files" if path.is_dir() else "no such file or folder"
+        raise DataError(f"{path}: {what}; expected a folder of datasets' save_to_disk, or parquet files")
+    return found
 
 
 @lru_cache(maxsize=16)
-def _opened(path: Path, part: str | None, files: tuple[str, ...]) -> Dataset:
+def opened(path: Path, part: str | None, files: tuple[str, ...]) -> Dataset:
+    """The rows of these files, memory-mapped. Raises ConfigError, or DataError for files that cannot be read."""
     try:
         import datasets
     except ImportError:

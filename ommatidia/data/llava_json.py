@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -22,14 +21,11 @@ from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.picture import FilePicture, file_digest
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
-from ommatidia.data.conversation import from_data_uri, named_images, read_dialogue
+from ommatidia.data import json_records
+from ommatidia.data.conversation import from_data_uri, inspect_dialogue, named_images, read_dialogue
 
 _PASSED_ON = ("options", "references", "category")
 """Fields of a record that a benchmark may want; they go into ``Sample.meta`` as they are."""
-
-_WHITE = b" \t\r\n,"
-
-Spans = tuple["array[int]", "array[int]"]
 
 
 class LlavaJSON(SourceConfig):
@@ -71,9 +67,27 @@ class LlavaJSON(SourceConfig):
             raise ConfigError(f"source.package: no installed package {self.package!r}")
         return Path(next(iter(spec.submodule_search_locations))) / self.path
 
+    def picture(self, image: Any) -> Picture:
+        """What a record names as an image. Raises DataError."""
+        if not isinstance(image, str):
+            raise DataError(f"an image is {type(image).__name__}; expected a path or a data URI", kind="layout")
+        if image.startswith("data:"):
+            return from_data_uri(image)
+        if image.startswith(("http://", "https://")):
+            cause = f"{image}: a remote image; download it and give its path"
+            raise DataError(cause, kind="missing image")
+        path = (self.image_root or self.file().parent) / image.removeprefix("file://")
+        if not path.is_file():
+            raise DataError(f"{path}: no such image file", kind="missing image")
+        return FilePicture(path, self.at_least)
+
     def open(self) -> LlavaJSONSource:
         """Raises DataError: no such file, not JSON (with the line), no records, nothing left in the split."""
         return LlavaJSONSource(self)
+
+    def inspect(self) -> json_records.JSONInspection:
+        """The records of the whole file, whatever the split. Raises DataError when there is no such file."""
+        return json_records.JSONInspection(self.file(), lambda record: inspect_dialogue(record, self.picture))
 
     def fingerprint(self) -> str:
         """Digest of this config and the file. Images count by their paths here, by their bytes where they are used."""
@@ -95,9 +109,8 @@ class LlavaJSONSource:
 
     def __init__(self, config: LlavaJSON) -> None:
         self._config, self._path = config, config.file()
-        self._root = config.image_root or self._path.parent
         content = file_digest(self._path)
-        self._starts, self._ends = _index(self._path, content)
+        self._starts, self._ends = json_records.index(self._path)
         if len(self._starts) == 0:
             raise DataError("no records; expected a JSON list or one record a line", source=str(self._path))
         self._rows = range(len(self._starts))
@@ -126,7 +139,7 @@ class LlavaJSONSource:
         record = self._read(row)
         name = str(record.get("id", row + 1))
         try:
-            messages, pictures = read_dialogue(record, self._picture)
+            messages, pictures = read_dialogue(record, self._config.picture)
         except DataError as error:
             raise error.at(source=str(self._path), sample=f"{name} (record {row + 1})") from None
         config = self._config
@@ -139,100 +152,14 @@ class LlavaJSONSource:
         }
         return Sample(id=name, messages=messages, images=pictures, meta=meta)
 
-    def _picture(self, image: Any) -> Picture:
-        if not isinstance(image, str):
-            raise DataError(f"an image is {type(image).__name__}; expected a path or a data URI")
-        if image.startswith("data:"):
-            return from_data_uri(image)
-        if image.startswith(("http://", "https://")):
-            raise DataError(f"{image}: a remote image; download it and give its path")
-        path = self._root / image.removeprefix("file://")
-        if not path.is_file():
-            raise DataError(f"{path}: no such image file")
-        return FilePicture(path, self._config.at_least)
-
     def _read(self, row: int) -> dict[str, Any]:
-        path, start, end = self._path, self._starts[row], self._ends[row]
-        with path.open("rb") as file:
-            file.seek(start)
-            return _parsed(file.read(end - start), path, row)
-
-
-def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
-    """Every record of a file with its number from 1, as it is written; what is wrong with it where it is broken.
-
-    Raises DataError for a file that cannot be read. A file of lines is never held as a whole.
-    """
-    starts, ends = _index(path, file_digest(path))
-    with path.open("rb") as file:
-        for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            file.seek(start)
-            try:
-                yield row + 1, _parsed(file.read(end - start), path, row)
-            except DataError as error:
-                yield row + 1, error
-
-
-def _parsed(data: bytes, path: Path, row: int) -> dict[str, Any]:
-    try:
-        record = json.loads(data)
-    except ValueError as error:  # broken JSON, or bytes that are no UTF-8
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
-        raise DataError(f"not valid JSON ({reason})", source=str(path), sample=f"record {row + 1}") from None
-    if not isinstance(record, dict):
-        raise DataError(f"is {type(record).__name__}; expected an object", source=str(path), sample=f"record {row + 1}")
-    return record
-
-
-@lru_cache(maxsize=16)
-def _index(path: Path, content: str) -> Spans:
-    """Byte spans of the records of a file with this content digest."""
-    with path.open("rb") as file:
-        head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-        file.seek(0)
-        if not head.startswith(b"["):
-            return _index_lines(file)
-        return _index_list(file.read(), path)
-
-
-def _index_lines(file: Any) -> Spans:
-    starts, ends, at = array("Q"), array("Q"), 0
-    for line in file:
-        mark = 3 if at == 0 and line.startswith(b"\xef\xbb\xbf") else 0
-        if line.strip():
-            starts.append(at + mark)
-            ends.append(at + len(line))
-        at += len(line)
-    return starts, ends
-
-
-def _index_list(data: bytes, path: Path) -> Spans:
-    """Spans of the elements of one JSON list.
-
-    Decoded as Latin-1 a character is a byte, and JSON's structure, all ASCII, reads the same: so spans come out in
-    bytes.
-    """
-    text, decoder = data.decode("latin-1"), json.JSONDecoder()
-    starts, ends = array("Q"), array("Q")
-    at = text.index("[") + 1
-    while True:
-        while at < len(data) and data[at] in _WHITE:
-            at += 1
-        if at < len(data) and data[at] == ord("]"):
-            return starts, ends
-        try:
-            _, end = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            raise DataError(f"line {error.lineno}: not valid JSON ({error.msg})", source=str(path)) from None
-        starts.append(at)
-        ends.append(end)
-        at = end
+        return json_records.read(self._path, self._starts[row], self._ends[row], row=row)
 
 
 @lru_cache(maxsize=16)
 def _split_keys(path: Path, content: str) -> array[float]:
     """A number in 0..1 a record, equal for records that share pictures. A broken record goes by its own bytes."""
-    starts, ends = _index(path, content)
+    starts, ends = json_records.index(path)
     groups = _Groups()
     own: list[str] = []
     with path.open("rb") as file:
@@ -240,7 +167,7 @@ def _split_keys(path: Path, content: str) -> array[float]:
             file.seek(start)
             data = file.read(end - start)
             try:
-                record = _parsed(data, path, row)
+                record = json_records.read(path, start, end, row=row)
                 images = [_normal(image) for image in named_images(record) if isinstance(image, str)]
                 keys = [f"image/{image}" for image in images] or [f"record/{_identity(record, data)}"]
             except DataError:

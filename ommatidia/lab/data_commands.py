@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from ommatidia.lab import curation_commands
+from ommatidia.lab import checking_commands, curation_commands
 
 app = typer.Typer(name="data", help="Look at data, blend it, curate it, write it.", no_args_is_help=True)
 
 curation_commands.register(app)
+checking_commands.register(app)

@@ -180,6 +180,10 @@ class Processor:
             _even(row.tags) if any(row.tags) else None,
         )
 
+    def length(self, sample: Sample) -> int:
+        """Tokens of the sample and its answers, visual ones included; no picture is decoded. Raises DataError."""
+        return len(self._render(sample, answer=True).ids)
+
     def _render(self, sample: Sample, *, answer: bool) -> _Row:
         row = _Row(self.config.injection.attends)
         for segment in self.chat.render(sample.messages, answer=answer):

@@ -150,7 +150,7 @@ def test_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             raise ImportError(name)
         return real(name, *rest, **more)
 
-    hub._opened.cache_clear()
+    hub.opened.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"pip install 'ommatidia\[hub\]'"):
         HFDataset(path=tmp_path / "set").open()

@@ -25,7 +25,7 @@ from ommatidia.core.picture import file_digest
 from ommatidia.core.types import Sample
 from ommatidia.data.curation.operation import Operation, Place, Verdict, no_benchmarks
 from ommatidia.data.curation.record import Record, read_lines
-from ommatidia.data.llava_json import read_records
+from ommatidia.data.json_records import read_records
 
 _VERSION = 1
 """Raised by hand when an operation comes to do something else to the same records."""

@@ -59,9 +59,14 @@ class ChatFormat(Config):
     def render(self, messages: Sequence[Message], *, answer: bool) -> list[Segment | ImagePart]:
         """Segments and picture places in order; with ``answer=False`` everything up to where the model should speak.
 
-        Raises DataError for a dialogue that has no user turn or, when it is to be answered, ends with an answer.
+        A document stands there as it is, between the mark of the beginning and the one that ends an answer.
+
+        Raises DataError for a dialogue that has no user turn or, when it is to be answered, ends with an answer; for a
+        document that is to be answered, or is not alone.
         """
         turns = list(messages)
+        if any(turn.role == "document" for turn in turns):
+            return self._document(turns, answer=answer)
         out: list[Segment | ImagePart] = [Segment(self.start, template=True)]
         system = turns.pop(0).text if turns and turns[0].role == "system" else self.system
         if system:
@@ -81,6 +86,15 @@ class ChatFormat(Config):
             out += self._user(turn) if turn.role == "user" else self._assistant(turn)
         if not answer:
             out.append(Segment(self.assistant_prefix, template=True))
+        return [part for part in out if isinstance(part, ImagePart) or part.text]
+
+    def _document(self, turns: Sequence[Message], *, answer: bool) -> list[Segment | ImagePart]:
+        if len(turns) != 1:
+            raise DataError(f"a document among {len(turns)} messages; it must be the only one", kind="roles")
+        if not answer:
+            raise DataError("a document asks nothing that could be answered")
+        parts = [part if isinstance(part, ImagePart) else Segment(part, supervised=True) for part in turns[0].parts]
+        out = [Segment(self.start, template=True), *parts, Segment(self.end, template=True, supervised=True)]
         return [part for part in out if isinstance(part, ImagePart) or part.text]
 
     def _user(self, turn: Message) -> list[Segment | ImagePart]:

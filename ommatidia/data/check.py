@@ -1,0 +1,164 @@
+"""Check: every problem of every record of a source, and what a source holds. Nothing is trained, nothing is skipped.
+
+Records are looked at by threads, a bounded number ahead, and told in their order; of a record no more is kept than
+eight bytes of its id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ommatidia.core.errors import DataError
+from ommatidia.core.source import Inspection, Looked
+from ommatidia.core.types import Message, Picture, Sample
+
+Measure = Callable[[Sample], int]
+"""From a sample to its tokens, visual ones included. Raises DataError."""
+
+_CHUNK = 16
+_AHEAD = 4
+"""Chunks a thread that may be looked at before they are told."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with one record, or with a source as a whole."""
+
+    source: str
+    place: str
+    """The line or record; empty: the whole source."""
+    id: str
+    kind: str
+    cause: str
+
+    def __str__(self) -> str:
+        named = f" {self.id!r}" if self.id else ""
+        return ": ".join(part for part in (self.source, f"{self.place}{named}", f"[{self.kind}] {self.cause}") if part)
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def each(inspection: Inspection, do: Callable[[Looked], T], *, threads: int) -> Iterator[tuple[Looked, T]]:
+    """Every record in order, with what ``do`` makes of it in one of the threads."""
+
+    def chunk(first: int) -> list[tuple[Looked, T]]:
+        looked = [inspection.look(index) for index in range(first, min(first + _CHUNK, len(inspection)))]
+        return [(one, do(one)) for one in looked]
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="check") as pool:
+        pending: deque[Any] = deque()
+        try:
+            for first in range(0, len(inspection), _CHUNK):
+                pending.append(pool.submit(chunk, first))
+                if len(pending) > _AHEAD * threads:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def problems(
+    name: str,
+    inspection: Inspection,
+    *,
+    threads: int = 4,
+    measure: Measure | None = None,
+    longest: int | None = None,
+    seen: Callable[[Looked], None] = lambda looked: None,
+) -> Iterator[Problem]:
+    """Everything that is wrong, record by record; ids that occur twice come last.
+
+    ``measure`` and ``longest`` tell how long a sample is and may be; ``seen`` is called for every record.
+    """
+
+    def of(error: DataError, place: str = "", id: str | None = None) -> Problem:
+        return Problem(name, place, id or "", error.kind, error.cause)
+
+    def find(looked: Looked) -> list[DataError]:
+        found = [*looked.faults, *_in_dialogue(looked), *_in_pictures(looked.images)]
+        if not found and measure is not None and longest is not None:
+            found += _in_length(looked, measure, longest)
+        return found
+
+    yield from (of(error) for error in inspection.faults)
+    keys = array("Q")
+    named = array("Q")
+    for index, (looked, found) in enumerate(each(inspection, find, threads=threads)):
+        seen(looked)
+        yield from (of(error, looked.place, looked.id) for error in found)
+        if looked.id is not None:
+            keys.append(int.from_bytes(hashlib.sha256(looked.id.encode()).digest()[:8], "big"))
+            named.append(index)
+    for index, first in _repeated(np.frombuffer(keys, np.uint64), np.frombuffer(named, np.uint64)):
+        looked, before = inspection.look(index), inspection.look(first)
+        cause = f"the id of {before.place} as well"
+        yield of(DataError(cause, kind="duplicate id"), looked.place, looked.id)
+
+
+def _repeated(keys: Any, rows: Any) -> list[tuple[int, int]]:
+    """(row, the first row with the same key) for every row whose key came before."""
+    order = np.argsort(keys, kind="stable")
+    same = np.flatnonzero(keys[order][1:] == keys[order][:-1]) + 1
+    found, first = [], 0
+    for place in same.tolist():
+        if keys[order[place]] != keys[order[first]] or first >= place:
+            first = place - 1
+        found.append((int(rows[order[place]]), int(rows[order[first]])))
+    return sorted(found)
+
+
+def _in_dialogue(looked: Looked) -> list[DataError]:
+    """Turns out of order and answers without words, as far as the turns could be read."""
+    messages = looked.messages
+    found: list[DataError] = []
+    if not messages or messages[0].role == "document":
+        return found
+    for number, message in enumerate(messages):
+        if message.role == "assistant" and not message.text.strip():
+            found.append(DataError(f"turn {number + 1}: an answer without words", kind="empty answer"))
+    if any(error.kind in ("layout", "roles") for error in looked.faults):
+        return found
+    turns = list(messages[1:] if messages[0].role == "system" else messages)
+    return found + _in_order(turns, len(messages) - len(turns) + 1)
+
+
+def _in_order(turns: list[Message], first: int) -> list[DataError]:
+    for number, turn in enumerate(turns):
+        expected = "assistant" if number % 2 else "user"
+        if turn.role != expected:
+            cause = f"turn {number + first} is the {turn.role}'s; expected the {expected}'s"
+            return [DataError(cause, kind="roles")]
+    if turns and turns[-1].role != "assistant":
+        return [DataError("the last turn is the user's; expected an answer", kind="no answer")]
+    return []
+
+
+def _in_pictures(pictures: tuple[Picture, ...]) -> list[DataError]:
+    found = []
+    for picture in pictures:
+        try:
+            picture.open()
+        except DataError as error:
+            found.append(error if error.kind != "unusable" else DataError(error.cause, kind="broken image"))
+    return found
+
+
+def _in_length(looked: Looked, measure: Measure, longest: int) -> list[DataError]:
+    try:
+        length = measure(Sample(looked.id or looked.place, looked.messages, looked.images))
+    except DataError as error:
+        return [error]
+    return [DataError(f"{length} tokens; {longest} fit", kind="too long")] if length > longest else []

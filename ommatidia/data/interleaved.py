@@ -1,0 +1,107 @@
+"""Interleaved documents from a file: text and pictures in reading order, a loss on all text. See ``documents``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ommatidia.core.config import digest
+from ommatidia.core.errors import DataError
+from ommatidia.core.picture import FilePicture, file_digest
+from ommatidia.core.source import SourceConfig
+from ommatidia.core.types import Picture, Sample
+from ommatidia.data import json_records
+from ommatidia.data.conversation import from_data_uri
+from ommatidia.data.documents import Layout, read_document
+
+
+class Interleaved(SourceConfig):
+    """Documents of text and pictures, as MMC4-core (matched sentences) or OBELICS (page order) write them."""
+
+    kind: Literal["interleaved"] = "interleaved"
+    path: Path
+    """A ``.jsonl`` file with one document a line, or a ``.json`` list."""
+    image_root: Path | None = None
+    """Folder that image names are relative to; None: the folder of the file."""
+    place: Literal["before", "after"] = "before"
+    """On which side of its sentence a picture of MMC4 stands. OBELICS has an order of its own."""
+    most_images: Annotated[int, Field(ge=0)] | None = None
+    """The first so many of a document, in the order of the file; None: all. VILA: 6; MM1: 16."""
+    least_similarity: float | None = None
+    """Pictures of MMC4 whose ``matched_sim`` is lower are left out. OpenFlamingo: 0.24."""
+    separator: str = " "
+    """Between two texts without a picture in between."""
+    after_image: str = ""
+    """Between a picture and the text behind it. VILA's first release: nothing; the later ones: a line break."""
+    missing: Literal["refuse", "leave_out"] = "refuse"
+    """What becomes of a document one of whose pictures is not there; ``leave_out`` keeps the document without it."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many documents."""
+
+    def open(self) -> InterleavedSource:
+        """Raises DataError: no such file, not JSON (with the line), no records."""
+        return InterleavedSource(self)
+
+    def inspect(self) -> json_records.JSONInspection:
+        return json_records.JSONInspection(self.path, lambda record: read_document(record, self.picture, self.layout()))
+
+    def layout(self) -> Layout:
+        """How documents are laid out."""
+        return Layout(
+            place=self.place, most_images=self.most_images, least_similarity=self.least_similarity,
+            separator=self.separator, after_image=self.after_image, leave_out_missing=self.missing == "leave_out",
+        )  # fmt: skip
+
+    def picture(self, value: Any) -> Picture:
+        """A path, a data URI, or MMC4's ``image_info``: its ``image_base64`` or ``image_name``. Raises DataError."""
+        if isinstance(value, Mapping):
+            if isinstance(data := value.get("image_base64"), str):
+                return from_data_uri(f"data:image/jpeg;base64,{data}")
+            value = value.get("image_name")
+        if not isinstance(value, str):
+            raise DataError(f"an image is {type(value).__name__}; expected a name or a data URI", kind="layout")
+        if value.startswith("data:"):
+            return from_data_uri(value)
+        if value.startswith(("http://", "https://")):
+            raise DataError(f"{value}: a remote image; download it and give its path", kind="missing image")
+        path = (self.image_root or self.path.parent) / value
+        if not path.is_file():
+            raise DataError(f"{path}: no such image file", kind="missing image")
+        return FilePicture(path)
+
+    def fingerprint(self) -> str:
+        """Digest of this config and the file. Images count by their names here, by their bytes where they are used."""
+        return digest([self.hashed(), file_digest(self.path)])
+
+    def absent(self) -> str | None:
+        return None if self.path.is_file() else str(self.path)
+
+    def describe(self) -> str:
+        return self.path.name
+
+
+class InterleavedSource:
+    """Documents of one file, in file order."""
+
+    def __init__(self, config: Interleaved) -> None:
+        self._config = config
+        self._starts, self._ends = json_records.index(config.path)
+        if len(self._starts) == 0:
+            raise DataError("no records; expected one document a line, or a JSON list", source=str(config.path))
+
+    def __len__(self) -> int:
+        return min(len(self._starts), self._config.limit or len(self._starts))
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"document {index} of {len(self)}")
+        config = self._config
+        record = json_records.read(config.path, self._starts[index], self._ends[index], row=index)
+        name = str(record.get("id", index + 1))
+        messages, pictures, faults = read_document(record, config.picture, config.layout())
+        if faults:
+            raise faults[0].at(source=str(config.path), sample=f"{name} (record {index + 1})")
+        return Sample(name, messages, pictures, {"cluster": name, "task": config.path.stem})

@@ -1,0 +1,173 @@
+"""Records of a JSON list or of a file with one record a line, found by their byte spans and read one at a time."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ommatidia.core.errors import DataError
+from ommatidia.core.picture import file_digest
+from ommatidia.core.source import Looked
+from ommatidia.core.types import Message, Picture
+
+Spans = tuple["array[int]", "array[int]"]
+"""Where each record starts and ends, in bytes."""
+
+_WINDOW = 2**22
+"""Bytes of a JSON list that are looked at together; more where one record is larger."""
+
+_WHITE = " \t\r\n,"
+_MARK = b"\xef\xbb\xbf"
+
+
+def index(path: Path) -> Spans:
+    """Byte spans of a file's records. Raises DataError: no such file, a list that is no JSON (with the line)."""
+    return _index(path, file_digest(path))
+
+
+def inspect(path: Path) -> tuple[Spans, array[int], DataError | None]:
+    """Spans of the records up to where a list breaks off, the line each starts on, and what is wrong there."""
+    file_digest(path)
+    with path.open("rb") as file:
+        spans = array("Q"), array("Q")
+        broken = None
+        try:
+            _fill(file, path, spans)
+        except DataError as error:
+            broken = error
+        file.seek(0)
+        return spans, _lines(file, spans[0]), broken
+
+
+def read(path: Path, start: int, end: int, *, row: int) -> dict[str, Any]:
+    """The record in these bytes; ``row`` counts from 0. Raises DataError."""
+    with path.open("rb") as file:
+        file.seek(start)
+        return _parsed(file.read(end - start), path, row)
+
+
+def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
+    """Every record of a file with its number from 1, as it is written; what is wrong with it where it is broken.
+
+    Raises DataError for a file that cannot be read. The file is never held as a whole.
+    """
+    starts, ends = index(path)
+    with path.open("rb") as file:
+        for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            file.seek(start)
+            try:
+                yield row + 1, _parsed(file.read(end - start), path, row)
+            except DataError as error:
+                yield row + 1, error
+
+
+def _parsed(data: bytes, path: Path, row: int) -> dict[str, Any]:
+    try:
+        record = json.loads(data)
+    except ValueError as error:  # broken JSON, or bytes that are no UTF-8
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
+        cause = f"not valid JSON ({reason})"
+        raise DataError(cause, source=str(path), sample=f"record {row + 1}", kind="not JSON") from None
+    if not isinstance(record, dict):
+        cause = f"is {type(record).__name__}; expected an object"
+        raise DataError(cause, source=str(path), sample=f"record {row + 1}", kind="layout")
+    return record
+
+
+@lru_cache(maxsize=16)
+def _index(path: Path, content: str) -> Spans:
+    """Byte spans of the records of a file with this content digest."""
+    spans = array("Q"), array("Q")
+    with path.open("rb") as file:
+        _fill(file, path, spans)
+    return spans
+
+
+def _fill(file: BinaryIO, path: Path, spans: Spans) -> None:
+    head = file.read(4096).removeprefix(_MARK).lstrip()
+    file.seek(0)
+    if head.startswith(b"["):
+        _index_list(file, path, spans)
+    else:
+        _index_lines(file, spans)
+
+
+def _index_lines(file: BinaryIO, spans: Spans) -> None:
+    at = 0
+    for line in file:
+        mark = len(_MARK) if at == 0 and line.startswith(_MARK) else 0
+        if line.strip():
+            spans[0].append(at + mark)
+            spans[1].append(at + len(line))
+        at += len(line)
+
+
+def _index_list(file: BinaryIO, path: Path, spans: Spans) -> None:
+    """Spans of the elements of one JSON list.
+
+    Decoded as Latin-1 a character is a byte, and JSON's structure, all ASCII, reads the same: so spans come out in
+    bytes.
+    """
+    decoder = json.JSONDecoder()
+    text = file.read(_WINDOW).decode("latin-1")
+    before, lines, at = 0, 0, text.index("[") + 1
+    while True:
+        while at < len(text) and text[at] in _WHITE:
+            at += 1
+        if at < len(text) and text[at] == "]":
+            return
+        try:
+            _, end = decoder.raw_decode(text, at)
+            # What ends with the window may go on behind it: a record that is no object but a number.
+            error = None if end < len(text) else ("Expecting ',' delimiter", lines + text.count("\n") + 1)
+        except json.JSONDecodeError as caught:
+            end, error = at, (caught.msg, lines + caught.lineno)
+        if error is None:
+            spans[0].append(before + at)
+            spans[1].append(before + end)
+            at = end
+        elif more := file.read(max(_WINDOW, len(text) - at)).decode("latin-1"):
+            before, lines, text, at = before + at, lines + text.count("\n", 0, at), text[at:] + more, 0
+        else:
+            cause = f"line {error[1]}: not valid JSON ({error[0]})"
+            raise DataError(cause, source=str(path), kind="not JSON")
+
+
+def _lines(file: BinaryIO, starts: array[int]) -> array[int]:
+    """The line, from 1, that each of these ascending byte positions is on."""
+    lines, at, line = array("Q"), 0, 1
+    for start in starts:
+        while at < start:
+            data = file.read(min(_WINDOW, start - at))
+            at += len(data)
+            line += data.count(b"\n")
+        lines.append(line)
+    return lines
+
+
+Examined = tuple[tuple[Message, ...], tuple[Picture, ...], list[DataError]]
+"""Messages, pictures, and everything that is wrong with a record."""
+
+
+class JSONInspection:
+    """Records of one file as they lie there, broken ones among them; ``examine`` says what a record holds."""
+
+    def __init__(self, path: Path, examine: Callable[[dict[str, Any]], Examined]) -> None:
+        self._path, self._examine = path, examine
+        (self._starts, self._ends), self._lines, broken = inspect(path)
+        self.faults = () if broken is None else (broken,)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def look(self, index: int) -> Looked:
+        place = f"line {self._lines[index]}"
+        try:
+            record = read(self._path, self._starts[index], self._ends[index], row=index)
+        except DataError as error:
+            return Looked(place, faults=[error])
+        return Looked(place, str(record["id"]) if "id" in record else None, *self._examine(record))

@@ -1,0 +1,203 @@
+"""Pictures with captions from the web, as COYO lists them; rows are filtered by what the list says about them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ommatidia.core.config import digest
+from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.picture import BytesPicture, FilePicture, file_digest
+from ommatidia.core.source import Inspection, SourceConfig
+from ommatidia.core.types import ImagePart, Message, Picture, Sample
+from ommatidia.data import hub, json_records
+
+
+class Pairs(SourceConfig):
+    """Pictures with one caption each, from JSON, JSONL or parquet; the caption is what is learned."""
+
+    kind: Literal["pairs"] = "pairs"
+    path: Path
+    """A ``.jsonl`` or ``.json`` file, a parquet file, or a folder of parquet files."""
+    image_root: Path | None = None
+    """Folder that image names are relative to; None: that of the file."""
+    image: str = "image"
+    """Field of the image's name or bytes; with braces, what its name is made of: ``{id}.jpg``."""
+    caption: str = "text"
+    """Field of the caption."""
+    least_side: Annotated[int, Field(ge=1)] | None = None
+    """Only rows whose ``width`` and ``height`` are at least so many pixels, as the list says."""
+    similarity: tuple[str, ...] = ()
+    """Fields whose sum is compared with ``least_similarity``."""
+    least_similarity: float | None = None
+    """VILA: clip_similarity_vitb32 + clip_similarity_vitl14 > 0.6."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many rows that are left."""
+
+    def model_post_init(self, context: Any) -> None:
+        if bool(self.similarity) != (self.least_similarity is not None):
+            raise ConfigError("similarity and least_similarity go together; give both or none")
+
+    @property
+    def filtered(self) -> bool:
+        return self.least_side is not None or bool(self.similarity)
+
+    def open(self) -> PairsSource:
+        """Raises DataError: no such file, nothing left by the filters; ConfigError: parquet without ``datasets``."""
+        return PairsSource(self)
+
+    def inspect(self) -> Inspection:
+        if _is_parquet(self.path):
+            return super().inspect()
+        return json_records.JSONInspection(self.path, self.examine)
+
+    def keeps(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row passes the filters. Raises DataError when what they ask for is no number."""
+        sides = ("width", "height") if self.least_side is not None else ()
+        for field in (*sides, *self.similarity):
+            if not isinstance(row.get(field), int | float):
+                raise DataError(f"{field!r} is {type(row.get(field)).__name__}; expected a number", kind="layout")
+        if self.least_side is not None and min(row["width"], row["height"]) < self.least_side:
+            return False
+        return self.least_similarity is None or sum(row[field] for field in self.similarity) >= self.least_similarity
+
+    def examine(self, row: Mapping[str, Any]) -> json_records.Examined:
+        """The two turns, the picture, and everything that is wrong with the row. A row filtered away is as it is."""
+        faults: list[DataError] = []
+        try:
+            if self.filtered and not self.keeps(row):
+                return (), (), []
+        except DataError as error:
+            faults.append(error)
+        caption = row.get(self.caption)
+        if not isinstance(caption, str):
+            fields = ", ".join(map(repr, row)) or "none"
+            cause = f"{self.caption!r} is {type(caption).__name__}; expected a caption; the fields are {fields}"
+            faults.append(DataError(cause, kind="layout"))
+        elif not caption.strip():
+            faults.append(DataError("a caption without words", kind="no text"))
+        pictures: tuple[Picture, ...] = ()
+        try:
+            pictures = (self._picture(row),)
+        except DataError as error:
+            faults.append(error)
+        if faults:
+            return (), pictures, faults
+        turns = Message("user", (ImagePart(0),)), Message("assistant", (str(caption).strip(),))
+        return turns, pictures, []
+
+    def _picture(self, row: Mapping[str, Any]) -> Picture:
+        try:
+            value = self.image.format_map(row) if "{" in self.image else row[self.image]
+        except KeyError as error:
+            raise DataError(f"no field {error}, which names the image", kind="layout") from None
+        value = value.get("bytes") or value.get("path") if isinstance(value, Mapping) else value
+        if isinstance(value, bytes):
+            return BytesPicture(value)
+        if not isinstance(value, str):
+            raise DataError(f"the image is {type(value).__name__}; expected a name or bytes", kind="layout")
+        path = (self.image_root or (self.path if self.path.is_dir() else self.path.parent)) / value
+        if not path.is_file():
+            raise DataError(f"{path}: no such image file", kind="missing image")
+        return FilePicture(path)
+
+    def fingerprint(self) -> str:
+        """Digest of this config and the list. Images count by their names here, by their bytes where they are used."""
+        files = hub.files(self.path) if _is_parquet(self.path) else [self.path]
+        return digest([self.hashed(), [file_digest(file) for file in files]])
+
+    def absent(self) -> str | None:
+        return None if self.path.exists() else str(self.path)
+
+    def describe(self) -> str:
+        return self.path.name
+
+
+class PairsSource:
+    """The rows that the filters leave, in their order."""
+
+    def __init__(self, config: Pairs) -> None:
+        self._config = config
+        self._rows = _Parquet(config.path) if _is_parquet(config.path) else _Lines(config.path)
+        self._kept: range | array[int] = range(len(self._rows))
+        if config.filtered:
+            self._kept = _kept(config, config.fingerprint())
+        if len(self._kept) == 0:
+            raise DataError(f"none of {len(self._rows)} rows is left by the filters", source=str(config.path))
+
+    def __len__(self) -> int:
+        return min(len(self._kept), self._config.limit or len(self._kept))
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        row = self._kept[index]
+        record = self._rows.read(row)
+        name = str(record.get("id", row + 1))
+        messages, pictures, faults = self._config.examine(record)
+        if faults:
+            raise faults[0].at(source=str(self._config.path), sample=f"{name} (record {row + 1})")
+        return Sample(name, messages, pictures, {"cluster": name, "task": self._config.path.stem})
+
+
+class _Lines:
+    """Rows of JSON."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._starts, self._ends = json_records.index(path)
+        if len(self._starts) == 0:
+            raise DataError("no records; expected one row a line, or a JSON list", source=str(path))
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def read(self, row: int) -> dict[str, Any]:
+        return json_records.read(self._path, self._starts[row], self._ends[row], row=row)
+
+    def each(self, columns: list[str]) -> Iterator[dict[str, Any] | DataError]:
+        return (record for _, record in json_records.read_records(self._path))
+
+
+class _Parquet:
+    """Rows of memory-mapped Arrow."""
+
+    def __init__(self, path: Path) -> None:
+        self._table = hub.opened(path, None, tuple(map(str, hub.files(path)))).with_format("arrow")
+        if len(self._table) == 0:
+            raise DataError("no rows; expected at least one", source=str(path))
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def read(self, row: int) -> dict[str, Any]:
+        return dict(self._table[row : row + 1].to_pylist()[0])
+
+    def each(self, columns: list[str]) -> Iterator[dict[str, Any] | DataError]:
+        known = [column for column in columns if column in self._table.column_names]
+        for batch in self._table.select_columns(known).iter(batch_size=10_000):
+            yield from batch.to_pylist()
+
+
+@lru_cache(maxsize=8)
+def _kept(config: Pairs, content: str) -> array[int]:
+    """Rows that pass, and those that are broken, which are refused where they are read."""
+    rows = _Parquet(config.path) if _is_parquet(config.path) else _Lines(config.path)
+    kept = array("Q")
+    for number, row in enumerate(rows.each(["width", "height", *config.similarity])):
+        try:
+            keep = isinstance(row, DataError) or config.keeps(row)
+        except DataError:
+            keep = True
+        if keep:
+            kept.append(number)
+    return kept
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".parquet"

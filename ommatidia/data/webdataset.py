@@ -1,0 +1,157 @@
+"""WebDataset shards with random access: no unpacking, no order of their own, so that a seed decides it as ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ommatidia.core.config import digest
+from ommatidia.core.errors import DataError
+from ommatidia.core.source import Looked, SourceConfig
+from ommatidia.core.types import ImagePart, Message, Picture, Sample
+from ommatidia.data.conversation import inspect_dialogue
+from ommatidia.data.documents import Layout, read_document
+from ommatidia.data.json_records import Examined
+from ommatidia.data.shards import Members, Shards, shard_paths
+from ommatidia.data.tar_index import content
+
+
+class WebDataset(SourceConfig):
+    """Samples in tar shards: pictures beside a caption (txt) or a record (json): a dialogue, a document, a caption."""
+
+    kind: Literal["webdataset"] = "webdataset"
+    shards: str
+    """A tar file, a glob, or names with ranges: ``data/shard-{0000..0127}.tar``."""
+    record: str = "json"
+    """Ending of the member that holds the record."""
+    text: str = "txt"
+    """Ending of the member that holds the caption."""
+    caption: str = "caption"
+    """Field of a record that is no dialogue and no document, where there is no member of text."""
+    documents: Layout = Layout()
+    """How interleaved documents are laid out."""
+    index_root: Path | None = None
+    """Folder to keep the shards' indices in; None: beside the shards."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many samples."""
+
+    unhashed = frozenset({"index_root"})
+
+    def open(self) -> WebDatasetSource:
+        """Raises DataError: a shard that is missing, truncated, or has a key twice, with its name and the offset."""
+        return WebDatasetSource(self, Shards.open(self.shards, root=self.index_root))
+
+    def inspect(self) -> WebDatasetInspection:
+        """The samples of all shards, as far as they go. Raises DataError when a shard is missing."""
+        return WebDatasetInspection(self, *Shards.inspect(self.shards, root=self.index_root))
+
+    def fingerprint(self) -> str:
+        """Digest of this config and of the shards, each of which is read in full once; see ``tar_index.content``."""
+        paths = shard_paths(self.shards)
+        return digest([self.hashed(), [content(path, root=self.index_root) for path in paths]])
+
+    def absent(self) -> str | None:
+        try:
+            shard_paths(self.shards)
+        except DataError:
+            return self.shards
+        return None
+
+    def describe(self) -> str:
+        return Path(self.shards).name
+
+
+def read_members(members: Members, config: WebDataset) -> tuple[str, dict[str, Any], Examined]:
+    """Id, what else the record says, and what the sample holds, with everything that is wrong with it."""
+    pictures = members.pictures()
+    name, record = members.key, {}
+    try:
+        if config.record in members.spans:
+            record = members.record(config.record)
+            name = str(record.get("id", name))
+        if "conversations" in record or "messages" in record:
+            return name, record, _dialogue(record, members, pictures)
+        if "text_list" in record or "texts" in record:
+            found = read_document(record, lambda value: _named(value, members, pictures), config.documents)
+            return name, record, found
+        caption = members.text(config.text) if config.text in members.spans else record.get(config.caption)
+        return name, record, _pair(caption, members, pictures)
+    except DataError as error:
+        return name, record, ((), tuple(pictures.values()), [error])
+
+
+def _dialogue(record: dict[str, Any], members: Members, pictures: dict[str, Any]) -> Examined:
+    """A record that names no image has the pictures beside it, in their order."""
+    turns = record.get("messages") or record.get("conversations") or []
+    contents = [turn.get("content", turn.get("value")) for turn in turns if isinstance(turn, dict)]
+    named = any(isinstance(c, list) and any(isinstance(p, dict) and p.get("image") for p in c) for c in contents)
+    if not named:
+        record = {key: value for key, value in record.items() if key not in ("image", "images")}
+        record["images"] = list(pictures)
+    return inspect_dialogue(record, lambda value: _named(value, members, pictures))
+
+
+def _named(value: Any, members: Members, pictures: dict[str, Any]) -> Picture:
+    """A picture beside the record by its ending, or by its whole name."""
+    value = value.get("image_name") if isinstance(value, dict) else value
+    ending = str(value).removeprefix(f"{members.key}.").removeprefix(f"{members.key.rpartition('/')[2]}.").lower()
+    if ending not in pictures:
+        cause = f"no member {ending!r} beside the record; there are {', '.join(members.spans)}"
+        raise members.fault(cause, "missing image")
+    picture: Picture = pictures[ending]
+    return picture
+
+
+def _pair(caption: Any, members: Members, pictures: dict[str, Any]) -> Examined:
+    there = ", ".join(members.spans)
+    faults = []
+    if not isinstance(caption, str):
+        faults.append(members.fault(f"no dialogue, no document and no caption; there are {there}", "layout"))
+    elif not caption.strip():
+        faults.append(members.fault("a caption without words", "no text"))
+    if len(pictures) != 1:
+        kind = "placeholders" if pictures else "missing image"
+        faults.append(members.fault(f"a caption with {len(pictures)} pictures; there are {there}", kind))
+    if faults:
+        return (), tuple(pictures.values()), faults
+    turns = Message("user", (ImagePart(0),)), Message("assistant", (str(caption).strip(),))
+    return turns, tuple(pictures.values()), []
+
+
+class WebDatasetSource:
+    """Samples in the order of the shards and of their members."""
+
+    def __init__(self, config: WebDataset, shards: Shards) -> None:
+        self._config, self._shards = config, shards
+
+    def __len__(self) -> int:
+        return min(len(self._shards), self._config.limit or len(self._shards))
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        members = self._shards[index]
+        name, record, (messages, pictures, faults) = read_members(members, self._config)
+        if faults:
+            raise faults[0].at(source=str(members.shard), sample=members.place)
+        meta = record.get("meta")
+        given = meta if isinstance(meta, dict) else {"cluster": name, "task": members.shard.stem}
+        return Sample(name, messages, pictures, given)
+
+
+class WebDatasetInspection:
+    """The samples of all shards as they lie there."""
+
+    def __init__(self, config: WebDataset, shards: Shards, faults: tuple[DataError, ...]) -> None:
+        self._config, self._shards = config, shards
+        self.faults = tuple(DataError(str(fault), kind=fault.kind) for fault in faults)
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def look(self, index: int) -> Looked:
+        members = self._shards[index]
+        name, record, found = read_members(members, self._config)
+        return Looked(f"{members.shard.name}, {members.place}", name if "id" in record else None, *found)

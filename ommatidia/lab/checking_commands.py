@@ -1,0 +1,81 @@
+"""Checking, counting and sharding data on the command line: parses, calls, prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ommatidia.core.console import console
+
+if TYPE_CHECKING:
+    from ommatidia.data.check import Problem
+    from ommatidia.lab.driven import Driven
+
+Data = Annotated[Path, typer.Argument(help="a data file, or a source or a mixture in YAML", show_default=False)]
+Images = Annotated[Path | None, typer.Option(help="folder of a data file's images; its own by default")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="PATH=VALUE of a source in YAML; may be repeated")]
+Threads = Annotated[int, typer.Option(min=1, help="that read and decode")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (check, stats, shard):
+        app.command()(command)
+
+
+def check(
+    data: Data,
+    recipe: Annotated[str | None, typer.Option(help="find samples too long for this recipe's model")] = None,
+    argument: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the recipe; may be repeated")] = None,
+    images: Images = None,
+    changes: Changes = None,
+    previews: Annotated[Path | None, typer.Option(help="folder to write pages with a few samples into")] = None,
+    threads: Threads = 4,
+) -> None:
+    """Tell every problem of every record; exit status 1 when there is one."""
+    from ommatidia.lab.checking import check as look
+    from ommatidia.lab.checking import read_sources
+
+    def tell(problem: Problem) -> None:
+        console().say(str(problem))
+
+    sources = read_sources(data, images=images, changes=changes)
+    told = look(sources, tell=tell, recipe=recipe, arguments=argument, threads=threads, folder=previews)
+    _print(told)
+    if told.counts:
+        raise typer.Exit(1)
+
+
+def stats(data: Data, images: Images = None, changes: Changes = None, threads: Threads = 4) -> None:
+    """Print each source's records, turns, lengths of texts and answers, picture sizes and most common answers."""
+    from ommatidia.lab.checking import count, read_sources
+
+    _print(count(read_sources(data, images=images, changes=changes), threads=threads))
+
+
+def shard(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="folder of the shards", show_default=False)],
+    per_shard: Annotated[int, typer.Option(min=1, help="samples of a shard")] = 10_000,
+    images: Images = None,
+    changes: Changes = None,
+) -> None:
+    """Write a source as tar shards that webdataset and the source of that name read. Stopped anywhere, it goes on."""
+    from ommatidia.core.errors import ConfigError
+    from ommatidia.lab.checking import read_sources
+    from ommatidia.lab.checking import shard as write
+
+    sources = read_sources(data, images=images, changes=changes)
+    if len(sources) != 1:
+        raise ConfigError(f"{data} is a mixture of {len(sources)} sources; shards hold one")
+    _print(write(next(iter(sources.values())), out, per_shard=per_shard))
+
+
+def _print(told: Driven) -> None:
+    for title, columns, rows in told.tables:
+        console().table(title, columns, rows, out=True)
+    for line in told.lines:
+        console().say(line)
+    console().result(told.data)
