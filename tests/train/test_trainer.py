@@ -21,7 +21,7 @@ from ommatidia.core.types import IGNORE_LABEL
 from ommatidia.train.interrupt import StoppedError
 from ommatidia.train.metrics import LossCurve, loss_curve, read_metrics
 from ommatidia.train.optim import schedule
-from ommatidia.train.trainer import step_seed
+from ommatidia.train.ranks import step_seed
 
 GOLDEN = [
     2.353962,
