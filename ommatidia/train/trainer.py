@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from ommatidia.core.types import Batch, Example
 from ommatidia.train import ema, tracking
 from ommatidia.train.agreement import Agreed, Blank, MicroBatch, agree, ids
 from ommatidia.train.checkpoint import Checkpoints
+from ommatidia.train.finite import refuse_non_finite
 from ommatidia.train.freeze import announce, evaluating, freeze, select, trained_state, warn_of_batch_norm
 from ommatidia.train.interrupt import Interrupt, StoppedError, watch
 from ommatidia.train.metrics import FILE, StepReport, read_metrics
@@ -276,26 +276,10 @@ class Trainer:
         """
         stacked = torch.stack([value.float().to(self.device) for value in (*sums, norm, *norms.values())]).tolist()
         numbers, by_part = stacked[: len(sums) + 1], dict(zip(norms, stacked[len(sums) + 1 :], strict=True))
-        finite = list(map(math.isfinite, numbers))
-        bad = [
-            example
-            for micro_batch, good in zip(agreed.micro_batches, finite[:-1], strict=True)
-            if not good
-            for example in micro_batch.examples
-        ]
-        worst = next((number for number, good in zip(numbers[:-1], finite, strict=False) if not good), None)
-        told = self.ranks.gather((sum(numbers[:-1]), worst, ids(bad), self._interrupt.signal))
-        for rank, (_, number, named, _) in enumerate(told):
-            if number is not None:
-                where = f" on rank {rank}" if self.ranks.world > 1 else ""
-                what = f"the loss is {number}{where}, stopped before the optimiser step"
-                raise together(RunError(f"{self._place()}: {what}; {named}"))
-        if not finite[-1]:
-            everything = ids([example for micro in agreed.micro_batches for example in micro.examples])
-            bad_norm = f"the gradient norm is {numbers[-1]}"
-            raise together(RunError(f"{self._place()}: {bad_norm}, stopped before the optimiser step; {everything}"))
-        self._interrupt.signal = next((number for _, _, _, number in told if number is not None), None)
-        return sum(part for part, _, _, _ in told), numbers[-1], by_part
+        told = self.ranks.gather((numbers, self._interrupt.signal))
+        refuse_non_finite(agreed, [numbers for numbers, _ in told], self.ranks, self._place())
+        self._interrupt.signal = next((number for _, number in told if number is not None), None)
+        return sum(sum(numbers[:-1]) for numbers, _ in told), numbers[-1], by_part
 
     def _run(self, records: Records) -> None:
         """Every step that is left, with checkpoints and validation on the way and at the end."""
