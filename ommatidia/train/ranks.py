@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import socket
+import platform
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -169,11 +169,10 @@ class Ranks:
             try:
                 yield
             except Exception as error:
-                if getattr(error, "everywhere", False):
-                    raise
-                if (explained := self.explain(error)) is error:
-                    raise
-                raise explained from error
+                alone = not getattr(error, "everywhere", False)
+                if alone and (explained := self.explain(error)) is not error:
+                    raise explained from error
+                raise
 
     def alike(self, what: str, value: Mapping[str, Any]) -> None:
         """Raises RunError, on all ranks, where ranks differ in ``value``."""
@@ -281,7 +280,7 @@ def _stores(environment: Mapping[str, str], rank: int) -> tuple[dist.Store, dist
 
 def _meet(board: Board, rank: int, world: int) -> list[str]:
     """Who the ranks are, by rank: host and process."""
-    me = f"process {os.getpid()} on {socket.gethostname()}"
+    me = f"process {os.getpid()} on {platform.node()}"
     if board.claim(f"rank/{rank}") > 1:
         raise ConfigError(f"two processes say that they are rank {rank}; {me} is one of them")
     board.post(f"here/{rank}", [world, me])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +18,7 @@ from ommatidia.core.types import Batch, Example
 from ommatidia.train import ema, tracking
 from ommatidia.train.agreement import Agreed, Blank, MicroBatch, agree, ids
 from ommatidia.train.checkpoint import Checkpoints
+from ommatidia.train.finite import refuse_non_finite
 from ommatidia.train.freeze import announce, evaluating, freeze, select, trained_state, warn_of_batch_norm
 from ommatidia.train.interrupt import Interrupt, StoppedError, watch
 from ommatidia.train.metrics import FILE, StepReport, recent_loss
@@ -41,7 +40,6 @@ Batches = Callable[[int], Iterator[list[Example]]]
 HeldOut = Callable[[], Iterator[list[Example]]]
 """This rank's held-out examples, in as many lists on every rank."""
 Collate = Callable[[Sequence[Example]], Batch]
-_STOPPED = "stopped before the optimiser step"
 
 
 class Trainer:
@@ -279,19 +277,10 @@ class Trainer:
             [whole(value).float().to(self.device) for value in (*sums, norm, *norms.values())]
         ).tolist()
         numbers, by_part = stacked[: len(sums) + 1], dict(zip(norms, stacked[len(sums) + 1 :], strict=True))
-        finite = list(map(math.isfinite, numbers))
-        bad = [m.examples for m, good in zip(agreed.micro_batches, finite[:-1], strict=True) if not good]
-        worst = next((number for number, good in zip(numbers[:-1], finite, strict=False) if not good), None)
-        told = self.ranks.gather((sum(numbers[:-1]), worst, ids(list(chain(*bad))), self._interrupt.signal))
-        for rank, (_, number, named, _) in enumerate(told):
-            if number is not None:
-                where = f" on rank {rank}" if self.ranks.world > 1 else ""
-                raise together(RunError(f"{self._place()}: the loss is {number}{where}, {_STOPPED}; {named}"))
-        if not finite[-1]:
-            everything = ids(list(chain(*(m.examples for m in agreed.micro_batches))))
-            raise together(RunError(f"{self._place()}: the gradient norm is {numbers[-1]}, {_STOPPED}; {everything}"))
-        self._interrupt.signal = next((number for _, _, _, number in told if number is not None), None)
-        return sum(part for part, _, _, _ in told), numbers[-1], by_part
+        told = self.ranks.gather((numbers, self._interrupt.signal))
+        refuse_non_finite(agreed, [numbers for numbers, _ in told], self.ranks, self._place())
+        self._interrupt.signal = next((number for _, number in told if number is not None), None)
+        return sum(sum(numbers[:-1]) for numbers, _ in told), numbers[-1], by_part
 
     def _run(self, records: Records) -> None:
         """Every step that is left, with checkpoints and validation on the way and at the end."""
