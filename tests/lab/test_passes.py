@@ -6,6 +6,8 @@ import lab_toys
 import pytest
 
 from ommatidia.lab.cost import passes, trains
+from ommatidia.lab.plan import Plan
+from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.train.stage import Stage
 
@@ -40,3 +42,12 @@ def test_adapters_spare_the_gradients_of_what_they_stand_beside() -> None:
     assert passes(adapted, stage("language:*lora*"), "language", before=True) == 2
     assert passes(adapted, stage("language:*"), "language", before=True) == 3
     assert passes(adapted, stage("projector"), "language", before=False) == 1
+
+
+def test_a_recipe_with_adapters_is_planned_and_its_singles_keep_what_is_about_them() -> None:
+    data = lab_toys.recipe("coarse", "vit").to_dict()
+    data["model"]["adapters"] = {"language": {"rank": 2}, "encoders.vit": {"rank": 2}}
+    recipe = Recipe.parse(data)
+    assert len(Plan.of([recipe]).jobs) == len(Plan.of([lab_toys.recipe("coarse", "vit")]).jobs)
+    single = with_encoders(recipe, {"coarse": recipe.model.encoders["coarse"]})
+    assert single.model.adapters.keys() == {"language"}
