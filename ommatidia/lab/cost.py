@@ -131,7 +131,7 @@ def benchmark_tokens(benchmark: BenchmarkConfig, model: MLLMConfig, *, views: bo
 
 def _speech(model: MLLMConfig) -> str:
     """The part of a model that decides how words become tokens, as text."""
-    return model.model_copy(update={"encoders": {}, "tiling": Whole()}).to_json()
+    return model.model_copy(update={"encoders": {}, "tiling": Whole(), "adapters": {}}).to_json()
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import lab_toys
 import pytest
@@ -15,6 +16,7 @@ from ommatidia.core.errors import RunError
 from ommatidia.lab.plan import Plan
 from ommatidia.lab.run import execute
 from ommatidia.lab.store import Store
+from ommatidia.models.quantized import QuantizedLinear
 from ommatidia.train.metrics import FILE, read_metrics
 
 pytestmark = pytest.mark.gpu
@@ -61,3 +63,23 @@ def test_a_recipe_is_trained_and_asked_on_the_device(tmp_path: Path) -> None:
         result = execute(plan, store)
     assert result.failed == {}
     assert {plan.jobs[key].kind for key in result.executed} >= {"training", "prediction"}
+
+
+PURE, EIGHT = {"precision": "bf16_pure"}, {"precision": "bf16", "optimizer": "adamw_8bit"}
+
+
+@pytest.mark.parametrize("fields", [PURE, EIGHT])
+def test_memory_options_stay_near(tmp_path: Path, fields: dict[str, Any]) -> None:
+    trainer(Toy(), tmp_path / "fp32", device="cuda").fit()
+    trainer(Toy(), tmp_path / "other", stage(**fields), device="cuda").fit()
+    assert losses(tmp_path / "other") == pytest.approx(losses(tmp_path / "fp32"), rel=0.05)
+
+
+@pytest.mark.parametrize("quantize", ["nf4", "int8"])
+def test_a_quantised_matrix_is_that_of_the_cpu(quantize: Any) -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(128, 64)
+    here, there = QuantizedLinear(linear, quantize), QuantizedLinear(linear, quantize).to("cuda")
+    assert torch.allclose(there.weight.cpu(), here.weight, atol=1e-6)
+    x = torch.randn(3, 128)
+    assert torch.allclose(there(x.cuda()).cpu(), here(x), rtol=1e-4, atol=1e-5)
