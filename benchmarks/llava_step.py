@@ -35,7 +35,7 @@ from ommatidia.train.trainer import Trainer
 
 TARGET = 1.3
 SIDE, PATCH, VISUAL = 112, 14, 64
-TOWER = {
+VISION = {
     "hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 3,
     "patch_size": PATCH, "image_size": SIDE, "projection_dim": 192,
 }  # fmt: skip
@@ -48,8 +48,8 @@ DECODER = {
 def our_config(folder: Path) -> MLLMConfig:
     ScratchLanguage().tokenizer().inner.save_pretrained(folder)
     language = {"kind": "hf", "path": str(folder), "random": True, "config": {"model_type": "llama", **DECODER}}
-    tower = {"kind": "hf", "architecture": "CLIPVisionModel", "features": -2, "image_size": SIDE, "config": TOWER}
-    data = {"encoders": {"clip": tower}, "projector": "mlp", "language": language, "chat": "compact"}
+    vision = {"kind": "hf", "architecture": "CLIPVisionModel", "features": -2, "image_size": SIDE, "config": VISION}
+    data = {"encoders": {"clip": vision}, "projector": "mlp", "language": language, "chat": "compact"}
     return MLLMConfig.parse(data)
 
 
@@ -58,7 +58,7 @@ def their_model(ours: MLLM) -> Any:
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**TOWER), text_config=LlamaConfig(**DECODER), vision_feature_layer=-2,
+        vision_config=CLIPVisionConfig(**VISION), text_config=LlamaConfig(**DECODER), vision_feature_layer=-2,
         image_token_index=DECODER["vocab_size"] - 1,
     )  # fmt: skip
     model = LlavaForConditionalGeneration(config)
