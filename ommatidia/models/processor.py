@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.picture import DrawnPicture
 from ommatidia.core.types import (
@@ -29,6 +30,7 @@ from ommatidia.core.types import (
     Sample,
     View,
     Views,
+    Written,
 )
 from ommatidia.models.injection import Attends
 from ommatidia.models.language import Segment
@@ -131,6 +133,7 @@ class Processor:
             raise ConfigError(f"stored features for {sorted(strangers)}, which are no encoders of this model")
         self.preprocess = {n: sight(config.tiling, n, e) for n, e in config.encoders.items() if n not in self.features}
         self._encode = lru_cache(maxsize=2**16)(self._encode_uncached)
+        self._speech: Mapping[str, str] | None = None
 
     def through(self, features: Mapping[str, FeatureLookup]) -> Processor:
         """The same processor that looks these features up too instead of preparing pixels for their encoders."""
@@ -139,6 +142,21 @@ class Processor:
     def looks_at(self, sample: Sample) -> tuple[Picture, ...]:
         """The pictures that some encoder sees for this sample."""
         return sample.images
+
+    @property
+    def speech(self) -> Mapping[str, str]:
+        """Digests of what decides how a sample is written down, by name."""
+        if self._speech is None:
+            config, grid = self.config, self.config.visual_grid()
+            parts = {
+                "tokenizer": self.tokenizer.digest(),
+                "chat format": config.chat.hashed(),
+                "grid of visual tokens": grid and [grid.height, grid.width],
+                "tiling": config.tiling.hashed(),
+                "injection": config.injection.hashed(),
+            }
+            self._speech = {name: digest(part) for name, part in parts.items()}
+        return self._speech
 
     def _encode_uncached(self, text: str, special: bool) -> tuple[int, ...]:
         ids = tuple(self.tokenizer.encode(text, special=special))
@@ -184,7 +202,39 @@ class Processor:
         """Tokens of the sample and its answers, visual ones included; no picture is decoded. Raises DataError."""
         return len(self._render(sample, answer=True).ids)
 
+    def write(self, sample: Sample) -> Written:
+        """The sample as this processor writes it, to be kept: tokens and places, no pixels. Raises DataError."""
+        row = self._render(replace(sample, written=None), answer=True)
+        supervised = [label != IGNORE_LABEL for label in row.labels]
+        shown = tuple(next(n for n, one in enumerate(sample.images) if one is picture) for picture in row.pictures)
+        sizes = tuple(picture.size() for picture in row.pictures)
+        return Written(
+            self.speech, row.ids, supervised, row.asked, row.sees, row.places, tuple(row.views), row.tags, shown, sizes
+        )
+
+    def _recall(self, sample: Sample, written: Written) -> _Row:
+        """What ``write`` kept. Raises ConfigError where another model wrote it, DataError for changed pictures."""
+        if other := [part for part, own in self.speech.items() if written.speech.get(part) != own]:
+            raise ConfigError(
+                f"tokens made beforehand for another {' and another '.join(other)} than this model's; "
+                "make them again with omma data pack"
+            )
+        pictures = [sample.images[index] for index in written.shown]
+        for picture, before in zip(pictures, written.sizes, strict=True):
+            if (now := picture.size()) != before:
+                cause = (
+                    f"a picture has {now[1]} x {now[0]} pixels; when its tokens were made, {before[1]} x {before[0]}"
+                )
+                raise DataError(f"{cause}; make them again with omma data pack")
+        labels = [i if s else IGNORE_LABEL for i, s in zip(written.ids, written.supervised, strict=True)]
+        return _Row(
+            self.config.injection.attends, list(written.ids), labels, list(written.asked), list(written.sees),
+            list(written.places), list(written.views), [list(ids) for ids in written.tags], pictures,
+        )  # fmt: skip
+
     def _render(self, sample: Sample, *, answer: bool) -> _Row:
+        if answer and sample.written is not None:
+            return self._recall(sample, sample.written)
         row = _Row(self.config.injection.attends)
         for segment in self.chat.render(sample.messages, answer=answer):
             if isinstance(segment, ImagePart):
