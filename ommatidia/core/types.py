@@ -88,6 +88,8 @@ class Written:
     """Which of ``Sample.images`` stand in the text, in reading order."""
     sizes: tuple[tuple[int, int], ...]
     """(height, width) in pixels of those."""
+    spans: tuple[tuple[int, int, int, int], ...]
+    """Of those: tokens [first, end), how many views and how many places stand before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ PART = 20_000
 """Records of one file."""
 
 _FACTS = "facts.json"
-_WIDTHS = {"ids": 0, "flags": 0, "sees": 2, "places": 0, "views": 4, "boxes": 4, "tags": 0, "shown": 3}
+_WIDTHS = {"ids": 0, "flags": 0, "sees": 2, "places": 0, "views": 4, "boxes": 4, "tags": 0, "shown": 7}
 """Numbers in a row of each array; 0: plain numbers."""
 _TYPES = {"flags": np.uint8, "boxes": np.float64}
 _HEAD = {"<i4": "I32", "<i8": "I64", "|u1": "U8", "<f8": "F64"}
@@ -153,7 +153,8 @@ def _packed(rows: list[Written | None]) -> bytes:
                 columns["tags"] += tags
                 columns["views"].append((view.picture, *view.size, 2 * len(tags) + view.overview))
                 columns["boxes"].append(view.box)
-            columns["shown"] += [(index, *size) for index, size in zip(row.shown, row.sizes, strict=True)]
+            pictures = zip(row.shown, row.sizes, row.spans, strict=True)
+            columns["shown"] += [(index, *size, *span) for index, size, span in pictures]
         ends.append([len(column) for column in columns.values()])
     arrays = {
         name: np.array(column, _TYPES.get(name, np.int32)).reshape((-1, _WIDTHS[name]) if _WIDTHS[name] else -1)
@@ -217,6 +218,7 @@ def _unpacked(arrays: dict[str, NDArray[Any]], row: int, speech: Mapping[str, st
         part["places"],
         tuple(views),
         tags,
-        tuple(index for index, _, _ in part["shown"]),
-        tuple((height, width) for _, height, width in part["shown"]),
+        tuple(one[0] for one in part["shown"]),
+        tuple((one[1], one[2]) for one in part["shown"]),
+        tuple((one[3], one[4], one[5], one[6]) for one in part["shown"]),
     )
