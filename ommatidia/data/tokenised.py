@@ -180,17 +180,13 @@ def _mapped(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file:
             first = int.from_bytes(file.read(8), "little")
             head = json.loads(file.read(first))
-        size, arrays = path.stat().st_size, {}
+        # One mapping a part: a process may have only so many of them.
+        whole, arrays = np.memmap(path, np.uint8, "r"), {}
         for name, one in head.items():
-            start, end = one["data_offsets"]
-            if 8 + first + end > size:
+            start, end = (8 + first + at for at in one["data_offsets"])
+            if end > len(whole):
                 raise ValueError(name)
-            empty = start == end
-            arrays[name] = (
-                np.empty(one["shape"], types[one["dtype"]])
-                if empty
-                else np.memmap(path, types[one["dtype"]], "r", 8 + first + start, tuple(one["shape"]))
-            )
+            arrays[name] = whole[start:end].view(types[one["dtype"]]).reshape(one["shape"])
     except (OSError, ValueError, KeyError):
         cause = "missing or cut off; remove it, and omma data pack makes it again"
         raise DataError(cause, source=str(path), kind="truncated shard") from None
