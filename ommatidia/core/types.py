@@ -71,6 +71,28 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """A sample as a processor wrote it down, answers included, nothing cut off, pixels left out."""
+
+    speech: Mapping[str, str]
+    """Digests of what decides how a sample is written, by the name of the part."""
+    ids: Sequence[int]
+    supervised: Sequence[bool]
+    asked: Sequence[bool]
+    sees: Sequence[tuple[int, int]]
+    places: Sequence[int]
+    views: tuple[View, ...]
+    tags: Sequence[Sequence[int]]
+    """Of every view."""
+    shown: tuple[int, ...]
+    """Which of ``Sample.images`` stand in the text, in reading order."""
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) in pixels of those."""
+    spans: tuple[tuple[int, int, int, int], ...]
+    """Of those: tokens [first, end), how many views and how many places stand before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """A dialogue and its pictures. Text-only samples have no image; the last assistant turn is the reference answer."""
 
@@ -79,6 +101,8 @@ class Sample:
     images: tuple[Picture, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Anything a benchmark or report wants to know: task, references, options, cluster (the picture's id)."""
+    written: Written | None = None
+    """The sample in tokens, where they were made beforehand; they go with one model's way of writing."""
 
     @property
     def answer(self) -> str:

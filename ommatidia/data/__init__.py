@@ -17,6 +17,7 @@ from ommatidia.data.synthetic import (
     DrawnRelations,
     DrawnWords,
 )
+from ommatidia.data.tokenised import Tokenised
 from ommatidia.data.webdataset import WebDataset
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "LlavaJSON",
     "Pairs",
     "PlainQuestions",
+    "Tokenised",
     "WebDataset",
 ]

@@ -78,7 +78,7 @@ class ExpertTextSource:
     def __getitem__(self, index: int) -> Sample:
         sample = self._inner[index]
         try:
-            return replace(sample, messages=self._spoken(sample))
+            return replace(sample, messages=self._spoken(sample), written=None)
         except DataError as error:
             raise error.at(source=str(self._config.records), sample=sample.id) from None
 

@@ -12,18 +12,21 @@ from pydantic import Field
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError
-from ommatidia.core.picture import BytesPicture, FilePicture, file_digest
+from ommatidia.core.picture import BytesPicture, FilePicture, SpanPicture, file_digest
 from ommatidia.core.source import Inspection, SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
 from ommatidia.data import hub, json_records
+from ommatidia.data.shards import Members, ShardInspection, Shards, absent_shards, shard_paths
+from ommatidia.data.tar_index import content
 
 
 class Pairs(SourceConfig):
-    """Pictures with one caption each, from JSON, JSONL or parquet; the caption is what is learned."""
+    """Pictures with one caption each, from JSON, JSONL, parquet or tar; the caption is what is learned."""
 
     kind: Literal["pairs"] = "pairs"
     path: Path
-    """A ``.jsonl`` or ``.json`` file, a parquet file, or a folder of parquet files."""
+    """A ``.jsonl`` or ``.json`` file, a parquet file, a folder of those, or tar shards by a pattern: there the picture
+    stands beside a caption (txt), a row (json), or both."""
     image_root: Path | None = None
     """Folder that image names are relative to; None: that of the file."""
     image: str = "image"
@@ -52,6 +55,8 @@ class Pairs(SourceConfig):
         return PairsSource(self)
 
     def inspect(self) -> Inspection:
+        if _is_tar(self.path):
+            return ShardInspection(str(self.path), lambda members: _from_members(members, self))
         if _is_parquet(self.path):
             return super().inspect()
         return json_records.JSONInspection(self.path, self.examine)
@@ -96,6 +101,8 @@ class Pairs(SourceConfig):
             value = self.image.format_map(row) if "{" in self.image else row[self.image]
         except KeyError as error:
             raise DataError(f"no field {error}, which names the image", kind="layout") from None
+        if isinstance(value, SpanPicture):
+            return value
         value = value.get("bytes") or value.get("path") if isinstance(value, Mapping) else value
         if isinstance(value, bytes):
             return BytesPicture(value)
@@ -108,10 +115,14 @@ class Pairs(SourceConfig):
 
     def fingerprint(self) -> str:
         """Digest of this config and the list. Images count by their names here, by their bytes where they are used."""
+        if _is_tar(self.path):
+            return digest([self.hashed(), [content(path) for path in shard_paths(str(self.path))]])
         files = hub.files(self.path) if _is_parquet(self.path) else [self.path]
         return digest([self.hashed(), [file_digest(file) for file in files]])
 
     def absent(self) -> str | None:
+        if _is_tar(self.path):
+            return absent_shards(str(self.path))
         return None if self.path.exists() else str(self.path)
 
     def describe(self) -> str:
@@ -123,7 +134,7 @@ class PairsSource:
 
     def __init__(self, config: Pairs) -> None:
         self._config = config
-        self._rows = _Parquet(config.path) if _is_parquet(config.path) else _Lines(config.path)
+        self._rows = _rows(config)
         self._kept: range | array[int] = range(len(self._rows))
         if config.filtered:
             self._kept = _kept(config, config.fingerprint())
@@ -184,10 +195,56 @@ class _Parquet:
             yield from batch.to_pylist()
 
 
+class _Shards:
+    """Rows of members: what the JSON beside a picture says, the picture, and the words of the text beside it."""
+
+    def __init__(self, config: Pairs) -> None:
+        self._config, self._shards = config, Shards.open(str(config.path))
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def read(self, row: int) -> dict[str, Any]:
+        return _row(self._shards[row], self._config)
+
+    def each(self, columns: list[str]) -> Iterator[dict[str, Any] | DataError]:
+        for row in range(len(self)):
+            try:
+                yield self.read(row)
+            except DataError as error:
+                yield error
+
+
+def _row(members: Members, config: Pairs) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": members.key}
+    row |= members.record("json") if "json" in members.spans else {}
+    if "txt" in members.spans:
+        row[config.caption] = members.text("txt")
+    pictures = list(members.pictures().values())
+    if len(pictures) != 1:
+        there = f"{len(pictures)} pictures beside the caption; there are {', '.join(members.spans)}"
+        raise members.fault(there, "placeholders" if pictures else "missing image")
+    return {**row, config.image: pictures[0]}
+
+
+def _from_members(members: Members, config: Pairs) -> tuple[str | None, json_records.Examined]:
+    try:
+        row = _row(members, config)
+    except DataError as error:
+        return None, ((), (), [error])
+    return str(row["id"]), config.examine(row)
+
+
+def _rows(config: Pairs) -> _Lines | _Parquet | _Shards:
+    if _is_tar(config.path):
+        return _Shards(config)
+    return _Parquet(config.path) if _is_parquet(config.path) else _Lines(config.path)
+
+
 @lru_cache(maxsize=8)
 def _kept(config: Pairs, content: str) -> array[int]:
     """Rows that pass, and those that are broken, which are refused where they are read."""
-    rows = _Parquet(config.path) if _is_parquet(config.path) else _Lines(config.path)
+    rows = _rows(config)
     kept = array("Q")
     for number, row in enumerate(rows.each(["width", "height", *config.similarity])):
         try:
@@ -197,6 +254,10 @@ def _kept(config: Pairs, content: str) -> array[int]:
         if keep:
             kept.append(number)
     return kept
+
+
+def _is_tar(path: Path) -> bool:
+    return path.suffix == ".tar"
 
 
 def _is_parquet(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 from ommatidia.core.errors import DataError
 from ommatidia.core.picture import SpanPicture
+from ommatidia.core.source import Looked
+from ommatidia.data.json_records import Examined
 from ommatidia.data.tar_index import TarIndex, inspect_tar, tar_index
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
@@ -129,3 +132,31 @@ class Shards:
         shard = self._indices[which]
         own = index - (self._ends[which - 1] if which else 0)
         return Members(shard.path, shard.key(own), shard.spans(own))
+
+
+class ShardInspection:
+    """The samples of all shards as they lie there; ``examine`` says a sample's own id and what it holds."""
+
+    def __init__(
+        self, pattern: str, examine: Callable[[Members], tuple[str | None, Examined]], *, root: Path | None = None
+    ) -> None:
+        self._shards, faults = Shards.inspect(pattern, root=root)
+        self._examine = examine
+        self.faults = tuple(DataError(str(fault), kind=fault.kind) for fault in faults)
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def look(self, index: int) -> Looked:
+        members = self._shards[index]
+        name, found = self._examine(members)
+        return Looked(f"{members.shard.name}, {members.place}", name, *found)
+
+
+def absent_shards(pattern: str) -> str | None:
+    """The pattern where a shard of it is missing, else None."""
+    try:
+        shard_paths(pattern)
+    except DataError:
+        return pattern
+    return None

@@ -123,10 +123,13 @@ def _read(path: Path, place: Path, stamp: tuple[int, int]) -> TarIndex | None:
             if head["version"] != _VERSION or tuple(head["stamp"]) != stamp or not head["samples"]:
                 return None
             at = file.tell()
+        # One mapping a shard: a process may have only so many of them.
+        whole = np.memmap(place, np.uint8, "r")
         arrays: list[NDArray[Any]] = []
         for dtype, name in ((_MEMBER, "members"), (_SAMPLE, "samples"), (np.dtype(np.uint8), "keys")):
-            arrays.append(np.memmap(place, dtype, "r", at, (head[name],)))
-            at += dtype.itemsize * head[name]
+            end = at + dtype.itemsize * head[name]
+            arrays.append(whole[at:end].view(dtype))
+            at = end
         sums = hashlib.sha256()
         for array in arrays:
             sums.update(array.tobytes())

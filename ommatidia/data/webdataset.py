@@ -9,12 +9,12 @@ from pydantic import Field
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import DataError
-from ommatidia.core.source import Looked, SourceConfig
+from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
 from ommatidia.data.conversation import inspect_dialogue
 from ommatidia.data.documents import Layout, read_document
 from ommatidia.data.json_records import Examined
-from ommatidia.data.shards import Members, Shards, shard_paths
+from ommatidia.data.shards import Members, ShardInspection, Shards, absent_shards, shard_paths
 from ommatidia.data.tar_index import content
 
 
@@ -43,9 +43,14 @@ class WebDataset(SourceConfig):
         """Raises DataError: a shard that is missing, truncated, or has a key twice, with its name and the offset."""
         return WebDatasetSource(self, Shards.open(self.shards, root=self.index_root))
 
-    def inspect(self) -> WebDatasetInspection:
+    def inspect(self) -> ShardInspection:
         """The samples of all shards, as far as they go. Raises DataError when a shard is missing."""
-        return WebDatasetInspection(self, *Shards.inspect(self.shards, root=self.index_root))
+
+        def examine(members: Members) -> tuple[str | None, Examined]:
+            name, record, found = read_members(members, self)
+            return name if "id" in record else None, found
+
+        return ShardInspection(self.shards, examine, root=self.index_root)
 
     def fingerprint(self) -> str:
         """Digest of this config and of the shards, each of which is read in full once; see ``tar_index.content``."""
@@ -53,11 +58,7 @@ class WebDataset(SourceConfig):
         return digest([self.hashed(), [content(path, root=self.index_root) for path in paths]])
 
     def absent(self) -> str | None:
-        try:
-            shard_paths(self.shards)
-        except DataError:
-            return self.shards
-        return None
+        return absent_shards(self.shards)
 
     def describe(self) -> str:
         return Path(self.shards).name
@@ -96,9 +97,12 @@ def _dialogue(record: dict[str, Any], members: Members, pictures: dict[str, Any]
 def _named(value: Any, members: Members, pictures: dict[str, Any]) -> Picture:
     """A picture beside the record by its ending, or by its whole name."""
     value = value.get("image_name") if isinstance(value, dict) else value
-    ending = str(value).removeprefix(f"{members.key}.").removeprefix(f"{members.key.rpartition('/')[2]}.").lower()
-    if ending not in pictures:
-        cause = f"no member {ending!r} beside the record; there are {', '.join(members.spans)}"
+    name = str(value)
+    whole = [name.removeprefix(f"{key}.") for key in (members.key, members.key.rpartition("/")[2])]
+    # "0.jpg" may be a picture of any key, or the only one of the key 0: what stands there as it is comes first.
+    ending = next((one for one in map(str.lower, (name, *whole)) if one in pictures), None)
+    if ending is None:
+        cause = f"no member {name!r} beside the record; there are {', '.join(members.spans)}"
         raise members.fault(cause, "missing image")
     picture: Picture = pictures[ending]
     return picture
@@ -139,19 +143,3 @@ class WebDatasetSource:
         meta = record.get("meta")
         given = meta if isinstance(meta, dict) else {"cluster": name, "task": members.shard.stem}
         return Sample(name, messages, pictures, given)
-
-
-class WebDatasetInspection:
-    """The samples of all shards as they lie there."""
-
-    def __init__(self, config: WebDataset, shards: Shards, faults: tuple[DataError, ...]) -> None:
-        self._config, self._shards = config, shards
-        self.faults = tuple(DataError(str(fault), kind=fault.kind) for fault in faults)
-
-    def __len__(self) -> int:
-        return len(self._shards)
-
-    def look(self, index: int) -> Looked:
-        members = self._shards[index]
-        name, record, found = read_members(members, self._config)
-        return Looked(f"{members.shard.name}, {members.place}", name if "id" in record else None, *found)

@@ -21,7 +21,7 @@ Threads = Annotated[int, typer.Option(min=1, help="that read and decode")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (check, stats, shard):
+    for command in (check, stats, shard, pack):
         app.command()(command)
 
 
@@ -71,6 +71,24 @@ def shard(
     if len(sources) != 1:
         raise ConfigError(f"{data} is a mixture of {len(sources)} sources; shards hold one")
     _print(write(next(iter(sources.values())), out, per_shard=per_shard))
+
+
+def pack(
+    recipe: Annotated[str, typer.Argument(help="a recipe in YAML, or package.module:function", show_default=False)],
+    arguments: Annotated[list[str] | None, typer.Argument(help="NAME=VALUE arguments", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="folder of the tokens")] = Path("tokens"),
+    stage: Annotated[str | None, typer.Option(help="whose data; the last stage by default")] = None,
+    changes: Changes = None,
+) -> None:
+    """Tokenise a stage's data beforehand; examples stay what they are. Stopped anywhere, it goes on."""
+    from ommatidia.core.config import override, read_assignment
+    from ommatidia.lab.packing_data import pack as write
+    from ommatidia.lab.recipe import Recipe, read
+
+    value = read(recipe, Recipe, dict(read_assignment(argument) for argument in arguments or []))
+    for change in changes or []:
+        value = override(value, *read_assignment(change))
+    _print(write(value, stage, out))
 
 
 def _print(told: Driven) -> None:

@@ -105,7 +105,7 @@ def _look(read: Callable[[int], Sample], places: Iterable[int], speech: str, sam
     found: list[Sizes] = []
     for place in places:
         try:
-            sample = read(place)
+            sample = replace(read(place), written=None)  # measured without encoders, which writes otherwise
             example = _processor(speech)(sample, answer=answer)
             parts = (part for message in sample.messages for part in message.parts if isinstance(part, ImagePart))
             found.append(tuple(sample.images[part.index].size() for part in parts))

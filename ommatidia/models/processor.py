@@ -6,7 +6,7 @@ Shapes: K views of a sample, C colour channels, H rows, W columns, D feature cha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from itertools import accumulate
 
@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.picture import DrawnPicture
 from ommatidia.core.types import (
     IGNORE_LABEL,
-    IMAGE_TOKEN_ID,
     NO_TOKEN,
     ROW_END,
     Batch,
@@ -27,81 +27,18 @@ from ommatidia.core.types import (
     Message,
     Picture,
     Sample,
-    View,
     Views,
+    Written,
 )
-from ommatidia.models.injection import Attends
-from ommatidia.models.language import Segment
 from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.row import Row
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.preprocess import Preprocess, prepare_all
-from ommatidia.models.vision.tiling import Mark, Places, Tag, TilingConfig
+from ommatidia.models.vision.tiling import Places, Tag, TilingConfig
 
 FeatureLookup = Callable[[str], Tensor]
 """From a picture's digest to the stored trunk features x_KHWD of its views, or x_1HWD where the encoder sees pictures
 whole. Raises RunError when the picture was not stored."""
-
-
-@dataclass(slots=True)
-class _Row:
-    """One sample while it is being written down."""
-
-    attends: Attends
-    """Which pictures a position behind several may look at, where layers inside the decoder look at all."""
-    ids: list[int] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    asked: list[bool] = field(default_factory=list)
-    sees: list[tuple[int, int]] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    views: list[View] = field(default_factory=list)
-    tags: list[list[int]] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-    window: tuple[int, int] = (0, 0)
-
-    def _write(self, ids: Sequence[int], *, supervised: bool, asked: bool, sees: tuple[int, int]) -> None:
-        self.ids += ids
-        self.labels += ids if supervised else [IGNORE_LABEL] * len(ids)
-        self.asked += [asked] * len(ids)
-        self.sees += [sees] * len(ids)
-
-    def speak(self, ids: Sequence[int], segment: Segment) -> None:
-        self._write(ids, supervised=segment.supervised, asked=segment.asked, sees=self.window)
-
-    def begin_picture(self, picture: Picture, views: Sequence[View]) -> int:
-        """Its views stand behind those that were there; how many these are."""
-        first = len(self.views)
-        self.views += [replace(view, picture=len(self.pictures)) for view in views]
-        self.tags += [[] for _ in views]
-        self.pictures.append(picture)
-        return first
-
-    def _behind(self, first: int) -> tuple[int, int]:
-        """What text behind the picture that starts with this view sees."""
-        return first if self.attends == "last" else 0, len(self.views)
-
-    def mark(self, ids: Sequence[int], mark: Mark, first: int) -> None:
-        """A mark looks at the view it announces, at the picture it stands for, or at what the text before it sees."""
-        sees = self._behind(first) if mark.whole else self.window
-        if mark.view is not None:
-            sees = (first + mark.view, first + mark.view + 1)
-        self._write(ids, supervised=False, asked=False, sees=sees)
-
-    def place(self, numbers: Sequence[int]) -> None:
-        self.places += numbers
-        self._write([IMAGE_TOKEN_ID] * len(numbers), supervised=False, asked=False, sees=self.window)
-
-    def end_picture(self, first: int) -> None:
-        self.window = self._behind(first)
-
-    def cut(self, longest: int) -> None:
-        """Leave out what stands behind so many tokens. Raises DataError when visual tokens would be."""
-        if lost := self.ids[longest:].count(IMAGE_TOKEN_ID):
-            raise DataError(
-                f"{len(self.ids)} tokens are to be cut to {longest}, but {lost} visual tokens stand behind that; "
-                "make longest larger, or pictures smaller"
-            )
-        for column in (self.ids, self.labels, self.asked, self.sees):
-            del column[longest:]
 
 
 def sight(tiling: TilingConfig, name: str, encoder: EncoderConfig) -> Preprocess:
@@ -131,6 +68,7 @@ class Processor:
             raise ConfigError(f"stored features for {sorted(strangers)}, which are no encoders of this model")
         self.preprocess = {n: sight(config.tiling, n, e) for n, e in config.encoders.items() if n not in self.features}
         self._encode = lru_cache(maxsize=2**16)(self._encode_uncached)
+        self._speech: Mapping[str, str] | None = None
 
     def through(self, features: Mapping[str, FeatureLookup]) -> Processor:
         """The same processor that looks these features up too instead of preparing pixels for their encoders."""
@@ -139,6 +77,21 @@ class Processor:
     def looks_at(self, sample: Sample) -> tuple[Picture, ...]:
         """The pictures that some encoder sees for this sample."""
         return sample.images
+
+    @property
+    def speech(self) -> Mapping[str, str]:
+        """Digests of what decides how a sample is written down, by name."""
+        if self._speech is None:
+            config, grid = self.config, self.config.visual_grid()
+            parts = {
+                "tokenizer": self.tokenizer.digest(),
+                "chat format": config.chat.hashed(),
+                "grid of visual tokens": grid and [grid.height, grid.width],
+                "tiling": config.tiling.hashed(),
+                "injection": config.injection.hashed(),
+            }
+            self._speech = {name: digest(part) for name, part in parts.items()}
+        return self._speech
 
     def _encode_uncached(self, text: str, special: bool) -> tuple[int, ...]:
         ids = tuple(self.tokenizer.encode(text, special=special))
@@ -153,12 +106,13 @@ class Processor:
         """The sample as numbers; with ``answer=False`` the prompt up to where the model should speak.
 
         Raises DataError: an image that cannot be read, a place without its image, a text longer than the context,
-        visual tokens behind the place where the text is to be cut.
+        visual tokens behind the place where the text is to be cut. A document is cut before such.
         """
         try:
             row = self._render(sample, answer=answer)
             if self.longest is not None and answer:
-                row.cut(self.longest)
+                document = any(message.role == "document" for message in sample.messages)
+                (row.cut_document if document else row.cut)(self.longest)
             if len(row.ids) > self.context:
                 seen = f": {len(row.places)} are visual, of {len(row.views)} views" if row.views else ""
                 raise DataError(
@@ -184,8 +138,42 @@ class Processor:
         """Tokens of the sample and its answers, visual ones included; no picture is decoded. Raises DataError."""
         return len(self._render(sample, answer=True).ids)
 
-    def _render(self, sample: Sample, *, answer: bool) -> _Row:
-        row = _Row(self.config.injection.attends)
+    def write(self, sample: Sample) -> Written:
+        """The sample as this processor writes it, to be kept: tokens and places, no pixels. Raises DataError."""
+        row = self._render(replace(sample, written=None), answer=True)
+        supervised = [label != IGNORE_LABEL for label in row.labels]
+        shown = tuple(next(n for n, one in enumerate(sample.images) if one is picture) for picture in row.pictures)
+        sizes = tuple(picture.size() for picture in row.pictures)
+        return Written(
+            self.speech, row.ids, supervised, row.asked, row.sees, row.places, tuple(row.views), row.tags, shown,
+            sizes, tuple(row.spans),
+        )  # fmt: skip
+
+    def _recall(self, sample: Sample, written: Written) -> Row:
+        """What ``write`` kept. Raises ConfigError where another model wrote it, DataError for changed pictures."""
+        if other := [part for part, own in self.speech.items() if written.speech.get(part) != own]:
+            raise ConfigError(
+                f"tokens made beforehand for another {' and another '.join(other)} than this model's; "
+                "make them again with omma data pack"
+            )
+        pictures = [sample.images[index] for index in written.shown]
+        for picture, before in zip(pictures, written.sizes, strict=True):
+            if (now := picture.size()) != before:
+                cause = (
+                    f"a picture has {now[1]} x {now[0]} pixels; when its tokens were made, {before[1]} x {before[0]}"
+                )
+                raise DataError(f"{cause}; make them again with omma data pack")
+        labels = [i if s else IGNORE_LABEL for i, s in zip(written.ids, written.supervised, strict=True)]
+        return Row(
+            self.config.injection.attends, list(written.ids), labels, list(written.asked), list(written.sees),
+            list(written.places), list(written.views), [list(ids) for ids in written.tags], pictures,
+            list(written.spans),
+        )  # fmt: skip
+
+    def _render(self, sample: Sample, *, answer: bool) -> Row:
+        if answer and sample.written is not None:
+            return self._recall(sample, sample.written)
+        row = Row(self.config.injection.attends)
         for segment in self.chat.render(sample.messages, answer=answer):
             if isinstance(segment, ImagePart):
                 if not 0 <= segment.index < len(sample.images):
@@ -196,7 +184,7 @@ class Processor:
                 row.speak(self._encode(segment.text, segment.template), segment)
         return row
 
-    def _look(self, row: _Row, picture: Picture) -> None:
+    def _look(self, row: Row, picture: Picture) -> None:
         """One picture: its views, and what of it stands in the text."""
         height, width = picture.size()
         first = row.begin_picture(picture, self.config.tiling.views(height, width))

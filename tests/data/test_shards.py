@@ -14,7 +14,7 @@ from PIL import Image
 
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.types import ImagePart, Message, Sample
-from ommatidia.data import DrawnCounts, Interleaved, LlavaJSON, WebDataset
+from ommatidia.data import DrawnCounts, Interleaved, LlavaJSON, Pairs, WebDataset
 from ommatidia.data.check import problems
 from ommatidia.data.mixture import MixtureConfig, Weighted
 from ommatidia.data.shard_writer import write_shards
@@ -66,6 +66,16 @@ def test_what_shards_hold(tmp_path: Path) -> None:
     assert samples[3].messages == (Message("document", ("A", ImagePart(0), ImagePart(1), "B")),)
     assert samples[2].messages[0].parts == (ImagePart(0), "\nWhat?")
     assert list(problems("w", WebDataset(shards=str(tmp_path / "a.tar")).inspect())) == []
+
+
+def test_a_picture_is_named_by_its_ending_or_by_its_whole_name(tmp_path: Path) -> None:
+    members = []
+    for key, name in (("0", "0.jpg"), ("a/1", "1.0.jpg"), ("2", "2.jpg")):
+        ending = "jpg" if key == "2" else "0.jpg"
+        record = line(texts=["A", None], images=[None, name])
+        members += [(f"{key}.{ending}", picture(1, "JPEG")), (f"{key}.json", record)]
+    source = WebDataset(shards=str(tar(tmp_path / "a.tar", members))).open()
+    assert [len(source[k].images) for k in range(3)] == [1, 1, 1]
 
 
 def test_the_index_is_kept_and_made_anew_when_the_shard_changes(tmp_path: Path) -> None:
@@ -166,6 +176,28 @@ def test_members_that_do_not_fit(tmp_path: Path) -> None:
         ("4", "placeholders"),
         ("5", "broken image"),
     ]
+
+
+def test_pairs_in_shards(tmp_path: Path) -> None:
+    members = [
+        ("0.jpg", picture(1, "JPEG")),
+        ("0.txt", b"words of the text"),
+        ("0.json", line(id=70, width=500, height=300, clip_a=0.4)),
+        ("1.png", picture(2)),
+        ("1.json", line(id=71, text="words of the row", width=200, height=300, clip_a=0.9)),
+        ("2.png", picture(3)),
+        ("2.json", line(id=72, text="alike", width=400, height=400, clip_a=0.1)),
+        ("3.json", line(id=73, text="no picture", width=400, height=400, clip_a=0.9)),
+    ]
+    path = tar(tmp_path / "a.tar", members)
+    config = Pairs(path=path, least_side=250, similarity=("clip_a",), least_similarity=0.3)
+    source = config.open()
+    assert len(source) == 2
+    assert (source[0].id, source[0].answer, source[0].images[0].size()) == ("70", "words of the text", (8, 9))
+    with pytest.raises(DataError, match=r"a\.tar, sample 'key 3 at offset \d+': 0 pictures beside the caption"):
+        source[1]
+    assert [p.kind for p in problems("p", config.inspect())] == ["missing image"]
+    assert Pairs(path=path).open()[1].answer == "words of the row"
 
 
 def test_patterns(tmp_path: Path) -> None:

@@ -230,3 +230,23 @@ def test_visual_tokens_are_never_cut() -> None:
     one = sample("Here: ", ImagePart(0), answer="red", images=(Colour(9),), name="seen")
     with pytest.raises(DataError, match=r"'seen'.*cut to 6, but . visual tokens stand behind"):
         Processor(config("a"), longest=6)(one)
+
+
+def test_a_long_document_is_cut_before_the_first_picture_that_would_not_be_whole() -> None:
+    document = Message("document", ("One.", ImagePart(0), "Two two.", ImagePart(1), "Three."))
+    one = Sample("d", (document,), (RED, BLUE))
+    whole = Processor(config("a"))(one)
+    places = (whole.ids == IMAGE_TOKEN_ID).nonzero().flatten().tolist()
+    first, second = places[0], places[4]
+    assert places == [*range(first, first + 4), *range(second, second + 4)]
+    kept = {first + 3: (first, 0), second - 1: (second - 1, 1), second + 3: (second, 1), second + 4: (second + 4, 2)}
+    for longest, (tokens, pictures) in kept.items():
+        cut = Processor(config("a"), longest=longest)(one)
+        assert torch.equal(cut.ids, whole.ids[:tokens])
+        assert torch.equal(cut.labels, whole.labels[:tokens])
+        assert len(cut.views) == pictures
+        assert [tuple(p.shape) for p in cut.pixels.values()] == ([(pictures, 3, 32, 32)] if pictures else [])
+        assert torch.equal(cut.places, torch.arange(4 * pictures)) if pictures else cut.places is None
+    started = Sample("s", (Message("document", (ImagePart(0), "Text.")),), (RED,))
+    with pytest.raises(DataError, match="no text is left of a document"):
+        Processor(config("a"), longest=3)(started)

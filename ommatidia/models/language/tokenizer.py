@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,6 +56,12 @@ class Tokenizer:
         if len(ids) != 1:
             raise ConfigError(f"{mark!r} is {len(ids)} tokens in this tokenizer, not one; choose another chat format")
         return ids[0]
+
+    def digest(self) -> str:
+        """SHA-256 of the vocabulary and of every rule, as far as the tokenizer says them."""
+        backend = getattr(self.inner, "backend_tokenizer", None)
+        rules = sorted(self.inner.get_vocab().items()) if backend is None else backend.to_str()
+        return digest([type(self.inner).__name__ if backend is None else "", rules])
 
     def save(self, folder: Path) -> None:
         self.inner.save_pretrained(folder)
