@@ -52,8 +52,8 @@ def test_a_small_twin_of_the_study_trains(reference: str, tmp_path: Path) -> Non
 
 def test_the_tiled_twin_of_mm1_and_every_tag_of_nvlm_fit() -> None:
     mm1 = twin_of_recipe(study("mm1:3b", tiled=True))
-    assert mm1.model.visual_tokens(40, 40) == 5 * 4
-    assert mm1.model.visual_grid() == Grid(2, 2, 32)
+    assert mm1.model.visual_tokens(40, 40) == 5 * 9
+    assert mm1.model.visual_grid() == Grid(3, 3, 32)
     for tags in ("none", "one_d", "two_d", "box"):
         tiled = twin_of_recipe(study("nvlm:d_72b", tags=tags)).model.tiling
         assert not isinstance(tiled, Whole)
