@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ommatidia.lab.search import Search
 from ommatidia.lab.study import listed
 from ommatidia.recipes.nvlm import Tags, d_72b, h, x
@@ -12,7 +14,7 @@ _TAGS: tuple[Tags, ...] = ("none", "one_d", "two_d", "box")
 
 def tags(data: str = "data", language: str = "yi_34b") -> Search:
     """No tag, tiles counted, by column and row, or by their box in pixels; before Yi-34B."""
-    designs = {kind: d_72b(data, kind, language).to_dict() for kind in _TAGS}
+    designs: dict[str, dict[str, Any]] = {kind: d_72b(data, kind, language).to_dict() for kind in _TAGS}
     return listed("nvlm_tags", designs, benchmarks=ASKED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ommatidia.lab.recipe import Recipe, find, read
 from ommatidia.lab.run import execute
 from ommatidia.lab.search import RoundRobin, Search
 from ommatidia.lab.store import Store
+from ommatidia.lab.study_page import row
 from ommatidia.lab.twin import twin_of_recipe
 
 DESIGNS = {
@@ -135,3 +137,17 @@ def test_the_twin_of_a_design_trains(reference: str, name: str, tmp_path: Path) 
     store, plan = Store(tmp_path), Plan.of([small])
     with use(Console(quiet=True)), store.writing():
         assert execute(plan, store).failed == {}
+
+
+PAGES = Path(__file__).parents[2] / "docs" / "studies"
+PRICED = ("eagle:x5_7b", "cambrian_studies:trainings", "vila_studies:text", "mm1_studies:ratio", "llava:v15_7b")
+
+
+def test_the_pages_price_every_recipe_of_their_study() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(PAGES.glob("*.md")))
+    told = dict(re.findall(r"^(\| `(\w+:\w+)` .*\n)", text, re.MULTILINE))
+    named = {name: line for line, name in told.items()}
+    assert named.keys() >= DESIGNS.keys()
+    assert all(f"| `{name}` | {count} |" in named[name] for name, count in DESIGNS.items())
+    for name in PRICED:
+        assert named[name] == row(name)

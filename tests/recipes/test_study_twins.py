@@ -88,8 +88,8 @@ def listed(*recipes: Recipe) -> Search:
 
 def test_designs_that_a_twin_cannot_tell_apart_are_counted() -> None:
     one = study("llava:v15_7b")
-    longer, colder = override(one, "stages.1.epochs", 2), override(one, "stages.1.train.language", 1e-6)
-    made = twin(listed(one, longer, colder))
+    larger, colder = override(one, "stages.1.batch", 256), override(one, "stages.1.train.language", 1e-6)
+    made = twin(listed(one, larger, colder))
     assert isinstance(made.value, Search)
     assert isinstance(made.value.strategy, Listed)
     assert len(made.value.strategy.recipes) == 2
