@@ -34,8 +34,8 @@ def row(reference: str) -> str:
     that fit worst."""
     value: Any = read(f"ommatidia.recipes.{reference}", Config)
     recipes = (value,) if isinstance(value, Recipe) else value.strategy.horizon()
-    (_, told) = price_tables(recipes, machine())
-    ((_, _, rows),), _ = price_tables([*recipes, recipes[-1]], machine())
+    again = recipes if len(recipes) > 1 else recipes * 2  # twice is told design by design, and counted once
+    ((_, _, rows),), told = price_tables(again, machine())
     tokens = sorted({int(one[1]) for one in rows})
     most = max(rows, key=lambda one: float(str(one[2]).replace(",", "") or 0))
     spread = str(tokens[0]) if len(tokens) == 1 else f"{tokens[0]} to {tokens[-1]}"
