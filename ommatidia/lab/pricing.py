@@ -50,6 +50,11 @@ class StagePrice:
         """On each accelerator, by the stage or by a changed one."""
         return gpu_memory(self.model, stage or self.stage, self.held, self.tokens, self.costs, world=world)
 
+    def least(self, world: int) -> float:
+        """Bytes on each accelerator with one sample a pass, and all that changes no result beyond rounding."""
+        _, changed = changes(self.stage, world, frozen=False, exact=True)[-1]
+        return self.memory(world, stage=smaller(changed, world)[-1]).total
+
     def fits(self, machine: Machine) -> str:
         """``yes``, or the gentlest change with which it does; for more ranks no change of the result."""
         room = (1 - RESERVE) * machine.hardware.memory
@@ -153,7 +158,7 @@ def _by_design(designs: list[tuple[Recipe, list[StagePrice]]], machine: Machine)
     for recipe, prices in designs:
         seconds = [price.seconds(machine) for price in prices]
         hours = sum(one for one in seconds if one is not None) / 3600
-        most = max(prices, key=lambda price: price.memory(machine.world).total, default=None)
+        most = max(prices, key=lambda price: price.least(machine.world), default=None)
         rows.append(
             [
                 recipe.name,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from ommatidia.lab.benchmarks import BENCHMARKS
+from ommatidia.lab.search import Search
 from ommatidia.models.vision.catalog import lookup
 
 
@@ -41,3 +44,10 @@ def llava_captions(data: str) -> dict[str, Any]:
 def llava_dialogues(data: str) -> dict[str, Any]:
     """The 665 thousand dialogues of LLaVA-1.5's second stage, laid out as there: beside the folders of pictures."""
     return sources(data, sft=("llava_v1_5_mix665k.json", 665_000))
+
+
+def listed(name: str, designs: Mapping[str, Mapping[str, Any]], *, benchmarks: Sequence[str] = ()) -> Search:
+    """A search over designs that are written out, by what each is called, all asked the same benchmarks."""
+    asked = [BENCHMARKS[one] for one in benchmarks]
+    recipes = [{**design, "name": title, "benchmarks": asked} for title, design in designs.items()]
+    return Search.parse({"name": name, "strategy": {"kind": "listed", "recipes": recipes}})

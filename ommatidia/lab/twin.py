@@ -23,6 +23,8 @@ from ommatidia.train.stage import Stage
 
 STEPS, BATCH = 2, 2
 LANGUAGE: Mapping[str, Any] = {"kind": "scratch", "width": 32, "layers": 2, "heads": 2, "context": 1024}
+_LONGEST = 4
+"""Times ``STEPS``: a stage of several epochs stays longer than one of a single epoch."""
 BENCHMARKS_ASKED = ("attributes", "counts")
 PICTURES = 4
 """That a source or a benchmark draws."""
@@ -36,7 +38,8 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
     "routing": {"heads": 2, "head_dim": 8, "blocks": 1},
     "resampler": {"queries": 4, "dim": 16, "bank": 16, "layers": 2, "heads": 2},
     "c_abstractor": {"hidden": 8, "depth": 1},
-    "perceiver": {"queries": 4, "layers": 1, "heads": 2, "head_dim": 8},
+    "patch_mining": {"window": 2},
+    "perceiver": {"layers": 1, "heads": 2, "head_dim": 8},
     "q_former": {"queries": 4, "dim": 16, "layers": 2, "heads": 2},
     "pixel_shuffle_mlp": {"hidden": 16},
     "dynamic": {"tile": 56, "max_tiles": 4},
@@ -48,9 +51,9 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
     "hybrid": {"layers": 1, "every": 1},
 }
 """By kind of part: what makes it small, whatever the size of the rest."""
-_GRID = 2
-"""Rows and columns of a grid that a part asks for; one of at least ``_LARGE`` rows becomes one more."""
-_LARGE = 24
+_COARSE, _FINE = 2, 3
+"""Rows and columns of a grid that a part asks for, and of one of at least ``_MANY`` rows."""
+_MANY = 12
 _SIZE_OR_LOOK = frozenset({"image_size", "fit", "weights", "neck", "mean", "std", "interpolation"})
 
 
@@ -122,7 +125,7 @@ def _model(model: MLLMConfig) -> dict[str, Any]:
     small |= {name: _small_value(part.to_dict()) for name, part in parts.items()}
     groups = getattr(model.fusion, "groups", None)
     if groups is not None:
-        small["fusion"]["groups"] = [_GRID] * len(groups)
+        small["fusion"]["groups"] = [_COARSE] * len(groups)
     if small["injection"]["kind"] == "deep_sva":
         small["injection"] |= {"count": 1, "start": 0, "stride": 1}
     return small
@@ -134,7 +137,9 @@ def _small_value(value: Any) -> Any:
         return value
     small = {name: _small_value(one) for name, one in value.items()} | dict(_SMALL.get(str(value.get("kind")), {}))
     if (grid := value.get("grid")) is not None:
-        small["grid"] = [_GRID if side < _LARGE else _GRID + 1 for side in grid]
+        small["grid"] = [min(side, _COARSE if side < _MANY else _FINE) for side in grid]
+    if value.get("kind") == "perceiver":
+        small["queries"] = max(1, value["queries"] // 16)
     return small
 
 
@@ -185,7 +190,8 @@ def _stage(stage: Stage) -> dict[str, Any]:
         for name, one in stage.data.sources.items()
     }
     data = whole["data"] | {"sources": sources, "cap": None, "epoch": None}
-    small = {"epochs": None, "steps": STEPS, "batch": BATCH, "micro_batch": None, "frozen_precision": "fp32"}
+    steps = STEPS * min(_LONGEST, max(1, round(stage.epochs or 1)))
+    small = {"epochs": None, "steps": steps, "batch": BATCH, "micro_batch": None, "frozen_precision": "fp32"}
     if stage.precision == "bf16_pure":
         small["precision"] = "bf16"
     if stage.validation is not None:

@@ -69,7 +69,7 @@ def _stages(data: str, *, batch: int) -> list[dict[str, Any]]:
         "fusion": 1e-4, "fusion:adapters": 1e-3, "projector": 1e-3, "injection": 1e-4, "injection:row_end_E": 1e-3,
     }  # fmt: skip
     rest = dict.fromkeys(("fusion", "projector", "injection", "language"), 2e-5)
-    common = {"epochs": 1, "schedule": "cosine", "precision": "bf16"}
+    common = {"epochs": 1, "schedule": "cosine", "precision": "bf16", "frozen_precision": "bf16", "longest": 2048}
     return [
         {"name": "align", "train": new, "data": captions, "batch": 512, "warmup": 0.06, **common},
         {"name": "tune", "train": rest, "data": dialogues, "batch": batch, "warmup": 0.03, **common},

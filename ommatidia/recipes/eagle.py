@@ -87,7 +87,7 @@ def _stages(data: str, released: bool, *, plus: bool, batch: int | None) -> list
         captions = sources(data, captions=("Cambrian-Alignment/alignment_2.5m.jsonl", 2_500_000))
         dialogues = sources(data, sft=("Cambrian-10M/Cambrian7M_withsystemprompt.jsonl", 7_000_000))
     # None of the released configurations of the engine clips gradients.
-    common = {"epochs": 1, "schedule": "cosine", "warmup": 0.03, "clip": None, "precision": "bf16"}
+    common = {"epochs": 1, "schedule": "cosine", "warmup": 0.03, "clip": None, "precision": "bf16", "longest": 2048}
     first, last = 2e-4 if batch else 1e-3, 2e-5
     everything = {"encoders.*": last, "fusion": last, "projector": last, "language": last}
     stages: list[dict[str, Any]] = [

@@ -16,7 +16,7 @@ def _7b(data: str = "data") -> Recipe:
     corpora = sources(data, mmc4=("VILA/mmc4_core.jsonl", 6_250_000), coyo=("VILA/coyo.jsonl", 25_000_000))
     dialogues = sources(data, sft=("VILA/sft_visual.json", None), text=("VILA/flan_text.json", 1_000_000))
     start = sources(data, captions=("LLaVA-CC3M-Pretrain-595K/chat.json", 595_000))
-    common = {"epochs": 1, "schedule": "cosine", "warmup": 0.03, "precision": "bf16"}
+    common = {"epochs": 1, "schedule": "cosine", "warmup": 0.03, "precision": "bf16", "longest": 4096}
     return Recipe.parse(
         {
             "name": "vila_7b",

@@ -52,8 +52,8 @@ def test_a_small_twin_of_the_study_trains(reference: str, tmp_path: Path) -> Non
 
 def test_the_tiled_twin_of_mm1_and_every_tag_of_nvlm_fit() -> None:
     mm1 = twin_of_recipe(study("mm1:3b", tiled=True))
-    assert mm1.model.visual_tokens(40, 40) == 5 * 4
-    assert mm1.model.visual_grid() == Grid(2, 2, 32)
+    assert mm1.model.visual_tokens(40, 40) == 5 * 9
+    assert mm1.model.visual_grid() == Grid(3, 3, 32)
     for tags in ("none", "one_d", "two_d", "box"):
         tiled = twin_of_recipe(study("nvlm:d_72b", tags=tags)).model.tiling
         assert not isinstance(tiled, Whole)
@@ -88,8 +88,8 @@ def listed(*recipes: Recipe) -> Search:
 
 def test_designs_that_a_twin_cannot_tell_apart_are_counted() -> None:
     one = study("llava:v15_7b")
-    longer, colder = override(one, "stages.1.epochs", 2), override(one, "stages.1.train.language", 1e-6)
-    made = twin(listed(one, longer, colder))
+    larger, colder = override(one, "stages.1.batch", 256), override(one, "stages.1.train.language", 1e-6)
+    made = twin(listed(one, larger, colder))
     assert isinstance(made.value, Search)
     assert isinstance(made.value.strategy, Listed)
     assert len(made.value.strategy.recipes) == 2
