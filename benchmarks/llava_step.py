@@ -2,8 +2,8 @@
 
 python -m benchmarks.llava_step [--rounds 5] [--samples 16] [--micro 4] [--threads 2]
 
-The same weights, the same samples, the same optimiser, in one process, sides in turns. A CLIP and a Llama in the
-proportions of LLaVA-1.5-7B (the encoder a twentieth of the decoder's parameters, 64 visual tokens beside words of LLaVA's
+The same weights, the same samples, the same optimiser, in one process, sides in turns. A CLIP and a Llama in
+the proportions of LLaVA-1.5-7B (the encoder a twentieth of the decoder, 64 visual tokens beside words of LLaVA's
 lengths scaled alike, a fifth of the samples text alone), small enough for a CPU. The plain side does what training
 scripts do: rows in the order they come, padded to the longest, transformers' own loss over every position. Ours:
 ``Trainer.step``, padded or packed. Losses are compared first. Prints JSON: samples a second, ratios as medians of each

@@ -77,6 +77,8 @@ def test_memory_options_stay_near(tmp_path: Path, fields: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
 def test_a_quantised_matrix_is_that_of_the_cpu(quantize: Any) -> None:
+    if quantize == "nf4":
+        pytest.importorskip("bitsandbytes")
     torch.manual_seed(0)
     linear = torch.nn.Linear(128, 64)
     here, there = QuantizedLinear(linear, quantize), QuantizedLinear(linear, quantize).to("cuda")
