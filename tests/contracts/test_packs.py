@@ -16,18 +16,18 @@ from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
 
 LANGUAGE = {"kind": "scratch", "width": 32, "layers": 2, "heads": 2, "context": 256}
+SVA = {"kind": "sva", "side": 2, "width": 16, "depth": 1, "heads": 2, "groups": [2]}
 
 
 def injected(kind: str) -> MLLMConfig:
     injection = InjectionConfig.kinds()[kind].tiny()
     if kind != "deep_sva":
         return config("a", language=LANGUAGE, injection=injection, tiling=Halves())
-    fusion = {"kind": "sva", "side": 2, "width": 16, "depth": 1, "heads": 2, "groups": [2]}
-    return config("a", "b", language=LANGUAGE, fusion=fusion, injection=injection, tiling=Halves())
+    return config("a", "b", language=LANGUAGE, fusion=SVA, injection=injection, tiling=Halves())
 
 
 def fused(kind: str) -> MLLMConfig:
-    member = FusionConfig.kinds()[kind].tiny()
+    member = FusionConfig.parse(SVA) if kind == "sva" else FusionConfig.kinds()[kind].tiny()
     if kind == "mixture_of_resolution":  # it steers blocks, which the patches of ``a`` have none of
         blocks = {"kind": "clip", "width": 16, "depth": 2, "heads": 2, "hidden": 16, "patch": 8, "pretrained_size": 16}
         encoders = {name: {**blocks, "image_size": size} for name, size in (("slow", 16), ("fast", 32))}

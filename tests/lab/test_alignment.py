@@ -54,7 +54,7 @@ def test_states_are_those_of_transformers(appended, opened):
     )
     assert len(found) == 4
     for ours, theirs in zip(found, out.hidden_states, strict=True):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(ours[batch.mask_BT], theirs[batch.mask_BT])  # padding may say anything
 
 
 def test_likeness_by_hand():

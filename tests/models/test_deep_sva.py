@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ommatidia.core.errors import ConfigError
+from ommatidia.core.grid import content
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, ROW_END, Batch, View, Views
-from ommatidia.models.fusion.windows import padding
 from ommatidia.models.mllm import MLLM, MLLMConfig
 
 SIDE = 4
@@ -65,9 +65,9 @@ class Row:
 
     def look(self, size: tuple[int, int], first: int, *, static: bool) -> None:
         self.pixels.append(torch.randn(3, 32, 32, generator=self.generator))
-        above, left = padding(*size, SIDE)
+        top, left, bottom, right = content(SIDE, SIDE, *size, at_least=1)
         for r in range(SIDE):
-            shown = [above <= r < SIDE - above and left <= c < SIDE - left for c in range(SIDE)]
+            shown = [top <= r < bottom and left <= c < right for c in range(SIDE)]
             slots = [(first + r * SIDE + c, real) for c, real in enumerate(shown)] + [(ROW_END, any(shown))]
             kept = [(place, real) for place, real in slots if real or static]
             self.places += [place for place, _ in kept]

@@ -135,8 +135,7 @@ class LanguageModel(nn.Module):
         if lengths is not None:
             positions_BT = packed.places(lengths, x_BTE.device)
             mask = packed.boundaries(lengths, x_BTE.device) if packed.prepare(self.decoder) else None
-        elif bool(mask_BT[:, 0].all()):
-            # No padding, or on the right, where no real token looks: the plain causal kernel is right, and faster.
+        elif _real_tokens_first(mask_BT):  # none of them looks at padding: the plain causal kernel is right, and faster
             positions_BT = torch.arange(mask_BT.shape[1], device=mask_BT.device).expand_as(mask_BT)
         else:
             positions_BT, mask = (mask_BT.long().cumsum(-1) - 1).clamp(min=0), mask_BT.long()
@@ -183,3 +182,8 @@ class LanguageModel(nn.Module):
     def save_config(self, folder: Path) -> None:
         """Write the transformers config, so that the architecture can be rebuilt without its origin."""
         self.decoder.config.save_pretrained(folder)
+
+
+def _real_tokens_first(mask_BT: Tensor) -> bool:
+    """Whether all that is masked stands behind all that is not, in every row."""
+    return not bool((mask_BT[:, 1:] & ~mask_BT[:, :-1]).any()) and bool(mask_BT[:, 0].all())
