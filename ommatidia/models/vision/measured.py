@@ -21,7 +21,10 @@ from ommatidia.models.vision.neck import NoNeck
 
 PATH = Path(__file__).with_suffix(".json")
 
-SIZES = ("dinov2_g@378", "dfn_clip_h_14_378@672", "convnext_l_1024_multi@768", "convnext_l_1024_multi@1536")
+SIZES = (
+    "dinov2_g@378", "dfn_clip_h_14_378@672", "convnext_l_1024_multi@768", "convnext_l_1024_multi@1536",
+    "convnext_l_1024@512", "dinov2_l@336", "dinov2_l@448",
+)  # fmt: skip
 """Entries at other sizes than their own that the studies' recipes use."""
 
 
