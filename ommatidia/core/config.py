@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -25,6 +26,25 @@ class _Yaml(yaml.SafeLoader):
 
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 _Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+
+R = TypeVar("R")
+
+
+def once(method: Callable[[Any], R]) -> Callable[[Any], R]:
+    """A method of a Config that takes no argument, worked out once for each value. What it gives must not be changed.
+
+    A copy of the value works it out anew. Not for what depends on files, which may change under a value.
+    """
+    name = f"once {method.__qualname__}"
+
+    @wraps(method)
+    def kept(self: Any) -> R:
+        values = vars(self)
+        if name not in values:
+            values[name] = method(self)
+        return values[name]
+
+    return kept
 
 
 class Config(BaseModel):
@@ -43,6 +63,12 @@ class Config(BaseModel):
             super().__init__(**fields)
         except ValidationError as error:
             raise _config_error(type(self), error) from None
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        for name in vars(copied).keys() - type(self).model_fields.keys():  # what `once` kept belongs to the original
+            del vars(copied)[name]
+        return copied
 
     # Tells pydantic that this is no custom constructor: nested values then keep their place in the error's path.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -132,6 +158,7 @@ class Config(BaseModel):
         """The plain data that identifies this value: everything but the ``unhashed`` fields, at every depth."""
         return {name: _hashed(getattr(self, name)) for name in type(self).model_fields if name not in self.unhashed}
 
+    @once
     def digest(self) -> str:
         """SHA-256 over the hashed fields, as 64 hexadecimal digits. Mapping order counts: it is channel order."""
         return digest(self.hashed())

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ommatidia.core.config import digest
+from ommatidia.core.config import digest, once
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.picture import FilePicture, file_digest
 from ommatidia.core.source import SourceConfig
@@ -43,6 +43,7 @@ class EasyVQA(SourceConfig):
         """Raises ConfigError when the package is not installed, DataError when its files are broken."""
         return EasyVQASource(self, data_folder() / self.split)
 
+    @once
     def fingerprint(self) -> str:
         folder = data_folder() / self.split
         return digest([self.hashed(), file_digest(folder / "questions.json"), _sizes(folder / "images")])

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ommatidia.core.config import Config
+from ommatidia.core.config import Config, once
 from ommatidia.core.errors import AlignmentError, ConfigError, unknown
 from ommatidia.core.globs import by_part
 from ommatidia.core.grid import Cost, Grid
@@ -104,6 +104,7 @@ class MLLMConfig(Config):
             return ("language",)
         return (*(f"encoders.{name}" for name in self.encoders), "fusion", "projector", "injection", "language")
 
+    @once
     def adapted(self) -> dict[str, LoRA]:
         """The adapter of each adapted part."""
         parts = self.part_names()
@@ -111,15 +112,18 @@ class MLLMConfig(Config):
         here = {g: adapter for g, adapter in self.adapters.items() if any(fnmatchcase(part, g) for part in parts)}
         return by_part(here, parts, field="adapters")
 
+    @once
     def grids(self) -> dict[str, Grid]:
         """What each encoder hands to the fusion for one view."""
         whole, part = self.tiling.seen_whole, self.tiling.view_grid
         return {n: part(e.grid()) if n in whole else e.grid() for n, e in self.encoders.items()}
 
+    @once
     def fused_grid(self) -> Grid | None:
         """What the fusion hands to the projector; None without encoders."""
         return self.fusion.out(self.grids()) if self.encoders else None
 
+    @once
     def visual_grid(self) -> Grid | None:
         """What one view brings to the language model; None without encoders. Raises ConfigError if parts do not fit."""
         fused = self.fused_grid()

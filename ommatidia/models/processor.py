@@ -68,6 +68,8 @@ class Processor:
             raise ConfigError(f"stored features for {sorted(strangers)}, which are no encoders of this model")
         self.preprocess = {n: sight(config.tiling, n, e) for n, e in config.encoders.items() if n not in self.features}
         self._encode = lru_cache(maxsize=2**16)(self._encode_uncached)
+        self._script = lru_cache(maxsize=2**10)(config.script)
+        self._cut = lru_cache(maxsize=2**10)(config.tiling.views)
         self._speech: Mapping[str, str] | None = None
 
     def through(self, features: Mapping[str, FeatureLookup]) -> Processor:
@@ -187,8 +189,8 @@ class Processor:
     def _look(self, row: Row, picture: Picture) -> None:
         """One picture: its views, and what of it stands in the text."""
         height, width = picture.size()
-        first = row.begin_picture(picture, self.config.tiling.views(height, width))
-        for piece in self.config.script(height, width):
+        first = row.begin_picture(picture, self._cut(height, width))
+        for piece in self._script(height, width):
             if isinstance(piece, Places):
                 row.place([n if n == ROW_END else n + first * self.tokens_per_view for n in piece.numbers])
             elif isinstance(piece, Tag):

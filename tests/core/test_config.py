@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from ommatidia.core.config import Config, digest, override, read_assignment
+from ommatidia.core.config import Config, digest, once, override, read_assignment
 from ommatidia.core.errors import ConfigError
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {"soup": {"name": "soup", "salt": 2}, "stew": {"name": "stew", "salt": 5}}
@@ -315,3 +315,30 @@ def test_what_is_no_assignment_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as error:
         read_assignment(text)
     assert repr(text) in str(error.value)
+
+
+class Measured(Config):
+    """Counts how often it works something out."""
+
+    side: int = 2
+
+    @once
+    def area(self) -> list[int]:
+        return [self.side**2]
+
+
+class Doubled(Measured):
+    @once
+    def area(self) -> list[int]:
+        return [2 * area for area in super().area()]
+
+
+def test_what_is_kept_once_belongs_to_one_value() -> None:
+    value = Doubled(side=3)
+    assert value.area() == [18]
+    assert value.area() is value.area()
+    assert value.model_copy(update={"side": 4}).area() == [32]
+    assert copy.deepcopy(value).area() == [18]
+    assert value == Doubled(side=3)
+    assert value.to_dict() == {"side": 3}
+    assert value.digest() == Doubled(side=3).digest() != value.model_copy(update={"side": 4}).digest()

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from ommatidia.data.synthetic import tables
 from ommatidia.data.synthetic.look import BACKGROUNDS, COLOURS, FONTS, RGB, fitting_font, outline
 from ommatidia.data.synthetic.shapes import COLOUR_NAMES
-from ommatidia.data.synthetic.task import Group, Question, Split, Task, of_split, side
+from ommatidia.data.synthetic.task import Group, Question, Split, Task, by_split, side
 
 FEWEST, MOST = 2, 5
 _CLEAR = 6
@@ -21,7 +21,7 @@ _CLEAR = 6
 Layout = tuple[str, float, float, float, bool]
 """Bars or points; left margin, top margin, and the share of its slot that a bar fills; whether there is a frame."""
 
-LAYOUTS: tuple[Layout, ...] = tuple(
+LAYOUTS = by_split(
     (mark, left, top, fill, frame)
     for mark in ("bar", "point")
     for left in (0.03, 0.08)
@@ -135,7 +135,7 @@ class Charts(Task):
             labels=tuple(panel.labels[at] for at in chosen),
             values=tuple(panel.values[at] for at in chosen),
             colours=tuple(rng.sample(COLOUR_NAMES, wanted)),
-            layout=rng.choice(of_split(LAYOUTS, split)),
+            layout=rng.choice(LAYOUTS[split]),
             font=rng.choice(FONTS[split]),
             background=rng.choice(BACKGROUNDS[split]),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, Literal, Protocol, TypeVar
@@ -75,9 +75,12 @@ def side(value: object) -> Split:
     return "test" if hashlib.sha256(repr(value).encode()).digest()[0] % _TEST_SHARE == 0 else "train"
 
 
-def of_split(values: tuple[V, ...], split: Split) -> tuple[V, ...]:
-    """The values that belong to a split."""
-    return tuple(value for value in values if side(value) == split)
+def by_split(values: Iterable[V]) -> dict[Split, tuple[V, ...]]:
+    """The values that belong to each split, in their order."""
+    held: dict[Split, list[V]] = {"train": [], "test": []}
+    for value in values:
+        held[side(value)].append(value)
+    return {split: tuple(mine) for split, mine in held.items()}
 
 
 def select(questions: list[Question], variants: tuple[str, ...], count: int) -> list[Question]:

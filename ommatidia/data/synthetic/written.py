@@ -13,7 +13,7 @@ from typing import ClassVar
 from PIL import Image, ImageDraw
 
 from ommatidia.data.synthetic.look import FONTS, RGB, fitting_font, ink_pairs
-from ommatidia.data.synthetic.task import Group, Question, Split, Task, of_split, side
+from ommatidia.data.synthetic.task import Group, Question, Split, Task, by_split, side
 
 VOWELS = "AEIOU"
 CONSONANTS = "BCDFGHJKLMNPRSTVWXYZ"
@@ -23,7 +23,7 @@ LETTERS = tuple(sorted(VOWELS + CONSONANTS))
 Layout = tuple[float, float, int, float]
 """Where the free space goes (left, top: 0..1), the tilt in degrees, and the share of the picture's width."""
 
-LAYOUTS: tuple[Layout, ...] = tuple(
+LAYOUTS = by_split(
     (x, y, tilt, width)
     for x in (0.0, 0.5, 1.0)
     for y in (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -44,7 +44,7 @@ class Style:
     @staticmethod
     def of(rng: Random, split: Split) -> Style:
         ink, paper = rng.choice(ink_pairs(split))
-        return Style(rng.choice(FONTS[split]), ink, paper, rng.choice(of_split(LAYOUTS, split)))
+        return Style(rng.choice(FONTS[split]), ink, paper, rng.choice(LAYOUTS[split]))
 
 
 def write(text: str, style: Style, size: int) -> Image.Image:

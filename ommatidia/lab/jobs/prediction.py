@@ -63,7 +63,7 @@ class PredictionJob(Job):
         return prediction_price(self.weights.model, stored, tokens, self.benchmark.max_new_tokens)
 
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
-        model = self.weights.build(store).to(self.device).eval()
+        model = self.weights.build(store, blind=self.mode == "blind").to(self.device).eval()
         processor = Processor(self.weights.model, features=self.weights.lookups(store))
         shared = SharedFeatures(model, processor, batch=self.batch)
         benchmark, path = self.benchmark.open(), scratch / _ANSWERS

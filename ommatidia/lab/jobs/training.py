@@ -68,12 +68,16 @@ class Weights:
         names = dict.fromkeys(job.name for job in self.features)
         return {n: joined([job.lookup(store) for job in self.features if job.name == n]) for n in names}
 
-    def build(self, store: Store) -> MLLM:
-        """The model with its weights. Trunks with stored features are not built."""
-        stored = frozenset(job.name for job in self.features)
-        model = self.model.build(seed=self.seed, without_trunks=stored)
+    def build(self, store: Store, *, blind: bool = False) -> MLLM:
+        """The model with its weights. Trunks with stored features are not built; a blind model's encoders see nothing,
+        so that they have neither trunks nor weights."""
+        unseen = self.model.encoders if blind else [job.name for job in self.features]
+        model = self.model.build(seed=self.seed, without_trunks=frozenset(unseen))
         for overlay in self.overlays:
-            load_trained(model.parts(), overlay.state(store))
+            state = overlay.state(store)
+            if blind:
+                state = {name: tensor for name, tensor in state.items() if not name.startswith("encoders.")}
+            load_trained(model.parts(), state)
         return model
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ommatidia.core.config import Config, digest
+from ommatidia.core.config import Config, digest, once
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.models.between import Between
@@ -62,10 +62,25 @@ class EncoderConfig(Config, family=True):
         """Tensors under the names of a published checkpoint, renamed to the trunk's and without what it leaves out."""
         return state
 
+    @once
+    def known(self) -> tuple[Grid, Cost]:
+        """What the trunk gives and costs: as stored with the catalog where that has this very trunk, else measured now.
+
+        Raises ConfigError as ``measure`` does.
+        """
+        from ommatidia.models.vision.measured import stored  # written by measuring values of this family
+
+        found = stored(shape_digest(self))
+        if found is not None:
+            return found
+        measured = measured_once(self)
+        return measured.grid, measured.cost
+
     def trunk_grid(self) -> Grid:
         """What the trunk gives. Raises ConfigError when the image size does not suit the trunk."""
-        return known(self)[0]
+        return self.known()[0]
 
+    @once
     def grid(self) -> Grid:
         """What the encoder gives: the trunk's grid through the neck."""
         return self.neck.out(self.trunk_grid())
@@ -76,7 +91,7 @@ class EncoderConfig(Config, family=True):
 
     def trunk_cost(self) -> Cost:
         """Parameters of the trunk, and its operations for one view."""
-        return known(self)[1]
+        return self.known()[1]
 
     def blocks(self) -> Blocks:
         """The trunk's blocks, for a fusion that steers it in between. Raises ConfigError where there are none."""
@@ -218,20 +233,6 @@ def _trunk_json(config: EncoderConfig) -> str:
 def shape_digest(config: EncoderConfig) -> str:
     """What the measure of a trunk depends on, as a digest."""
     return digest(_trunk_json(config))
-
-
-def known(config: EncoderConfig) -> tuple[Grid, Cost]:
-    """The trunk's grid and cost: as stored with the catalog where that has this very trunk, else measured now.
-
-    Raises ConfigError as ``measure`` does.
-    """
-    from ommatidia.models.vision.measured import stored  # written by measuring values of this family
-
-    found = stored(shape_digest(config))
-    if found is not None:
-        return found
-    measured = measured_once(config)
-    return measured.grid, measured.cost
 
 
 def measured_once(config: EncoderConfig) -> Measured:
