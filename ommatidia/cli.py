@@ -15,7 +15,7 @@ from ommatidia.core.console import Console, console, use
 from ommatidia.core.errors import ConfigError, OmmatidiaError
 from ommatidia.lab import data_commands
 from ommatidia.lab.analysis import commands as analyses
-from ommatidia.lab.options import Arguments, AsTwin, Changes, Mfu, OnHardware, Reference, StorePath, World
+from ommatidia.lab.options import Arguments, AsTwin, Changes, Jobs, Mfu, OnHardware, Reference, StorePath, World
 
 if TYPE_CHECKING:
     from ommatidia.lab.driven import Driven
@@ -158,6 +158,7 @@ def run(
     changes: Changes = None,
     store: StorePath = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(help="where to put the trained model")] = None,
+    jobs: Jobs = None,
     twin: AsTwin = False,
 ) -> None:
     """Train and evaluate one recipe; finished stages are reused, an interrupted one goes on. Takes torchrun's ranks."""
@@ -171,7 +172,7 @@ def run(
     if not isinstance(recipe, Recipe):
         raise ConfigError(f"{reference} is a search; use omma search")
     with joined():
-        _show(run_recipe(recipe, Store(store), out=out, command=_command(), report=twin))
+        _show(run_recipe(recipe, Store(store), out=out, command=_command(), report=twin, jobs=jobs or 1))
 
 
 @app.command()
@@ -183,6 +184,7 @@ def search(
     out: Annotated[
         Path | None, typer.Option(help="folder of the report and the best model; runs/NAME by default")
     ] = None,
+    jobs: Jobs = None,
     twin: AsTwin = False,
 ) -> None:
     """Search a design space; write a report and the best model. Stopped anywhere, it goes on where it was."""
@@ -196,7 +198,7 @@ def search(
     if isinstance(value, Recipe):
         raise ConfigError(f"{reference} is one recipe; use omma run")
     with joined():
-        _show(drive_search(value, Store(store), out=out, command=_command()))
+        _show(drive_search(value, Store(store), out=out, command=_command(), jobs=jobs))
 
 
 @app.command("eval")

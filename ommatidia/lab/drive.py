@@ -20,10 +20,13 @@ from ommatidia.lab.search import Search, run_search
 from ommatidia.lab.search.search import recall, remember
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, average_of, best_design, collect
+from ommatidia.lab.workers import workers
 from ommatidia.train.ranks import ranks, together
 
 
-def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str, report: bool = False) -> Driven:
+def run_recipe(
+    recipe: Recipe, store: Store, *, out: Path | None, command: str, report: bool = False, jobs: int = 1
+) -> Driven:
     """Train, evaluate and save one recipe, and write its report where asked. Raises RunError when it failed.
 
     Of several ranks all train; rank 0 does and reports the rest.
@@ -32,8 +35,8 @@ def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str, 
     trial_plan = plan.trials[0]
     plan.jobs[trial_plan.checkpoint.key] = trial_plan.checkpoint
     name = f"{recipe.name}-seed{recipe.seed}".replace(" ", "")
-    with writing(store):
-        result = execute(plan, store)
+    with writing(store), workers(jobs, store) as several:
+        result = execute(plan, store, several)
         trial = collect(trial_plan, store)
         if ranks().leads:
             definition = {"name": name, "recipe": recipe.to_dict()}
@@ -52,17 +55,17 @@ def run_recipe(recipe: Recipe, store: Store, *, out: Path | None, command: str, 
     return driven
 
 
-def drive_search(search: Search, store: Store, *, out: Path | None, command: str) -> Driven:
-    """Run a search to its end, save the best model, write the report."""
+def drive_search(search: Search, store: Store, *, out: Path | None, command: str, jobs: int | None = None) -> Driven:
+    """Run a search to its end, save the best model, write the report. ``jobs``: at once, instead of ``search.jobs``."""
     folder = out or Path("runs") / search.name
-    with writing(store):
-        result = run_search(search, store, command=command)
+    with writing(store), workers(jobs or search.jobs, store) as several:
+        result = run_search(search, store, command=command, workers=several)
         best = best_design(result.trials)[0]
         trial_plan = plan_trial(best.recipe)
         last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)
         if last.failed:
             raise together(RunError(f"the best model could not be saved: {next(iter(last.failed.values()))}"))
-        more = execute(analysis_plan(result.trials, search.analyses), store)
+        more = execute(analysis_plan(result.trials, search.analyses), store, several)
         if not ranks().leads:
             return Driven()
         model = _deliver(trial_plan, store, folder)

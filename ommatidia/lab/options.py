@@ -21,4 +21,7 @@ OnHardware = Annotated[
 ]
 World = Annotated[int, typer.Option(help="how many of them train together")]
 Mfu = Annotated[float, typer.Option(help="share of the peak that training is assumed to reach")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="nodes done at once, each in a process on its share of the cores")
+]
 AsTwin = Annotated[bool, typer.Option("--twin", help="a tiny twin of it instead: seconds on a CPU, needs no download")]

@@ -24,6 +24,9 @@ from ommatidia.core.console import console
 from ommatidia.core.errors import RunError
 
 _RECORD = "node.json"
+_WORKER = ".worker{}.lock"
+_PATIENCE = 60.0
+"""Seconds that a process may take to notice that the one it works for is gone."""
 
 
 @dataclass(slots=True)
@@ -48,11 +51,18 @@ class Store:
                     f"{self.root}: {who} is writing this store; wait for it, stop it, or use another --store"
                 ) from None
             owner.write_text(f"process {os.getpid()}")
+            for place in self.root.glob(_WORKER.format("*")):  # left behind by a process that was killed just now
+                with FileLock(place, timeout=_PATIENCE):
+                    pass
         try:
             yield
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+
+    def working(self, number: int) -> FileLock:
+        """Held by a process that works for the one that is ``writing``: who writes next waits until it is gone."""
+        return FileLock(self.root / _WORKER.format(number))
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:

@@ -99,6 +99,7 @@ def search() -> Search:
                 "seeds": [0, 1],
             },
             "analyses": ["audit", "ablation"],
+            "jobs": 4,
         }
     )
 

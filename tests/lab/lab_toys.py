@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import load_file
 
 from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.search import Search
@@ -115,7 +118,7 @@ def singles(name: str = "singles", **changes: Any) -> Search:
     )
 
 
-def carry_out_singles(store: str, out: str) -> None:
+def carry_out_singles(store: str, out: str, jobs: int = 1) -> None:
     """A whole search in a process of its own, to be killed at any moment."""
     import torch
 
@@ -125,4 +128,23 @@ def carry_out_singles(store: str, out: str) -> None:
 
     torch.set_num_threads(1)
     with use(Console(quiet=True)):
-        drive_search(singles(), Store(Path(store)), out=Path(out), command=COMMAND)
+        drive_search(singles(), Store(Path(store)), out=Path(out), command=COMMAND, jobs=jobs)
+
+
+def results(store: Path) -> dict[str, Any]:
+    """Everything a store holds but the times it took."""
+    found: dict[str, Any] = {}
+    for node in sorted((store / "nodes").glob("*/*")):
+        for path in sorted(p for p in node.rglob("*") if p.is_file() and p.name not in ("node.json", "metrics.jsonl")):
+            name = str(path.relative_to(store))
+            if path.suffix == ".jsonl":
+                lines = sorted(path.read_text().splitlines())
+                found[name] = [{**json.loads(line), "seconds": 0} for line in lines]
+            elif path.name == "scores.json":
+                scored = json.loads(path.read_text())
+                found[name] = scored | {"scored": scored["scored"] | {"seconds": 0}}
+            elif path.name == "trained.safetensors":
+                found[name] = {key: tensor.tolist() for key, tensor in load_file(path).items()}
+            else:
+                found[name] = path.read_bytes()
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from glob import glob
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_toys import carry_out_singles, singles
-from safetensors.torch import load_file
+from lab_toys import carry_out_singles, results, singles
 
 from ommatidia.lab.search.search import recall
 from ommatidia.lab.store import Store
@@ -20,11 +18,11 @@ from ommatidia.lab.store import Store
 PATIENCE = 60.0  # seconds
 
 
-def start(folder: Path) -> ForkServerProcess:
+def start(folder: Path, jobs: int) -> ForkServerProcess:
     """A search in a process that a server forks which has everything imported: starting one takes no time."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ommatidia.lab.drive", "transformers.models.llama.modeling_llama"])
-    process = context.Process(target=carry_out_singles, args=(str(folder / "store"), str(folder / "out")))
+    process = context.Process(target=carry_out_singles, args=(str(folder / "store"), str(folder / "out"), jobs))
     process.start()
     return process
 
@@ -39,9 +37,9 @@ def progress(folder: Path) -> int:
     return 10 * sum(1 for _ in store.glob("nodes/*/*/node.json")) + len(begun)
 
 
-def kill_at(folder: Path, wanted: int) -> bool:
+def kill_at(folder: Path, wanted: int, jobs: int) -> bool:
     """Start a search and kill it when it is so far; whether it was still running then."""
-    process = start(folder)
+    process = start(folder, jobs)
     limit = time.monotonic() + PATIENCE
     while progress(folder) < wanted and process.is_alive():
         assert time.monotonic() < limit
@@ -52,40 +50,22 @@ def kill_at(folder: Path, wanted: int) -> bool:
     return running
 
 
-def finish(folder: Path) -> None:
-    process = start(folder)
+def finish(folder: Path, jobs: int) -> None:
+    process = start(folder, jobs)
     process.join(PATIENCE)
     assert process.exitcode == 0
 
 
-def results(folder: Path) -> dict[str, Any]:
-    """Everything a store holds but the times it took."""
-    found: dict[str, Any] = {}
-    for node in sorted((folder / "store" / "nodes").glob("*/*")):
-        for path in sorted(p for p in node.rglob("*") if p.is_file() and p.name not in ("node.json", "metrics.jsonl")):
-            name = str(path.relative_to(folder / "store"))
-            if path.suffix == ".jsonl":
-                lines = sorted(path.read_text().splitlines())
-                found[name] = [{**json.loads(line), "seconds": 0} for line in lines]
-            elif path.name == "scores.json":
-                scored = json.loads(path.read_text())
-                found[name] = scored | {"scored": scored["scored"] | {"seconds": 0}}
-            elif path.name == "trained.safetensors":
-                found[name] = {key: tensor.tolist() for key, tensor in load_file(path).items()}
-            else:
-                found[name] = path.read_bytes()
-    return found
-
-
 def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    finish(undisturbed)
+    finish(undisturbed, jobs=1)
     whole = len(list((undisturbed / "store" / "nodes").glob("*/*")))
-    # In the first training, between nodes, in the second training, and while answering.
-    stops = [kill_at(disturbed, wanted) for wanted in (2, 31, 64, 95)]
+    # In the first training, between nodes, in the second training, and while answering; with workers, whose deaths
+    # must not cost more than their leader's, and without.
+    stops = [kill_at(disturbed, wanted, jobs) for wanted, jobs in ((2, 1), (31, 2), (64, 1), (95, 2))]
     assert all(stops), "the search was over before it was killed; it proves nothing"
-    finish(disturbed)
-    ours, theirs = results(undisturbed), results(disturbed)
+    finish(disturbed, jobs=2)
+    ours, theirs = results(undisturbed / "store"), results(disturbed / "store")
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
     assert whole == len({Path(name).parts[2] for name in ours})

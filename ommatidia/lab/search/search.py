@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 from ommatidia.core.config import Config
 from ommatidia.core.console import console
@@ -17,6 +19,7 @@ from ommatidia.lab.run import RunResult, execute
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, collect
+from ommatidia.lab.workers import Workers
 from ommatidia.train.ranks import ranks, together
 
 
@@ -27,6 +30,10 @@ class Search(Config):
     strategy: Strategy
     analyses: tuple[Analysis, ...] = ()
     """What else is asked of the best designs when they are found, for the report."""
+    jobs: int = Field(1, ge=1)
+    """How many nodes are done at once, where the machine has as many cores: more for small models, which leave most of
+    a machine idle, and one for each GPU."""
+    unhashed: ClassVar[frozenset[str]] = frozenset({"jobs"})
 
 
 @dataclass
@@ -38,7 +45,7 @@ class SearchResult:
     jobs: dict[str, Job]
 
 
-def run_search(search: Search, store: Store, *, command: str) -> SearchResult:
+def run_search(search: Search, store: Store, *, command: str, workers: Workers | None = None) -> SearchResult:
     """Propose, plan, run, until the strategy has no more to ask. Raises RunError when nothing at all succeeded.
 
     Ranks of a distributed run all ask the strategy, which answers them alike.
@@ -51,7 +58,7 @@ def run_search(search: Search, store: Store, *, command: str) -> SearchResult:
     while recipes := search.strategy.propose(trials):
         plan = Plan.of(recipes)
         console().log(f"{len(recipes)} designs, {len(plan.jobs)} nodes")
-        result = execute(plan, store)
+        result = execute(plan, store, workers)
         jobs |= plan.jobs
         total.executed += result.executed
         total.reused += [key for key in result.reused if key not in total.executed + total.reused]

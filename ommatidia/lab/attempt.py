@@ -1,0 +1,72 @@
+"""Attempt: one job of a plan, done, or failed with its traceback kept."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+import traceback
+from typing import Any
+
+from safetensors import SafetensorError
+
+from ommatidia.core.console import console
+from ommatidia.core.errors import DiskError, OmmatidiaError
+from ommatidia.lab.jobs.job import Job
+from ommatidia.lab.provenance import provenance
+from ommatidia.lab.store import Store
+from ommatidia.train.interrupt import StoppedError
+from ommatidia.train.ranks import ranks
+from ommatidia.train.watchdog import RanksError
+
+
+def attempt(job: Job, store: Store) -> str | None:
+    """Do one job; None, or the error's one line. The store itself failing is not the job's failure and goes up."""
+    group = ranks()
+    console().log(f"{job.kind}: {job.label}")
+    began = time.monotonic()
+    scratch = store.scratch(job.key)
+    out = scratch / "out"
+    failure: tuple[str, str] | None = None
+    notes: dict[str, Any] = {}
+    # What lives now outlives the job: collecting then looks at the job's own objects alone, which is many times faster.
+    gc.freeze()
+    try:
+        if group.leads:
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+        if group.leads or job.together:
+            notes = job.execute(store, scratch, out)
+    except (OSError, SafetensorError) as error:
+        place, reason = getattr(error, "filename", None) or store.root, getattr(error, "strerror", None) or error
+        raise DiskError(f"{place}: {reason}; nothing finished was lost") from None
+    except (StoppedError, DiskError, RanksError):
+        raise
+    except OmmatidiaError as error:
+        failure = str(error), traceback.format_exc()
+    except Exception as error:  # noqa: BLE001 - the one place where a trial may fail and the search must not
+        failure = f"{type(error).__name__}: {error}", traceback.format_exc()
+    finally:
+        gc.collect()
+        gc.unfreeze()
+    failure = group.outcome(failure, together=job.together)
+    if failure is not None:
+        if group.leads:
+            store.fail(job.key, job.label, *failure)
+        return failure[0]
+    if group.leads:
+        store.finish(job.kind, job.key, out, _record(job, notes, time.monotonic() - began))
+    return group.tell(None)
+
+
+def _record(job: Job, notes: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """What a finished node says of itself."""
+    return {
+        "label": job.label,
+        "version": job.version,
+        "needs": [need.key for need in job.needs()],
+        "notes": notes,
+        "seconds": seconds,
+        "flops": job.price().flops,
+        "made": {**provenance(), "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")},
+    }
