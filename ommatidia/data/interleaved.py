@@ -60,13 +60,14 @@ class Interleaved(SourceConfig):
         if isinstance(value, Mapping):
             if isinstance(data := value.get("image_base64"), str):
                 return from_data_uri(f"data:image/jpeg;base64,{data}")
-            value = value.get("image_name")
+            value = value.get("image_name") or value.get("raw_url")
         if not isinstance(value, str):
             raise DataError(f"an image is {type(value).__name__}; expected a name or a data URI", kind="layout")
         if value.startswith("data:"):
             return from_data_uri(value)
         if value.startswith(("http://", "https://")):
-            raise DataError(f"{value}: a remote image; download it and give its path", kind="missing image")
+            cause = f"{value}: a remote image, and no run fetches any; download it and write its path into the document"
+            raise DataError(f"{cause}, or leave it out (missing: leave_out)", kind="missing image")
         path = (self.image_root or self.path.parent) / value
         if not path.is_file():
             raise DataError(f"{path}: no such image file", kind="missing image")

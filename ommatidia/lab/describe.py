@@ -28,7 +28,7 @@ from ommatidia.lab.pricing import price_tables, stage_prices
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
 from ommatidia.lab.store import Store
-from ommatidia.models.vision.tiling import Mark, Whole
+from ommatidia.models.vision.tiling import Mark, TilingConfig, Whole
 from ommatidia.train.stage import Stage
 
 _MANY = 1e11
@@ -121,8 +121,22 @@ def _stages(recipe: Recipe) -> Table:
     for stage in recipe.stages:
         train = ", ".join(f"{pattern} {rate:g}" for pattern, rate in stage.train.items())
         records, steps = _lengths(stage)
-        rows.append([stage.name, stage.scope, train, records, steps, stage.batch, stage.schedule, stage.precision])
-    return "stages", ("stage", "shared by", "trains (rate)", "records", "steps", "batch", "schedule", "precision"), rows
+        row = [stage.name, stage.scope, train, records, steps, stage.batch, stage.schedule, stage.precision]
+        rows.append([*row, _otherwise(stage)])
+    columns = ("stage", "shared by", "trains (rate)", "records", "steps", "batch", "schedule", "precision", "reads by")
+    told = len(columns) - (not any(row[-1] for row in rows))
+    return "stages", columns[:told], [row[:told] for row in rows]
+
+
+def _otherwise(stage: Stage) -> str:
+    """How a stage reads that does not read as the model does."""
+    chat = [] if stage.chat is None else [f"chat {stage.chat.name}"]
+    return ", ".join([*chat, *([] if stage.tiling is None else [_cut(stage.tiling)])])
+
+
+def _cut(tiling: TilingConfig) -> str:
+    views = len(tiling.views(*tiling.largest()))
+    return f"{tiling}, {views} {'view' if views == 1 else 'views'} at most"
 
 
 def _lengths(stage: Stage) -> tuple[int | str, int | str]:

@@ -33,4 +33,7 @@ def export_folder(folder: Path, out: Path) -> Driven:
     done = export_checkpoint(folder, out)
     how = f"transformers.{done.architecture}.from_pretrained" if not done.why else "AutoModel, after import ommatidia"
     lines = [f"{out}: loads with {how}"] + ([f"no stock architecture: {done.why}"] if done.why else [])
-    return Driven([], lines, {"folder": str(out), "architecture": done.architecture, "why": done.why})
+    if done.merged:
+        lines.append(f"adapters of {', '.join(done.merged)}: added into the matrices; the folder has none")
+    data = {"folder": str(out), "architecture": done.architecture, "why": done.why, "merged": list(done.merged)}
+    return Driven([], lines, data)

@@ -12,7 +12,7 @@ from ommatidia.core.errors import ConfigError, RunError, unknown
 from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Example, ImagePart, Message, Part, Picture, Sample
 from ommatidia.lab.driven import Table
-from ommatidia.lab.plan import alone
+from ommatidia.lab.plan import alone, blind
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
 from ommatidia.models.pretrained import read_config
@@ -60,11 +60,11 @@ def inspect_recipe(value: Config, stage: str | None, index: int, out: Path) -> I
     if stage is not None and stage not in stages:
         raise ConfigError(f"--stage: {unknown('stage', stage, stages)}")
     chosen = stages[stage] if stage else value.stages[-1]
-    model = value.model
+    model = chosen.reading(value.model)
     if chosen.scope == "expert" and len(model.encoders) > 1:
         model = alone(model, next(iter(model.encoders)))
     if chosen.scope == "language":
-        model = model.model_copy(update={"encoders": {}})
+        model = blind(model)
     sample = chosen.data.open().draw(index, seed=chosen.seed_or(value.seed))
     return _inspect(Processor(model), sample, out, answer=True)
 

@@ -22,7 +22,7 @@ def pack(recipe: Recipe, stage: str | None, out: Path, *, part: int = PART) -> D
     name = stage or recipe.stages[-1].name
     if name not in stages:
         raise ConfigError(unknown("stage", name, stages))
-    processor, data = Processor(recipe.model), stages[name].data
+    processor, data = Processor(stages[name].reading(recipe.model)), stages[name].data
     told = Driven()
     sources = {}
     for key, weighted in data.sources.items():

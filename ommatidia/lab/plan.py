@@ -86,7 +86,7 @@ class Plan:
 
 def plan_trial(recipe: Recipe) -> TrialPlan:
     """The jobs of one recipe, stage after stage, each building on what earlier ones changed."""
-    model, language = recipe.model, recipe.model.model_copy(update={"encoders": {}})
+    model = recipe.model
     jobs: list[TrainingJob] = []
     spoken: list[Overlay] = []  # what language stages changed
     seen: dict[str, list[Overlay]] = {name: [] for name in model.encoders}  # what expert stages changed, by expert
@@ -104,16 +104,17 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
         return job
 
     for stage in recipe.stages:
+        read = stage.reading(model)
         if stage.scope == "language":
-            spoken.append(Overlay(train(stage, language, spoken), ("language",)))
+            spoken.append(Overlay(train(stage, blind(read), spoken), ("language",)))
         elif stage.scope == "expert":
             for name in model.encoders:
                 parts = (f"encoders.{name}", "projector", "fusion", "injection", "language")
-                job = train(stage, alone(model, name), spoken + seen[name])
+                job = train(stage, alone(read, name), spoken + seen[name])
                 seen[name].append(Overlay(job, parts))
         else:
             experts = [Overlay(o.job, (f"encoders.{name}",)) for name, chain in seen.items() for o in chain]
-            job = train(stage, model, spoken + experts + mixed)
+            job = train(stage, read, spoken + experts + mixed)
             mixed.append(Overlay(job, tuple(part_names(model))))
     experts = [Overlay(o.job, (f"encoders.{name}",)) for name, chain in seen.items() for o in chain]
     final = tuple(spoken + experts + mixed)
@@ -152,6 +153,11 @@ def _check_patterns(stage: Stage, model: MLLMConfig) -> None:
 def part_names(model: MLLMConfig) -> list[str]:
     """Every part a built model may have."""
     return [*(f"encoders.{name}" for name in model.encoders), "fusion", "projector", "injection", "language"]
+
+
+def blind(model: MLLMConfig) -> MLLMConfig:
+    """The model without its eyes, in which a language stage trains."""
+    return model.model_copy(update={"encoders": {}})
 
 
 def alone(model: MLLMConfig, name: str) -> MLLMConfig:

@@ -16,7 +16,7 @@ from ommatidia.lab.gpu_memory import RESERVE, GpuMemory, changes, gpu_memory, re
 from ommatidia.lab.hardware import Machine
 from ommatidia.lab.lengths import known_steps, mean_tokens, unread
 from ommatidia.lab.memory import Held, held
-from ommatidia.lab.plan import alone
+from ommatidia.lab.plan import alone, blind
 from ommatidia.lab.recipe import Recipe
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.train.stage import Stage
@@ -77,9 +77,9 @@ def stage_prices(recipe: Recipe) -> list[StagePrice]:
 
 def _models(recipe: Recipe, stage: Stage) -> list[tuple[str, MLLMConfig]]:
     """The models that a stage trains, and what to call each training."""
-    model = recipe.model
+    model = stage.reading(recipe.model)
     if stage.scope == "language":
-        return [(stage.name, model.model_copy(update={"encoders": {}}))]
+        return [(stage.name, blind(model))]
     if stage.scope == "expert":
         return [(f"{stage.name}: {name}", alone(model, name)) for name in model.encoders]
     return [(stage.name, model)]

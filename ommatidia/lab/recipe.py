@@ -53,6 +53,8 @@ class Recipe(Config):
         titles = [benchmark.name for benchmark in self.benchmarks]
         if len(set(titles)) != len(titles):
             raise ConfigError(f"benchmarks: names must differ, got {', '.join(titles)}")
+        for stage in self.stages:
+            stage.reading(self.model)
         order = [("language", "expert", "mixture").index(stage.scope) for stage in self.stages]
         if order != sorted(order):
             raise ConfigError("stages: first those of scope 'language', then 'expert', then 'mixture'")
@@ -92,6 +94,8 @@ def with_encoders(recipe: Recipe, encoders: Mapping[str, EncoderConfig]) -> Reci
     data = recipe.to_dict()
     data["model"]["encoders"] = {name: encoder.to_dict() for name, encoder in encoders.items()}
     data["model"]["tiling"] = recipe.model.tiling.only(tuple(encoders)).to_dict()
+    for stage, own in zip(data["stages"], recipe.stages, strict=True):
+        stage["tiling"] = None if own.tiling is None or not encoders else own.tiling.only(tuple(encoders)).to_dict()
     if len(encoders) == 1:
         data["model"]["fusion"] = recipe.model.fusion.single(next(iter(encoders))).to_dict()
     parts = [*(f"encoders.{name}" for name in encoders), *(("fusion", "projector", "injection") if encoders else ())]

@@ -8,6 +8,7 @@ from typing import Any
 
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.search import Search
+from ommatidia.models.language import CHAT_FORMATS
 from ommatidia.models.vision.catalog import lookup
 
 
@@ -44,6 +45,12 @@ def llava_captions(data: str) -> dict[str, Any]:
 def llava_dialogues(data: str) -> dict[str, Any]:
     """The 665 thousand dialogues of LLaVA-1.5's second stage, laid out as there: beside the folders of pictures."""
     return sources(data, sft=("llava_v1_5_mix665k.json", 665_000))
+
+
+def plain(start: str = "<s>") -> dict[str, Any]:
+    """LLaVA's form of a stage of captions: the mark that the tokenizer sets before a text, picture, caption, newline.
+    What was asked is left out."""
+    return {**CHAT_FORMATS["plain"], "start": start}
 
 
 def listed(name: str, designs: Mapping[str, Mapping[str, Any]], *, benchmarks: Sequence[str] = ()) -> Search:

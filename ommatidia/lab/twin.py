@@ -16,6 +16,7 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Listed, RoundRobin, Search, Singles, Strategy
+from ommatidia.models.language import CHAT_FORMATS
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.vision import CATALOG
 from ommatidia.models.vision.encoder import EncoderConfig
@@ -136,6 +137,8 @@ def _small_value(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     small = {name: _small_value(one) for name, one in value.items()} | dict(_SMALL.get(str(value.get("kind")), {}))
+    if "max_tiles" in value:
+        small["max_tiles"] = min(value["max_tiles"], small["max_tiles"])
     if (grid := value.get("grid")) is not None:
         small["grid"] = [min(side, _COARSE if side < _MANY else _FINE) for side in grid]
     if value.get("kind") == "perceiver":
@@ -191,7 +194,21 @@ def _stage(stage: Stage) -> dict[str, Any]:
     }
     data = whole["data"] | {"sources": sources, "cap": None, "epoch": None}
     steps = STEPS * min(_LONGEST, max(1, round(stage.epochs or 1)))
-    small = {"epochs": None, "steps": steps, "batch": BATCH, "micro_batch": None, "frozen_precision": "fp32"}
+    small: dict[str, Any] = {
+        "epochs": None,
+        "steps": steps,
+        "batch": BATCH,
+        "micro_batch": None,
+        "frozen_precision": "fp32",
+    }
+    if stage.chat is not None:
+        small["chat"] = {
+            **CHAT_FORMATS["compact"],
+            "name": stage.chat.name,
+            "drop_user_text": stage.chat.drop_user_text,
+        }
+    if stage.tiling is not None:
+        small["tiling"] = _small_value(stage.tiling.to_dict())
     if stage.precision == "bf16_pure":
         small["precision"] = "bf16"
     if stage.validation is not None:

@@ -162,5 +162,6 @@ def _card(config: MLLMConfig, notes: Mapping[str, Any]) -> str:
     ]
     lines += ["", f"Visual tokens a view: {config.tokens_per_view}. Fusion: {config.fusion.kind}.", ""]  # type: ignore[attr-defined]
     lines += [f"- {name}: {encoder.describe()}" for name, encoder in config.encoders.items()]
+    lines += [f"- adapters on {part}: LoRA of rank {adapter.rank}" for part, adapter in config.adapted().items()]
     lines += ["", *(f"- {key}: {value}" for key, value in notes.items()), ""]
     return "\n".join(lines)

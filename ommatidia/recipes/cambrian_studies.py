@@ -1,7 +1,7 @@
 """Cambrian-1's studies (arXiv 2406.16860): 23 backbones under four recipes, combinations, the aggregator's ablation.
 
 Vicuna-7B and 737k dialogues; LLaVA's projector unless the aggregator is studied. Backbones that nobody released as the
-paper names them stand as the catalog's nearest: EVA-02 for EVA-CLIP, both SAMs and MoCo v3 L where it has them. The
+paper names them stand as the catalog's nearest, as EVA-02 for EVA-CLIP; the released code has no MoCo v3 L. The
 ablation's other settings (three layers deep, one group, none in the decoder) are inferred, not told.
 """
 
@@ -16,11 +16,11 @@ from ommatidia.lab.study import encoder, listed, llava_captions, sources
 BACKBONES = (
     "clip_l_14_336", "dfn_clip_l_14_224", "dfn_clip_h_14_378", "eva02_clip_l_336", "siglip_l_384", "siglip_so400m_384",
     "convnext_l_1024@512", "convnext_l_1024", "convnext_xxl_1024", "dinov2_l@336", "dinov2_l", "moco_v3_b", "moco_v3_l",
-    "mae_l", "mae_h", "ijepa_h", "sam_l_raw", "dpt_large_384", "dpt_beit_large_512", "stable_diffusion_2_1",
-    "vit_l_in21k", "vit_h_in21k",
+    "mae_l", "mae_h", "ijepa_h", "sam_l_raw", "sam_h_raw", "dpt_large_384", "dpt_beit_large_512",
+    "stable_diffusion_2_1", "vit_l_in21k", "vit_h_in21k",
 )  # fmt: skip
-"""The catalog's names of 22 of the 23; SAM-H, the other, is not in the catalog."""
-_POOLED = ("convnext_l_1024@512", "convnext_l_1024", "convnext_xxl_1024", "dinov2_l", "sam_l_raw")
+"""The catalog's names of the 23."""
+_POOLED = ("convnext_l_1024@512", "convnext_l_1024", "convnext_xxl_1024", "dinov2_l", "sam_l_raw", "sam_h_raw")
 """Those whose maps are interpolated to 576 tokens; the others keep theirs."""
 COMBINATIONS = ("S+D", "S+D+X", "S+D+X+C", "S+X", "C+X", "S+D+L", "S+C+L")
 ASKED = (

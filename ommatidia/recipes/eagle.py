@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import llava_captions, sources
+from ommatidia.lab.study import llava_captions, plain, sources
 
 _X5 = ("clip", "convnext", "sam", "eva02_det", "pix2struct")
 _X4 = ("clip", "convnext", "eva02_det", "pix2struct")
@@ -21,6 +21,8 @@ _CATALOG = {
     "eva02_det": "eagle_eva02_l_det",
     "pix2struct": "eagle_pix2struct_l",
 }
+_BEGINS = {"vicuna_7b": "<s>", "vicuna_13b": "<s>", "llama3_8b": "<|begin_of_text|>", "yi_34b": ""}
+"""The mark that a tokenizer sets before a text that no template begins."""
 _SIDE = 32
 """Rows and columns of the common grid."""
 
@@ -76,12 +78,12 @@ def _recipe(
                 "language": language,
                 "chat": chat,
             },
-            "stages": _stages(data, released, plus=plus, batch=batch),
+            "stages": _stages(data, released, plain(_BEGINS[language]), plus=plus, batch=batch),
         }
     )
 
 
-def _stages(data: str, released: bool, *, plus: bool, batch: int | None) -> list[dict[str, Any]]:
+def _stages(data: str, released: bool, form: dict[str, Any], *, plus: bool, batch: int | None) -> list[dict[str, Any]]:
     captions, dialogues = llava_captions(data), sources(data, sft=("Eagle/eagle-1-sft-1_8M.json", 1_809_000))
     if plus:
         captions = sources(data, captions=("Cambrian-Alignment/alignment_2.5m.jsonl", 2_500_000))
@@ -91,7 +93,14 @@ def _stages(data: str, released: bool, *, plus: bool, batch: int | None) -> list
     first, last = 2e-4 if batch else 1e-3, 2e-5
     everything = {"encoders.*": last, "fusion": last, "projector": last, "language": last}
     stages: list[dict[str, Any]] = [
-        {"name": "align", "train": {"projector": first}, "data": captions, "batch": batch or 256, **common},
+        {
+            "name": "align",
+            "train": {"projector": first},
+            "data": captions,
+            "batch": batch or 256,
+            **common,
+            "chat": form,
+        },
         {"name": "tune", "train": everything, "data": dialogues, "batch": batch or 128, **common},
     ]
     if not released:

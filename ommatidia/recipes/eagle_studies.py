@@ -18,7 +18,7 @@ from ommatidia.lab.lengths import assumed_tokens
 from ommatidia.lab.plan import alone
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
-from ommatidia.lab.study import encoder, listed, llava_captions
+from ommatidia.lab.study import encoder, listed, llava_captions, plain
 
 POOL: dict[str, dict[str, Any]] = {
     "clip": encoder("eagle_clip_448"),
@@ -154,7 +154,7 @@ def _design(
     rest |= {"encoders.*": _LAST} if trained else {}
     stages: list[dict[str, Any]] = [
         {"name": "align", "train": {"projector": _FIRST, "fusion": _FIRST}, "data": llava_captions(data), "batch": 256,
-         "epochs": 1, **common},
+         "epochs": 1, "chat": plain(), **common},
         {"name": "tune", "train": rest, "data": mix, "batch": 128, "epochs": epochs, **common},
     ]  # fmt: skip
     if pre_aligned:

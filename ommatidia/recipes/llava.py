@@ -1,7 +1,7 @@
 """LLaVA-1.5 (Liu et al., 2023, arXiv 2310.03744) and LLaVA-NeXT with its tiles (Liu et al., 2024).
 
-One CLIP-L at 336 px, block -2, before a two-layer MLP. LLaVA-1.5's first stage cuts pictures square and speaks no
-template; here both stages pad and speak the chat format, because a recipe has one model.
+One CLIP-L at 336 px, block -2, before a two-layer MLP. The first stage is a picture and its caption without a template,
+and NeXT's sees pictures whole. LLaVA-1.5's cuts them square, where here they are padded as later on.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import encoder, llava_captions, llava_dialogues, sources
+from ommatidia.lab.study import encoder, llava_captions, llava_dialogues, plain, sources
 
 _COMMON: dict[str, Any] = {"epochs": 1, "schedule": "cosine", "warmup": 0.03, "precision": "bf16"}
 """What all stages share."""
@@ -41,11 +41,16 @@ def next_7b(data: str = "data") -> Recipe:
             "name": "llava_next_7b",
             "model": model,
             "stages": [
-                {"name": "align", "train": {"projector": 1e-3}, "data": llava_captions(data), "batch": 256, **_COMMON},
+                {**_align(data), "tiling": "whole"},
                 {"name": "tune", "train": everything, "data": dialogues, "batch": 128, **_COMMON},
             ],
         }
     )
+
+
+def _align(data: str) -> dict[str, Any]:
+    stage = {"name": "align", "train": {"projector": 1e-3}, "data": llava_captions(data), "batch": 256, **_COMMON}
+    return {**stage, "chat": plain()}
 
 
 def _model(language: str, fit: str) -> dict[str, Any]:
@@ -64,7 +69,7 @@ def _v15(name: str, language: str, data: str) -> Recipe:
             "name": name,
             "model": _model(language, "pad_first"),
             "stages": [
-                {"name": "align", "train": {"projector": 1e-3}, "data": llava_captions(data), "batch": 256, **_COMMON},
+                _align(data),
                 {"name": "tune", "train": both, "data": llava_dialogues(data), "batch": 128, **_COMMON},
             ],
         }

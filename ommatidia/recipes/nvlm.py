@@ -2,9 +2,8 @@
 
 D: all views stand in the text; X: none does, gated cross-attention looks at them; H: the thumbnail stands in the text,
 the tiles are looked at. Not published: the code of X and H, the shares of the data (here one file a stage), the
-init of the gates (here Flamingo's 0). The learning rate falls to 0 here, not to the published minimum; D and X
-pre-train on one tile a picture, here on all, because a recipe has one model; the released projectors have no biases,
-these do.
+init of the gates (here Flamingo's 0). D and X pre-train on one tile a picture, and all three without a chat template.
+The learning rate falls to 0 here, not to the published minimum; the released projectors have no biases, these do.
 """
 
 from __future__ import annotations
@@ -24,6 +23,9 @@ _LANGUAGES: dict[str, dict[str, Any]] = {
 """Width inside the projector, blocks from one cross-attention layer to the next, and the thumbnail's tag."""
 
 _LAYERS = 10
+_BARE = {"name": "nvlm_pretrain", "user_suffix": "\n", "end": "<|im_end|>"}
+"""How pre-training writes a sample: the picture, what is asked, a newline, the answer. Which mark ends it is not told:
+here that of the chat format."""
 
 
 def d_72b(data: str = "data", tags: Tags = "one_d", language: str = "qwen2_72b") -> Recipe:
@@ -34,21 +36,28 @@ def d_72b(data: str = "data", tags: Tags = "one_d", language: str = "qwen2_72b")
         "nvlm_d", language, tags,
         projector={"kind": "pixel_shuffle_mlp", "hidden": known["hidden"]},
         injection={"kind": "inline"},
-        stages=[_stage("align", data, {"projector": 1e-4}, 20_000, 2048, warmup=500, **_D), tune],
+        stages=[
+            _stage("align", data, {"projector": 1e-4}, 20_000, 2048, warmup=500, tiling=_tiles(known, tags, 1), **_D),
+            tune,
+        ],
     )  # fmt: skip
 
 
 def x(data: str = "data", tags: Tags = "one_d", language: str = "qwen2_72b") -> Recipe:
     """NVLM-X: tags alone stand in the text; ten gated cross-attention layers look at the tiles."""
-    every, batch = _known(language)["every"], 256 if language == "qwen2_72b" else 512
+    known, batch = _known(language), 256 if language == "qwen2_72b" else 512
     eyes = {"projector": 1e-4, "injection": 1e-4}
     tune = _stage("tune", data, _all(1e-5), 20_000, batch, warmup=500, betas=(0.9, 0.95), weight_decay=0.05)
     return _recipe(
         "nvlm_x", language, tags,
         projector={"kind": "pixel_shuffle_mlp", "depth": 1, "norm": False},
-        injection={"kind": "cross_attention", "layers": _LAYERS, "every": every, "pictures": "all"},
+        injection={"kind": "cross_attention", "layers": _LAYERS, "every": known["every"], "pictures": "all"},
         stages=[
-            _stage("align", data, eyes, 20_000, 2048, warmup=1000, betas=(0.9, 0.95), weight_decay=0.05), tune,
+            _stage(
+                "align", data, eyes, 20_000, 2048, warmup=1000, betas=(0.9, 0.95), weight_decay=0.05,
+                tiling=_tiles(known, tags, 1),
+            ),
+            tune,
         ],
     )  # fmt: skip
 
@@ -86,8 +95,14 @@ def _stage(
 ) -> dict[str, Any]:
     return {
         "name": name, "train": train, "data": sources(data, **{name: (f"NVLM/{name}.jsonl", None)}), "steps": steps,
-        "batch": batch, "warmup": warmup / steps, "precision": "bf16", **fields,
+        "batch": batch, "warmup": warmup / steps, "precision": "bf16", **({"chat": _BARE} if name == "align" else {}),
+        **fields,
     }  # fmt: skip
+
+
+def _tiles(known: dict[str, Any], tags: Tags, most: int) -> dict[str, Any]:
+    """At most so many tiles, and the whole picture beside them where there are several."""
+    return {"kind": "dynamic", "max_tiles": most, "tags": tags, "overview_tag": known["tag"]}
 
 
 def _recipe(
@@ -105,7 +120,7 @@ def _recipe(
             "name": f"{name}_{language.rpartition('_')[2]}",
             "model": {
                 "encoders": {"internvit": encoder("internvit_6b_448")},
-                "tiling": {"kind": "dynamic", "max_tiles": 6, "tags": tags, "overview_tag": known["tag"]},
+                "tiling": _tiles(known, tags, 6),
                 "projector": projector,
                 "injection": injection,
                 "language": language,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
 from ommatidia.data.mixture import MixtureConfig
+from ommatidia.models.language import ChatFormat
+from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.vision.tiling import TilingConfig
 from ommatidia.train.distill import Distillation
 from ommatidia.train.engine import Engine
 from ommatidia.train.pattern import Pattern
@@ -81,6 +84,10 @@ class Stage(Config):
     longest: Annotated[int, Field(ge=2)] | None = None
     """Tokens after which the text of a sample is cut off; None: a sample longer than the context is refused. Visual
     tokens are never cut: a sample in which they would be is refused."""
+    chat: ChatFormat | None = None
+    """The form in which this stage writes its samples; None: the model's own. LLaVA's first stage: ``plain``."""
+    tiling: TilingConfig | None = None
+    """How this stage cuts pictures; None: as the model does (NVLM pre-trains on one tile). What a view brings stays."""
     seed: Annotated[int, Field(ge=0)] | None = None
     """None: the recipe's seed."""
     log_every: Annotated[int, Field(ge=1)] = 10
@@ -125,6 +132,31 @@ class Stage(Config):
                 f"nearest that does: {_nearest_divisor(self.batch, self.micro_batch)}"
             )
         return self
+
+    def hashed(self) -> Any:
+        """A stage that reads as its model does has the key that it had before a stage could read otherwise."""
+        unset = {name for name in ("chat", "tiling") if getattr(self, name) is None}
+        return {name: value for name, value in super().hashed().items() if name not in unset}
+
+    def reading(self, model: MLLMConfig) -> MLLMConfig:
+        """The model as it reads in this stage: the same parts and weights, by this stage's chat format and tiling.
+
+        Raises ConfigError where the tiling does not fit the model, or changes what one view brings.
+        """
+        own = {name: value for name, value in (("chat", self.chat), ("tiling", self.tiling)) if value is not None}
+        if not own:
+            return model
+        try:
+            read = MLLMConfig(**{**{name: getattr(model, name) for name in MLLMConfig.model_fields}, **own})
+        except ConfigError as error:
+            raise ConfigError(f"stage {self.name!r}: {error}") from None
+        for name, grid in model.grids().items():
+            if (seen := read.grids()[name]) != grid:
+                raise ConfigError(
+                    f"stage {self.name!r}: by its tiling a view brings {seen} of encoder {name!r}, but {grid} in the "
+                    "model; a stage may cut pictures otherwise, not what one view brings"
+                )
+        return read
 
     def total_steps(self, size: int) -> int:
         """Optimiser steps of this stage over ``size`` records; a last partial batch counts as a step.

@@ -87,6 +87,10 @@ def test_the_loss_is_on_all_text_and_the_end() -> None:
         chat.render([document, Message("user", ("Hi",))], answer=True)
 
 
+REMOTE = (
+    r"https://x\.org/1\.png: a remote image, and no run fetches any; download it and write its path into the document, "
+    r"or leave it out \(missing: leave_out\)"
+)
 BROKEN: list[tuple[dict[str, Any], list[str], str]] = [
     ({"text_list": [" ", ""], "image_info": [info("0.png", 0)]}, ["no text"], "without text"),
     (
@@ -97,7 +101,15 @@ BROKEN: list[tuple[dict[str, Any], list[str], str]] = [
     ({"texts": ["a", "b"], "images": [None]}, ["layout"], "2 texts but 1 images"),
     ({"texts": ["a", None, "b"], "images": ["0.png", None, None]}, ["wrong index", "wrong index"], "position 0"),
     ({"text_list": ["a"], "image_info": [info("0.png", 0, None)]}, ["layout"], "no number matched_sim"),
-    ({"texts": ["a", None], "images": [None, "https://x.org/1.png"]}, ["missing image"], "a remote image"),
+    ({"texts": ["a", None], "images": [None, "https://x.org/1.png"]}, ["missing image"], REMOTE),
+    (
+        {
+            "text_list": ["a"],
+            "image_info": [{"raw_url": "https://x.org/1.png", "matched_text_index": 0, "matched_sim": 1}],
+        },
+        ["missing image"],
+        REMOTE,
+    ),
     ({"url": "x"}, ["layout"], "neither 'text_list'"),
 ]
 

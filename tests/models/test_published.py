@@ -17,9 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from ommatidia.core.errors import ConfigError, OmmatidiaError, RunError
 from ommatidia.core.types import IMAGE_TOKEN_ID, ImagePart, Message, Sample
+from ommatidia.models.adapters import LoRA, is_adapter, plain_state
 from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.pretrained import load
+from ommatidia.models.pretrained import load, save
 from ommatidia.models.published import export_checkpoint, import_checkpoint
+from ommatidia.models.shards import Shards, copy_into
 
 CLIP = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 28,
@@ -114,6 +116,34 @@ def test_an_imported_llava_equals_the_stock_model_and_comes_back(tmp_path: Path,
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("ours", "twice"))
     assert first.keys() == second.keys()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items()), "bit-exact"
+
+
+def test_a_llava_with_adapters_becomes_the_stock_model_with_them_merged(tmp_path: Path) -> None:
+    (tmp_path / "stock").mkdir()
+    model = stock(tmp_path / "stock", "llava")
+    import_checkpoint(tmp_path / "stock", tmp_path / "ours")
+    ours, processor = load(tmp_path / "ours")
+    adapters = {"language": LoRA(rank=2), "encoders.clip": LoRA(rank=2)}
+    config = processor.config.model_copy(update={"adapters": adapters})
+    adapted = config.build(seed=0, pretrained=False)
+    copy_into({n: t for n, t in plain_state(adapted).items() if not is_adapter(n)}, Shards(tmp_path / "ours"))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    save(adapted, config, tmp_path / "adapted")
+    out = export_checkpoint(tmp_path / "adapted", tmp_path / "out")
+    assert (out.architecture, out.merged) == (type(model).__name__, ("encoders.clip", "language"))
+    again, info = type(model).from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values()), info
+    batch = processor.collate([processor(sample(Colour(9)), answer=False)])
+    ids = torch.where(batch.ids_BT == IMAGE_TOKEN_ID, again.config.image_token_index, batch.ids_BT)
+    with torch.no_grad():
+        theirs = again.eval()(input_ids=ids, pixel_values=batch.pixels["clip"]).logits
+        mine = adapted.eval().language.head(adapted(batch))
+        before = ours.language.head(ours(batch))
+    torch.testing.assert_close(theirs[..., : mine.shape[-1]], mine, rtol=1e-3, atol=1e-3)
+    assert (mine - before).abs().max() > 0.1
 
 
 def llava_original(folder: Path, **changes: Any) -> dict[str, torch.Tensor]:

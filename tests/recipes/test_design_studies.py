@@ -23,7 +23,7 @@ from ommatidia.lab.twin import twin_of_recipe
 DESIGNS = {
     "eagle_studies:resolution": 10, "eagle_studies:singles": 12, "eagle_studies:fusion": 10,
     "eagle_studies:pre_alignment": 24, "eagle_studies:round_robin": 10, "cambrian_studies:trainings": 4,
-    "cambrian_studies:backbones": 22, "cambrian_studies:combinations": 7, "cambrian_studies:aggregator": 7,
+    "cambrian_studies:backbones": 23, "cambrian_studies:combinations": 7, "cambrian_studies:aggregator": 7,
     "vila_studies:freezing": 4, "vila_studies:corpora": 4, "vila_studies:text": 4, "nvlm_studies:tags": 4,
     "nvlm_studies:designs": 3, "mm1_studies:resolution": 4, "mm1_studies:connector": 12, "mm1_studies:ratio": 8,
 }  # fmt: skip
@@ -69,6 +69,7 @@ def test_every_design_is_complete_and_unlike_the_others(reference: str) -> None:
         ("cambrian_studies:backbones", "siglip_so400m_384", 729),
         ("cambrian_studies:backbones", "mae_l", 196),
         ("cambrian_studies:backbones", "sam_l_raw", 576),
+        ("cambrian_studies:backbones", "sam_h_raw", 576),
         ("cambrian_studies:combinations", "S+D+X+C", 576),
         ("cambrian_studies:aggregator", "depth 3", 576),
         ("vila_studies:freezing", "both, transformer", 256),

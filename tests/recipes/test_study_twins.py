@@ -50,6 +50,21 @@ def test_a_small_twin_of_the_study_trains(reference: str, tmp_path: Path) -> Non
     assert len(trained) == len(recipe.stages) + pre_aligned
 
 
+def test_a_stage_of_a_twin_reads_otherwise_where_the_study_does() -> None:
+    for reference, chat, views in (
+        ("llava:next", "plain", 1),
+        ("nvlm:x", "nvlm_pretrain", 1),
+        ("nvlm:h", "nvlm_pretrain", 5),
+    ):
+        for recipe in (study(reference), small := twin_of_recipe(study(reference))):
+            align, tune = recipe.stages
+            assert align.chat is not None
+            assert (align.chat.name, tune.chat, tune.tiling) == (chat, None, None)
+        read = small.stages[0].reading(small.model)
+        assert read.chat.drop_user_text == (chat == "plain")
+        assert len(read.tiling.views(*read.tiling.largest())) == views
+
+
 def test_the_tiled_twin_of_mm1_and_every_tag_of_nvlm_fit() -> None:
     mm1 = twin_of_recipe(study("mm1:3b", tiled=True))
     assert mm1.model.visual_tokens(40, 40) == 5 * 9

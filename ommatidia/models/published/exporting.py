@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Exported:
     """A class of transformers, or ``OmmatidiaModel``."""
     why: str = ""
     """Why it is no stock architecture."""
+    merged: tuple[str, ...] = ()
+    """Parts whose adapters were added into their matrices."""
 
 
 def export_checkpoint(folder: Path, out: Path) -> Exported:
@@ -68,7 +70,7 @@ def _without_adapters(folder: Path, config: MLLMConfig, out: Path) -> Exported:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
         model, _ = load(folder)
         merged = save(model, merge(model, config), Path(place) / "merged", notes={"adapters": "merged"})
-        return export_checkpoint(merged, out)
+        return replace(export_checkpoint(merged, out), merged=tuple(config.adapted()))
 
 
 def _llava_layout(config: MLLMConfig) -> dict[str, Any]:

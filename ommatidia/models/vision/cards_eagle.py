@@ -21,6 +21,8 @@ _CONVNEXT = "convnext_xxlarge.clip_laion2b_soup"
 _SAM = {
     "kind": "hub_file", "id": "facebook/sam-vit-large", "file": "model.safetensors", "prefix": "vision_encoder.",
 }  # fmt: skip
+_SAM_H = {**_SAM, "id": "facebook/sam-vit-huge"}
+_HUGE = {"width": 1280, "depth": 32, "hidden": 5120, "global_blocks": [7, 15, 23, 31]}
 _EVA02 = {
     "kind": "hub_file", "id": "Yuxin-CV/EVA-02", "file": "eva02/det/eva02_L_coco_det_sys_o365.pth",
     "prefix": "backbone.net.",
@@ -62,11 +64,11 @@ _ORIGIN: dict[str, tuple[str, str, str]] = {
 }
 
 
-def _card(kind: str, weights: Mapping[str, Any], notes: str, **fields: Any) -> Card:
-    pretraining, source, licence = _ORIGIN[kind]
+def _card(kind: str, weights: Mapping[str, Any], notes: str, *, source: str | None = None, **fields: Any) -> Card:
+    pretraining, usual, licence = _ORIGIN[kind]
     encoder = {"kind": kind, "weights": dict(weights), **fields}
     return Card(
-        encoder, pretraining, source, licence, notes, _TINY[kind],
+        encoder, pretraining, source or usual, licence, notes, _TINY[kind],
         "interpolated" if kind in ("sam", "eva02_det") else "any",
     )  # fmt: skip
 
@@ -76,6 +78,10 @@ EAGLE: Mapping[str, Card] = MappingProxyType({
     "pix2struct_l": _card("pix2struct", _PIX2STRUCT, "pre-trained, not tuned for questions", image_size=1024),
     "sam_l": _card("sam", _SAM, "with SAM's neck: 256 channels at stride 16; any image size", image_size=1024),
     "sam_l_raw": _card("sam", _SAM, "last block before the neck: 1024 channels", image_size=1024, features=-1),
+    "sam_h_raw": _card(
+        "sam", _SAM_H, "last block before the neck: 1280 channels, as Cambrian-1 takes it", source=_SAM_H["id"],
+        image_size=1024, features=-1, **_HUGE,
+    ),
     "eagle_clip_448": _card("clip", _CLIP, "448 px inside, as Eagle's paper says", input_size=448, **_SEEN),
     "eagle_clip_336": _card("clip", _CLIP, "336 px inside, as Eagle's released code computes", input_size=336, **_SEEN),
     "eagle_convnext_xxl": _card("timm", {"kind": "hub"}, "the last stage", model=_CONVNEXT, **_SEEN),

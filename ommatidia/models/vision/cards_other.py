@@ -36,6 +36,10 @@ OTHER = {
         "samvit_large_patch16.sa1b", 1024, pretraining="Segment Anything, SA-1B", licence="Apache-2.0",
         tiny={"args": _SAM_ARGS, "image_size": 64}, notes="with SAM's neck: 256 channels at stride 16",
     ),
+    "sam_h_1024": timm_card(
+        "samvit_huge_patch16.sa1b", 1024, pretraining="Segment Anything, SA-1B", licence="Apache-2.0",
+        tiny={"args": _SAM_ARGS, "image_size": 64}, notes="with SAM's neck: 256 channels at stride 16",
+    ),
     "dpt_large_384": hf_card(
         "DPTModel", "Intel/dpt-large", 384, config={**_LARGE, "patch_size": 16, "image_size": 384},
         normalisation=(HALF, HALF), pretraining="MiDaS 3.0: relative depth, MIX-6", licence="Apache-2.0",

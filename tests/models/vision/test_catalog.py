@@ -28,7 +28,8 @@ GEOMETRY = {
     "dinov2_l": (518, 37, 1024), "dinov2_g": (518, 37, 1536), "dinov3_l": (256, 16, 1024),
     "moco_v3_b": (224, 14, 768), "moco_v3_l": (224, 14, 1024), "mae_l": (224, 14, 1024), "mae_h": (224, 16, 1280),
     "ijepa_h": (224, 16, 1280), "vit_l_in21k": (224, 14, 1024), "vit_h_in21k": (224, 16, 1280),
-    "sam_l_1024": (1024, 64, 256), "dpt_large_384": (384, 24, 1024), "dpt_beit_large_512": (512, 32, 1024),
+    "sam_l_1024": (1024, 64, 256), "sam_h_1024": (1024, 64, 256), "sam_h_raw": (1024, 64, 1280),
+    "dpt_large_384": (384, 24, 1024), "dpt_beit_large_512": (512, 32, 1024),
     "stable_diffusion_2_1": (512, 32, 3520), "radio_v3_l": (512, 32, 1024), "radio_v3_h": (512, 32, 1280),
     "radio_v4_h": (512, 32, 1280),
 }  # fmt: skip
@@ -37,6 +38,7 @@ GEOMETRY = {
 PARAMETERS = {
     "convnext_xxl_1024": 846_471_016 - (3072 * 1000 + 1000) - 2 * 3072,  # classifier, head norm
     "sam_l_1024": 308_278_272,  # image encoder with its neck
+    "sam_h_1024": 637_026_048,
     "siglip_so400m_384": 428_225_600 - 15_238_352,  # pooling head
     "dinov2_l": 304_368_640 - 1024,  # mask token
     "dinov2_g": 1_136_480_768 - 1536,
