@@ -6,7 +6,7 @@ import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,9 +16,6 @@ from ommatidia.core.errors import ConfigError, OmmatidiaError
 from ommatidia.lab import data_commands
 from ommatidia.lab.analysis import commands as analyses
 from ommatidia.lab.options import Arguments, AsTwin, Changes, Jobs, Mfu, OnHardware, Reference, StorePath, World
-
-if TYPE_CHECKING:
-    from ommatidia.lab.driven import Driven
 
 
 class _Stoppable(TyperGroup):
@@ -66,14 +63,6 @@ def _main(
 ) -> None:
     stack = context.with_resource(ExitStack())
     stack.enter_context(use(Console(quiet=quiet, json_only=json_only)))
-
-
-def _show(driven: Driven) -> None:
-    for title, columns, rows in driven.tables:
-        console().table(title, columns, rows, out=True)
-    for line in driven.lines:
-        console().say(line)
-    console().result(driven.data)
 
 
 def _command() -> str:
@@ -172,7 +161,7 @@ def run(
     if not isinstance(recipe, Recipe):
         raise ConfigError(f"{reference} is a search; use omma search")
     with joined():
-        _show(run_recipe(recipe, Store(store), out=out, command=_command(), report=twin, jobs=jobs or 1))
+        run_recipe(recipe, Store(store), out=out, command=_command(), report=twin, jobs=jobs or 1).show()
 
 
 @app.command()
@@ -198,7 +187,7 @@ def search(
     if isinstance(value, Recipe):
         raise ConfigError(f"{reference} is one recipe; use omma run")
     with joined():
-        _show(drive_search(value, Store(store), out=out, command=_command(), jobs=jobs))
+        drive_search(value, Store(store), out=out, command=_command(), jobs=jobs).show()
 
 
 @app.command("eval")
@@ -225,9 +214,9 @@ def evaluate(
     from ommatidia.lab.evaluation import Choices, evaluate_checkpoint
 
     choices = Choices(data, limit, prompt, shots, shots_split, shots_seed, text_shots)
-    _show(
-        evaluate_checkpoint(checkpoint, benchmarks, out=out, choices=choices, blind=blind, batch=batch, device=device)
-    )
+    evaluate_checkpoint(
+        checkpoint, benchmarks, out=out, choices=choices, blind=blind, batch=batch, device=device
+    ).show()
 
 
 @app.command()
@@ -240,7 +229,7 @@ def score(
     """Score stored answers again: no model, no network but for a judge."""
     from ommatidia.lab.scoring import score_answers
 
-    _show(score_answers(files, benchmark=benchmark, data=data, judged=judge))
+    score_answers(files, benchmark=benchmark, data=data, judged=judge).show()
 
 
 @app.command()
@@ -253,7 +242,7 @@ def fetch(
     """Download a published benchmark from the Hugging Face hub, saying licence and size first."""
     from ommatidia.lab.fetch import fetch as fetch_benchmark
 
-    _show(fetch_benchmark(benchmark, data=data, split=split, dry=dry))
+    fetch_benchmark(benchmark, data=data, split=split, dry=dry).show()
 
 
 @app.command("import")
@@ -272,7 +261,7 @@ def import_(
     from ommatidia.lab.exchange import import_folder
 
     result = import_folder(path, out, encoders=encoders, changes=changes or [], pickles=pickles)
-    _show(result)
+    result.show()
 
 
 @app.command()
@@ -284,7 +273,7 @@ def export(
     from ommatidia.lab.exchange import export_folder
 
     result = export_folder(folder, out)
-    _show(result)
+    result.show()
 
 
 @app.command()

@@ -17,7 +17,7 @@ from ommatidia.core.endpoint import Endpoint
 from ommatidia.core.endpoint import EndpointError as JudgeError
 from ommatidia.core.errors import ConfigError
 
-__all__ = ["KEY", "MODEL", "URL", "WORKERS", "EndpointJudge", "Judge", "JudgeError", "Replies"]
+__all__ = ["KEY", "MODEL", "URL", "WORKERS", "EndpointJudge", "Judge", "JudgeError", "Replies", "replies_path"]
 
 URL, MODEL, KEY = "OMMATIDIA_JUDGE_URL", "OMMATIDIA_JUDGE_MODEL", "OMMATIDIA_JUDGE_KEY"
 WORKERS = 8
@@ -37,6 +37,11 @@ class EndpointJudge(Endpoint):
         if url and not url.startswith(("http://", "https://")):
             raise ConfigError(f"{URL}: {url!r} is no http address")
         return cls(url, model, environment.get(KEY, "")) if url else None
+
+
+def replies_path(answers: Path, run: int = 0) -> Path:
+    """Where a judge's replies about ``answers`` lie; each time that the same is asked again has a file of its own."""
+    return answers.with_suffix(f".judge{f'-{run + 1}' if run else ''}.jsonl")
 
 
 class Replies(endpoint.Replies):

@@ -11,10 +11,10 @@ from ommatidia.core.types import Sample
 from ommatidia.eval.answers import Answered, read_answers
 from ommatidia.eval.benchmark import Benchmark
 from ommatidia.eval.checks import no_strangers, same, tolerate
-from ommatidia.eval.judge import MODEL, URL, Judge, JudgeError, Replies
+from ommatidia.eval.judge import MODEL, URL, Judge, JudgeError, Replies, replies_path
 from ommatidia.eval.prompts import MODES, Mode
 from ommatidia.eval.scored import Scored
-from ommatidia.eval.scoring.judged import JudgedScorer, Verdict
+from ommatidia.eval.scoring.judged import JudgedScorer, Verdict, averaged
 from ommatidia.eval.scoring.score import Score
 from ommatidia.eval.statistics import bootstrap_interval
 
@@ -125,9 +125,31 @@ class _Scoring:
                 )
             self.judge = "rules"
             return
-        self.judge = (
-            judge.name if scorer.prompt_name() == "ommatidia" else f"{judge.name}, {scorer.prompt_name()} prompt"
-        )
+        self.judge = judge.name + scorer.asked_how()
+        questions = self._questions(scorer)
+        given: dict[str, list[Verdict]] = {name: [] for name in questions}
+        self.judged = {"asked": len(questions) * scorer.judge_runs, "failed": 0, "nonsense": 0}
+        told = ""
+        for run in range(scorer.judge_runs):
+            replies = Replies(judge, replies_path(self.path, run)).ask_all(list(questions.values()))
+            for sample, answer in self.answers:
+                if sample.id not in questions:
+                    continue
+                reply = replies[questions[sample.id]]
+                verdict = None if isinstance(reply, JudgeError) else scorer.verdict(sample, answer.strip(), reply)
+                if verdict is None:
+                    self.judged["failed" if isinstance(reply, JudgeError) else "nonsense"] += 1
+                    told = str(reply) if isinstance(reply, JudgeError) else f"{judge.name} replied {reply[:60]!r}"
+                else:
+                    given[sample.id].append(verdict)
+        self.verdicts = {name: averaged(verdicts) for name, verdicts in given.items() if verdicts}
+        self.without = given.keys() - self.verdicts.keys()
+        if self.without:
+            lost = f"{len(self.without)} of {len(questions)} answers have no verdict"
+            console().warn(f"{self.benchmark.name}: {lost} and are in no score; the last: {told}")
+
+    def _questions(self, scorer: JudgedScorer) -> dict[str, str]:
+        """What a judge is asked, by sample id."""
         questions = {}
         for sample, answer in self.answers:
             try:
@@ -136,24 +158,7 @@ class _Scoring:
                 continue  # scoring it will say the same, and counts it
             if question is not None:
                 questions[sample.id] = question
-        replies = Replies(judge, self.path.with_suffix(".judge.jsonl")).ask_all(list(questions.values()))
-        self.judged = {"asked": len(questions), "failed": 0, "nonsense": 0}
-        told = ""
-        for sample, answer in self.answers:
-            if sample.id not in questions:
-                continue
-            reply = replies[questions[sample.id]]
-            verdict = None if isinstance(reply, JudgeError) else scorer.verdict(sample, answer.strip(), reply)
-            if verdict is None:
-                failed = isinstance(reply, JudgeError)
-                self.judged["failed" if failed else "nonsense"] += 1
-                self.without.add(sample.id)
-                told = str(reply) if failed else f"{judge.name} replied {reply[:60]!r}"  # type: ignore[index]
-            else:
-                self.verdicts[sample.id] = verdict
-        if self.without:
-            lost = f"{len(self.without)} of {len(questions)} answers have no verdict"
-            console().warn(f"{self.benchmark.name}: {lost} and are in no score; the last: {told}")
+        return questions
 
     def score(self) -> list[Score]:
         """Raises DataError when more are unreadable than tolerated, RunError when none is left."""

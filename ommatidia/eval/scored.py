@@ -36,7 +36,8 @@ class Scored:
     judge: str = ""
     """Who read the answers that rules cannot read: "rules" alone, or a judge's name; empty where rules suffice."""
     judged: dict[str, int] = field(default_factory=dict)
-    """Answers that went to a judge (asked), and those of them without a verdict (failed, nonsense): in no score."""
+    """Questions to a judge (asked), and those without a verdict (failed, nonsense). An answer that none of the judge's
+    runs has a verdict on is in no score."""
 
     @property
     def mean(self) -> float:

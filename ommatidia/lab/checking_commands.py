@@ -11,7 +11,6 @@ from ommatidia.core.console import console
 
 if TYPE_CHECKING:
     from ommatidia.data.check import Problem
-    from ommatidia.lab.driven import Driven
 
 Data = Annotated[Path, typer.Argument(help="a data file, or a source or a mixture in YAML", show_default=False)]
 Images = Annotated[Path | None, typer.Option(help="folder of a data file's images; its own by default")]
@@ -43,7 +42,7 @@ def check(
 
     sources = read_sources(data, images=images, changes=changes)
     told = look(sources, tell=tell, recipe=recipe, arguments=argument, threads=threads, folder=previews)
-    _print(told)
+    told.show()
     if told.counts:
         raise typer.Exit(1)
 
@@ -52,7 +51,7 @@ def stats(data: Data, images: Images = None, changes: Changes = None, threads: T
     """Print each source's records, turns, lengths of texts and answers, picture sizes and most common answers."""
     from ommatidia.lab.checking import count, read_sources
 
-    _print(count(read_sources(data, images=images, changes=changes), threads=threads))
+    count(read_sources(data, images=images, changes=changes), threads=threads).show()
 
 
 def shard(
@@ -70,7 +69,7 @@ def shard(
     sources = read_sources(data, images=images, changes=changes)
     if len(sources) != 1:
         raise ConfigError(f"{data} is a mixture of {len(sources)} sources; shards hold one")
-    _print(write(next(iter(sources.values())), out, per_shard=per_shard))
+    write(next(iter(sources.values())), out, per_shard=per_shard).show()
 
 
 def pack(
@@ -88,12 +87,4 @@ def pack(
     value = read(recipe, Recipe, dict(read_assignment(argument) for argument in arguments or []))
     for change in changes or []:
         value = override(value, *read_assignment(change))
-    _print(write(value, stage, out))
-
-
-def _print(told: Driven) -> None:
-    for title, columns, rows in told.tables:
-        console().table(title, columns, rows, out=True)
-    for line in told.lines:
-        console().say(line)
-    console().result(told.data)
+    write(value, stage, out).show()

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-from ommatidia.core.console import console
-
-if TYPE_CHECKING:
-    from ommatidia.lab.driven import Driven
 
 Changes = Annotated[list[str] | None, typer.Option("--set", help="PATH=VALUE, e.g. cap=100000; may be repeated")]
 
@@ -19,14 +14,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     for command in (blend, curate, engine):
         app.command()(command)
-
-
-def _print(told: Driven) -> None:
-    for title, columns, rows in told.tables:
-        console().table(title, columns, rows, out=True)
-    for line in told.lines:
-        console().say(line)
-    console().result(told.data)
 
 
 def blend(
@@ -44,7 +31,7 @@ def blend(
     from ommatidia.lab.blending import blend as tell
     from ommatidia.lab.blending import read_blend
 
-    _print(tell(read_blend(reference, arguments or [], changes or []), samples=samples, seed=seed))
+    tell(read_blend(reference, arguments or [], changes or []), samples=samples, seed=seed).show()
 
 
 def curate(
@@ -56,7 +43,7 @@ def curate(
     """Clean, balance and word a training set; says what became of every record. Stopped anywhere, it goes on."""
     from ommatidia.lab.curating import curate_file
 
-    _print(curate_file(config, out, changes=changes or [], data=data))
+    curate_file(config, out, changes=changes or [], data=data).show()
 
 
 def engine(
@@ -67,4 +54,4 @@ def engine(
     """Write questions about the pictures of a local corpus through a language model. No call is made twice."""
     from ommatidia.lab.curating import run_engine
 
-    _print(run_engine(config, out, changes=changes or []))
+    run_engine(config, out, changes=changes or []).show()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ommatidia.core.console import console
+
 Table = tuple[str, Sequence[str], list[list[Any]]]
 
 
@@ -16,3 +18,11 @@ class Driven:
     tables: list[Table] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+
+    def show(self) -> None:
+        """Print it as a result: tables, then lines; in JSON mode the data instead."""
+        for title, columns, rows in self.tables:
+            console().table(title, columns, rows, out=True)
+        for line in self.lines:
+            console().say(line)
+        console().result(self.data)

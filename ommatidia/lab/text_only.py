@@ -36,6 +36,8 @@ class Words:
         first = self.tokenizer.eos_id
         self.first = self.tokenizer.pad_id if first is None else first
         """Stands before a text that nothing comes before."""
+        self.shortened = 0
+        """Prompts that were longer than the context and lost their beginning."""
 
     def pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Both as tokens; spaces at the end of the context belong to the continuation, as the harness splits them."""
@@ -59,6 +61,7 @@ class Words:
     @torch.inference_mode()
     def _scored(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[tuple[float, bool]]:
         rows = [(before + behind)[-self.context - 1 :] for before, behind in pairs]
+        self.shortened += sum(len(before) + len(behind) > self.context + 1 for before, behind in pairs)
         ids_BT, mask_BT = self._padded([row[:-1] for row in rows], left=False)
         h_BTE = self.model.language(self.model.language.embed(ids_BT), mask_BT)
         for h_TE, row, (_, behind) in zip(h_BTE, rows, pairs, strict=True):
@@ -78,10 +81,13 @@ class Words:
 
     @torch.inference_mode()
     def generate(self, context: str, *, most: int) -> str:
-        """Greedy; a context that leaves no room for ``most`` tokens loses its beginning."""
-        most = min(most, self.context - 1)
-        ids = (self.tokenizer.encode(context, special=False) or [self.first])[most - self.context :]
-        ids_BT, mask_BT = self._padded([list(ids)], left=True)
+        """Greedy. A prompt that leaves no room for ``most`` tokens is answered in what is left, but at least in half of
+        the context: a longer one loses its beginning."""
+        ids = list(self.tokenizer.encode(context, special=False)) or [self.first]
+        most = min(most, max(self.context - len(ids), self.context // 2))
+        self.shortened += len(ids) + most > self.context
+        ids = ids[most - self.context :]
+        ids_BT, mask_BT = self._padded([ids], left=True)
         end = self.tokenizer.eos_id
         (row,) = self.model.language.decoder.generate(
             inputs_embeds=self.model.language.embed(ids_BT), attention_mask=mask_BT.long(), max_new_tokens=most,
@@ -160,12 +166,22 @@ def compare_words(
     if strange := [task for task in tasks if not known.match_tasks([task])]:
         raise ConfigError(f"--tasks: lm-eval knows no task {strange[0]!r}; its files may need --include FOLDER")
     found: dict[str, Any] = {}
+    lines = []
     for folder in dict.fromkeys(path for path in (after, before) if path is not None):
+        words = Words(folder, batch=batch, device=device)
         found[str(folder)] = simple_evaluate(
-            model=adapter(Words(folder, batch=batch, device=device)), tasks=list(tasks), task_manager=known,
+            model=adapter(words), tasks=list(tasks), task_manager=known,
             limit=limit, num_fewshot=shots, confirm_run_unsafe_code=run_code, log_samples=True, bootstrap_iters=0,
         )  # fmt: skip
-    return _told(found[str(after)], None if before is None else found[str(before)], after, before)
+        if words.shortened:
+            lines.append(
+                f"{folder}: {words.shortened} prompts were longer than its context of {words.context} tokens and lost "
+                "their beginning"
+            )
+    told = _told(found[str(after)], None if before is None else found[str(before)], after, before)
+    told.lines = lines
+    told.data["notes"] = lines
+    return told
 
 
 def _told(after: Mapping[str, Any], before: Mapping[str, Any] | None, folder: Path, base: Path | None) -> Driven:

@@ -167,6 +167,27 @@ def seed(root: Path) -> None:
         _picture(root / f"SEED-Bench-image/{row['data_id']}", row["image"][0])
 
 
+def ai2d(root: Path) -> None:
+    rows = hub.ai2d()
+    for n, row in enumerate(rows):
+        name = f"{n + 8}.png"
+        asked = {"abcLabel": False, "answerTexts": row["options"], "correctAnswer": int(row["answer"]),
+                 "questionId": f"{name}-0"}  # fmt: skip
+        _json(root / f"ai2d/questions/{name}.json", {"imageName": name, "questions": {row["question"]: asked}})
+        _json(root / f"ai2d/annotations/{name}.json", {"text": {}, "blobs": {}, "arrows": {}})
+        _picture(root / f"ai2d/images/{name}", row["image"])
+    _json(root / "ai2d/questions/1.png.json", {"imageName": "1.png", "questions": {}})  # of the train split
+    (root / "ai2d_test_ids.csv").write_text("".join(f"{n}\n" for n in (9, 10, 8, 11, 4000)))
+
+
+def realworldqa(root: Path) -> None:
+    rows = hub.realworldqa()
+    asked = [{"image": f"{n}.webp", "question": row["question"], "answer": row["answer"]} for n, row in enumerate(rows)]
+    _json(root / "annotations.json", asked)
+    for n, row in enumerate(rows):
+        _picture(root / f"images/{n}.webp", row["image"])
+
+
 def scienceqa(root: Path) -> None:
     rows = hub.scienceqa()
     known = {str(n + 1): {**{k: v for k, v in row.items() if k != "image"}, "image": "image.png", "split": "test"}
@@ -274,7 +295,7 @@ RELEASES: Mapping[str, Callable[[Path], None]] = {
     function.__name__: function
     for function in (
         gqa, vqav2, pope, coco_captions, nocaps, flickr30k, textvqa, vizwiz, docvqa, infovqa, chartqa, ocrbench, seed,
-        scienceqa, mmbench, mmvp, mme, mathvista, hallusion, llava_bench,
+        ai2d, realworldqa, scienceqa, mmbench, mmvp, mme, mathvista, hallusion, llava_bench,
     )
 } | {"mm_vet": vet}  # fmt: skip
 """Writes the release of each benchmark into a folder."""

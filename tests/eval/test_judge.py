@@ -11,11 +11,11 @@ import datasets
 import pytest
 from published_fixtures import write
 
-from ommatidia.core.config import override
+from ommatidia.core.config import digest, override
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.eval import Benchmark, BenchmarkConfig, Scored, predict, score_file
 from ommatidia.eval.judge import KEY, MODEL, URL, EndpointJudge, JudgeError, Replies
-from ommatidia.eval.scoring.judged import option_of
+from ommatidia.eval.scoring.judged import Verdict, averaged, option_of
 from ommatidia.lab.benchmarks import BENCHMARKS
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -180,6 +180,39 @@ def test_llava_bench_is_a_ratio_of_means(serve, tmp_path):
         assert benchmark.scorer.verdict(sample, "x", bad) is None  # type: ignore[attr-defined]
 
 
+def test_repeated_runs_are_averaged(serve, tmp_path):
+    benchmark, path = answered("mm_vet", tmp_path, lambda n: f"answer {n}")
+    once = serve(lambda prompt: "0.2")
+    first = score_file(benchmark, path, judge=once.judge(), resamples=20)
+    thrice = override(benchmark.config, "scorer.judge_runs", 3)
+    assert thrice.digest() != benchmark.config.digest()
+    assert override(thrice, "scorer.judge_runs", 1).digest() == benchmark.config.digest()
+    assert thrice.questions_fingerprint() == benchmark.config.questions_fingerprint()
+    asked: dict[str, int] = {}
+
+    def moody(prompt: str) -> str:
+        which = prompt.split(" | answer ")[1][0]
+        asked[which] = asked.get(which, 0) + 1
+        return {"0": "0.8", "1": ("0.5", "dunno")[asked[which] - 1], "2": "dunno"}[which]
+
+    server = serve(moody)
+    scored = score_file(thrice.open(), path, judge=server.judge(), resamples=20)
+    assert len(server.asked) == 6  # the first run's replies are kept
+    assert scored.judge == "toy-judge, mean of 3 runs"
+    assert scored.judged == {"asked": 9, "failed": 0, "nonsense": 3}
+    assert [s.value for s in scored.scores] == pytest.approx([0.6, 0.35, 0.2])
+    assert score_file(thrice.open(), path, judge=server.judge(), resamples=20) == scored
+    assert len(server.asked) == 6
+    assert score_file(benchmark, path, judge=server.judge(), resamples=20) == first
+    with pytest.raises(ConfigError, match="judge_runs"):
+        override(benchmark.config, "scorer.judge_runs", 0)
+
+
+def test_averaged_ratios_stay_ratios_of_means():
+    joined = averaged([Verdict(10 / 8, "8 10", weight=8.0), Verdict(1.0, None, weight=4.0)])
+    assert (joined.value, joined.weight, joined.parsed) == (pytest.approx((10 + 4) / (8 + 4)), 6.0, "8 10")
+
+
 def test_mmbench_asks_only_what_rules_cannot_read(serve, tmp_path):
     said = ("A", "It is the crimson one", "something else", "A")  # rows: 7, its rotation, 8, its rotation
     benchmark, path = answered("mmbench", tmp_path, lambda n: said[n])
@@ -235,7 +268,7 @@ def test_the_official_words_may_be_given(serve, tmp_path):
     scored = score_file(given.open(), path, judge=server.judge(), resamples=20)
     # What a model says cannot open a place of the prompt.
     assert "Compare 14 with answer 0 {truth} for What is x?; a brace {like} this stays." in server.asked
-    assert scored.judge == f"toy-judge, {given.scorer.prompt_name()} prompt"
+    assert scored.judge == f"toy-judge, given {digest(words.read_text())[:8]} prompt"
     assert given.digest() != benchmark.config.digest()
     assert override(given, "scorer.judge_prompt", words.read_text()).digest() == given.digest()
     with pytest.raises(ConfigError, match=r"no place \{prediction\}; it needs question, truth, prediction"):

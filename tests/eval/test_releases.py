@@ -7,12 +7,16 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from published_fixtures import KEPT, write
+from PIL import Image
+from published_fixtures import KEPT, mmmu, write
 from release_fixtures import RELEASES
 
 from ommatidia.core.errors import DataError
 from ommatidia.eval import Benchmark, BenchmarkConfig
+from ommatidia.eval.benchmarks.releases.diagrams import MMMU
 from ommatidia.lab.benchmarks import BENCHMARKS
 
 
@@ -114,3 +118,65 @@ def test_a_thousand_digits_and_unicode_survive(tmp_path):
     file.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
     sample = config.open().samples()[0]
     assert sample.meta["references"] == ("ⅩⅣ ½ «été»", "9" * 1000)
+
+
+def test_a_diagram_asked_about_its_letters_has_letters(tmp_path):
+    config = released("ai2d", tmp_path, 5)
+    folder = tmp_path / "ai2d/ai2d"
+    asked = json.loads((folder / "questions/9.png.json").read_text())
+    common = {"answerTexts": ["bud", "leaf"], "correctAnswer": 1, "questionId": "9.png-1"}
+    asked["questions"]["What is A?"] = {**common, "abcLabel": True}
+    (folder / "questions/9.png.json").write_text(json.dumps(asked))
+    covered = {"T0": {"rectangle": [[2, 3], [14, 13]], "replacementText": "A", "value": "leaf"}}
+    (folder / "annotations/9.png.json").write_text(json.dumps({"text": covered}))
+    plain, lettered = (sample.images[0] for sample in config.open().samples()[1:3])
+    before, after = np.asarray(plain.open()), np.asarray(lettered.open())
+    assert plain.digest != lettered.digest
+    assert lettered.size() == plain.size() == (16, 24)
+    box = after[3:14, 2:15]
+    assert (box[0] == 255).all()  # the white ground
+    assert box.min() < 90  # the letter
+    changed = (before != after).any(axis=-1)
+    changed[3:14, 2:15] = False
+    assert not changed.any()
+    first = config.fingerprint()
+    covered["T0"]["replacementText"] = "B"
+    (folder / "annotations/9.png.json").write_text(json.dumps({"text": covered}))
+    assert config.fingerprint() != first
+    assert config.open().samples()[2].images[0].digest != lettered.digest
+    (folder / "images/9.png").unlink()
+    with pytest.raises(DataError, match=r"9\.png: no such image file"):
+        config.open().samples()[2]
+    (folder / "annotations/9.png.json").write_text(json.dumps({"text": {"T0": {"rectangle": [1, 2]}}}))
+    with pytest.raises(DataError, match="not in the form of the release"):
+        config.open()
+
+
+def test_mmmu_as_a_table_for_each_subject(tmp_path):
+    choice, opened = mmmu()
+    for n, name in enumerate(MMMU.files["validation"]):
+        subject = name.partition("/")[0]
+        row = {**(opened if subject == "Math" else choice), "id": f"validation_{subject}_{n}"}
+        (tmp_path / "MMMU" / subject).mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / "MMMU" / name)
+    config = BenchmarkConfig.parse({**BENCHMARKS["mmmu"], "data": tmp_path, "size": 30})
+    samples = {sample.meta["task"]: sample for sample in config.open().samples()}
+    assert len(samples) == 30
+    assert samples["Math"].meta["references"] == ("12", "12.0")
+    assert [picture.open().size for picture in samples["Art_Theory"].images] == [(24, 16)] * 2
+    (tmp_path / "MMMU/Math/validation-00000-of-00001.parquet").unlink()
+    with pytest.raises(DataError, match=r"Accounting/validation-00000-of-00001\.parquet, .*and so on, 30 files"):
+        config.open()
+
+
+def test_lines_may_hold_line_separators(tmp_path):
+    row = {"question": "One line\u2028or two?", "answer": "yes", "image": "1.png"}
+    root = tmp_path / "RealWorldQA"
+    root.mkdir()
+    Image.new("RGB", (8, 8)).save(root / "1.png")
+    (root / "test.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n\n", encoding="utf-8")
+    config = BenchmarkConfig.parse({**BENCHMARKS["realworldqa"], "data": tmp_path, "size": 1})
+    assert config.open().samples()[0].question.endswith("One line\u2028or two?")
+    (root / "test.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"test\.jsonl: cannot be read"):
+        config.open()

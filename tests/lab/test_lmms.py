@@ -105,7 +105,7 @@ def test_a_request_becomes_a_prompt() -> None:
             lmms.asked("x", "?", [], how)
     with pytest.raises(ConfigError, match="1 places for 2 pictures"):
         lmms.asked("x", "<image>?", [one, two], {})
-    assert lmms.cut("a b STOP c. d", ("STOP", ". ")) == "a b"
+    assert lmms.cut("a b STOP c. d", ("STOP", ". ")) == "a b "
     assert lmms.cut("a b", ("", "x")) == "a b"
 
 

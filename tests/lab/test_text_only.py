@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,10 +16,46 @@ from lab_toys import recipe
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.lab import text_only
+from ommatidia.lab.lmms import cut
 from ommatidia.lab.text_only import Words, compare_words
 from ommatidia.models.pretrained import save
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
+MMLU = """include: TASKS/mmlu/default/_default_template_yaml
+task: made_up_mmlu
+dataset_path: json
+dataset_kwargs: {data_files: {test: FOLDER/mmlu.json, dev: FOLDER/mmlu.json}}
+num_fewshot: 2
+"""
+GSM8K = """include: TASKS/gsm8k/gsm8k.yaml
+task: made_up_gsm8k
+dataset_path: json
+dataset_name: null
+dataset_kwargs: {data_files: {test: FOLDER/gsm8k.json, train: FOLDER/gsm8k.json}}
+num_fewshot: 2
+"""
+CODE = """task: made_up_code
+dataset_path: json
+dataset_kwargs: {data_files: {test: FOLDER/code.json}}
+unsafe_code: true
+output_type: generate_until
+test_split: test
+doc_to_text: "{{prompt}}"
+doc_to_target: "{{test}}"
+process_results: !function passing.passes
+metric_list: [{metric: pass_at_1, aggregation: mean, higher_is_better: true}]
+generation_kwargs: {until: ["\\nclass", "\\ndef", "\\n#", "\\nif", "\\nprint"], max_gen_toks: 1024, do_sample: false}
+num_fewshot: 0
+"""
+PASSING = """
+def passes(doc, results):
+    names = {}
+    try:
+        exec(doc["prompt"] + results[0] + "\\n" + doc["test"], names)
+    except Exception:
+        return {"pass_at_1": 0.0}
+    return {"pass_at_1": 1.0}
+"""
 TASK = """task: toy_choice
 dataset_path: json
 dataset_kwargs: {data_files: {test: FILE}}
@@ -156,3 +193,63 @@ def test_the_harness_itself(folders: tuple[Path, Path], tmp_path: Path) -> None:
     one = told.data["scores"]["toy_choice/acc,none"]
     assert one["n"] == 6
     assert one["difference"][0] == pytest.approx(one["after"] - one["before"])
+
+
+class Knowing(Words):
+    """A model whose words are known beforehand: everything of the adapter runs but the network."""
+
+    said: Mapping[str, str] = {}
+
+    def generate(self, context: str, *, most: int) -> str:
+        return next(text for part, text in self.said.items() if context.endswith(part))
+
+    def likelihoods(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
+        return [(-1.0 if self.tokenizer.decode(behind).strip() == "B" else -2.0, False) for _, behind in pairs]
+
+
+@pytest.mark.skipif(not HARNESS, reason="lm-eval is not installed")
+def test_tasks_of_the_papers_kinds(folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MMLU and GSM8K by the harness's own files, and code as HumanEval has it, each on made-up rows."""
+    import lm_eval.tasks
+
+    rows = {
+        "mmlu": [{"question": f"{n}? ", "choices": ["red", "blue", "odd", "even"], "answer": n % 2} for n in range(4)],
+        "gsm8k": [{"question": f"{n} and {n}?", "answer": f"It is {2 * n}.\n#### {2 * n}"} for n in (5, 7, 1200)],
+        "code": [{"prompt": "def twice(x):\n", "test": "assert twice(2) == 4"},
+                 {"prompt": "def half(x):\n", "test": "assert half(2) == 1"}],
+    }  # fmt: skip
+    for name, listed in rows.items():
+        (tmp_path / f"{name}.json").write_text("".join(json.dumps(row) + "\n" for row in listed))
+    (tmp_path / "passing.py").write_text(PASSING)
+    for name, text in (("mmlu", MMLU), ("gsm8k", GSM8K), ("code", CODE)):
+        text = text.replace("TASKS", str(Path(lm_eval.tasks.__file__).parent)).replace("FOLDER", str(tmp_path))
+        (tmp_path / f"{name}.yaml").write_text(text)
+    said = {
+        "Question: 5 and 5?\nAnswer:": " It is 10.\n#### 10\n\nQuestion: and so on #### 3",
+        "Question: 7 and 7?\nAnswer:": " So $14.",
+        "Question: 1200 and 1200?\nAnswer:": " #### 2,400",
+        "def twice(x):\n": "    y = 2 * x\n    return y\n\nprint(never)",
+        "def half(x):\n": "    return x\n",
+    }
+    monkeypatch.setattr(Knowing, "said", said)
+    monkeypatch.setattr(text_only, "Words", Knowing)
+    tasks = ["made_up_mmlu", "made_up_gsm8k", "made_up_code"]
+    scores = compare_words(folders[0], None, tasks, include=tmp_path, run_code=True).data["scores"]
+    assert scores["made_up_mmlu/acc,none"]["after"] == 0.5
+    assert scores["made_up_gsm8k/exact_match,strict-match"]["after"] == pytest.approx(2 / 3)
+    assert scores["made_up_gsm8k/exact_match,flexible-extract"]["after"] == 1.0
+    assert scores["made_up_code/pass_at_1,none"]["after"] == 0.5
+    with pytest.raises(ValueError, match="unsafe"):
+        compare_words(folders[0], None, ["made_up_code"], include=tmp_path)
+
+
+def test_stops_leave_the_indentation(folders: tuple[Path, Path]) -> None:
+    assert cut("    return x\n\ndef next():", ["\nclass", "\ndef"]) == "    return x\n"
+    assert cut(" 4\n", []) == " 4\n"
+    words = Words(folders[0])
+    short, long = "a few words", "word " * 999
+    assert isinstance(words.generate(short, most=10_000), str)
+    assert words.shortened == 0  # the prompt stays whole, the answer is shorter
+    words.generate(long, most=10_000)
+    words.likelihoods([words.pair(long, " a"), words.pair(short, " a")])
+    assert words.shortened == 2

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import LETTER, Facts, Place, Published, Versions, lettered_lines
-from ommatidia.eval.benchmarks.releases import choices
+from ommatidia.eval.benchmarks.releases import choices, diagrams
 from ommatidia.eval.benchmarks.rows import Rows
 
 _ONLY_LETTER = "\nPlease answer directly with only the letter of the correct option and nothing else."
@@ -27,8 +27,10 @@ class Ai2d(Published):
         repository="lmms-lab/ai2d",
         splits={"test": 3088},
         metric="accuracy of the letter",
-        traps="copies with and without masked labels differ by points; the option's text does not count",
+        traps="copies with and without masked labels differ by points; the option's text does not count; from "
+        "the first release the masks are drawn here",
     )
+    release = diagrams.AI2D
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": {"kind": "choice", "variant": "ai2d"}},
         "cambrian": {"max_new_tokens": 512, "scorer": _CAMBRIAN},
@@ -129,6 +131,7 @@ class RealWorldQa(Published):
         metric="accuracy of the letter or the short answer",
         traps="the data's own question says how to answer; nothing is added",
     )
+    release = diagrams.REALWORLDQA
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": "realworldqa"},
         "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "realworldqa", "variant": "cambrian"}},

@@ -25,7 +25,7 @@ class MmVet(Published):
         splits={"test": 218},
         metric="mean grade of a judge, 0 to 1",
         traps="needs a judge; numbers compare under one judge and one prompt only, and papers average five runs of "
-        "GPT-4-0613; the reasoning sentence is lmms-eval's, official sends the bare question",
+        "GPT-4-0613 (scorer.judge_runs); the reasoning sentence is lmms-eval's, official sends the bare question",
     )
     release = abilities.VET
     versions: ClassVar[Versions] = {

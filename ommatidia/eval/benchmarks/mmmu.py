@@ -11,6 +11,7 @@ from ommatidia.core.errors import DataError
 from ommatidia.core.types import ImagePart, Part, Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import LETTER, SHORT, Facts, Place, Published, Versions, lettered_lines
+from ommatidia.eval.benchmarks.releases import diagrams
 from ommatidia.eval.scoring.mmmu import subject_of
 
 _TAG = re.compile(r"<image (\d)>")
@@ -32,6 +33,7 @@ class Mmmu(Published):
         traps="toolkits differ by four points on the same answers; the official script guesses unread letters, here "
         "they are wrong; lmms-eval before 0.7.3 scores every open question 0; Cambrian-1 sends the first picture alone",
     )
+    release = diagrams.MMMU
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 128, "scorer": {"kind": "mmmu", "variant": "lmms_eval"}},
         "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "mmmu", "variant": "official"}},

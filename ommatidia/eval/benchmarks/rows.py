@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ommatidia.core.errors import ConfigError, DataError, unknown
 from ommatidia.core.picture import BytesPicture, FilePicture
 from ommatidia.core.types import Picture
+from ommatidia.eval.benchmarks.labelled import LabelledPicture
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -67,7 +68,7 @@ def find_files(root: Path, *, config: str | None, split: str) -> list[Path]:
 def open_rows(files: Sequence[Path]) -> Rows:
     """The table in ``files``. Raises DataError when it cannot be read, ConfigError when ``datasets`` is missing."""
     if files[0].suffix == ".jsonl":
-        return LineRows(files[0])
+        return HeldRows(files[0].parent, read_lines(files[0]))
     return TableRows(tuple(files))
 
 
@@ -112,20 +113,11 @@ def _opened(files: tuple[str, ...], times: tuple[int, ...]) -> Dataset:
     return table.with_format("arrow")
 
 
-class LineRows:
-    """Rows of a JSON lines file; pictures are paths relative to it."""
+class HeldRows:
+    """Rows held in memory; pictures are paths relative to ``folder``, stored bytes, or pictures that are drawn."""
 
-    def __init__(self, file: Path) -> None:
-        self.folder = file.parent
-        self._rows: list[dict[str, Any]] = []
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                raise DataError(f"{file}, line {number}: not JSON") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{file}, line {number}: {type(row).__name__}; expected an object with the columns")
-            self._rows.append(row)
+    def __init__(self, folder: Path, rows: list[dict[str, Any]]) -> None:
+        self.folder, self._rows = folder, rows
 
     @property
     def columns(self) -> Sequence[str]:
@@ -141,6 +133,27 @@ class LineRows:
         return [row.get(name) for row in self._rows]
 
 
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """One JSON object a line, empty lines left out. Raises DataError, with its number, where a line is none."""
+    rows = []
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    # Not splitlines: U+2028 and the like may stand inside a string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise DataError(f"{file}, line {number}: not JSON") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{file}, line {number}: {type(row).__name__}; expected an object with the columns")
+        rows.append(row)
+    return rows
+
+
 def require(rows: Rows, columns: Sequence[str], place: str) -> None:
     """Raises DataError when a column is missing: the copy has another layout than the published one."""
     for column in columns:
@@ -149,7 +162,8 @@ def require(rows: Rows, columns: Sequence[str], place: str) -> None:
 
 
 def picture_of(value: Any, folder: Path, name: str) -> Picture:
-    """A picture from what a table holds: {bytes, path}, bytes, or a path below ``folder``. Raises DataError."""
+    """A picture from what a table holds: {bytes, path}, bytes, or a path below ``folder``; {path, labels} is that file
+    with letters over some of its words. Raises DataError."""
     if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
         return BytesPicture(value["bytes"], name=f"image of {name}")
     if isinstance(value, bytes):
@@ -159,4 +173,6 @@ def picture_of(value: Any, folder: Path, name: str) -> Picture:
         raise DataError(f"the image is {type(value).__name__}; expected stored bytes or a path", sample=name)
     if not (folder / path).is_file():
         raise DataError(f"{folder / path}: no such image file", sample=name)
-    return FilePicture(folder / path)
+    found = FilePicture(folder / path)
+    labels = value.get("labels") if isinstance(value, Mapping) else None
+    return LabelledPicture(found, tuple(labels)) if labels else found

@@ -7,9 +7,9 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError
@@ -27,6 +27,14 @@ class Verdict:
     weight: float = 1.0
 
 
+def averaged(verdicts: Sequence[Verdict]) -> Verdict:
+    """Several verdicts on one answer as one: the mean, weighted as each is, so that a ratio stays a ratio of means."""
+    total = sum(verdict.weight for verdict in verdicts)
+    value = sum(verdict.weight * verdict.value for verdict in verdicts) / total
+    said = list(dict.fromkeys(verdict.parsed for verdict in verdicts if verdict.parsed is not None))
+    return Verdict(value, " / ".join(said) or None, total / len(verdicts))
+
+
 class JudgedScorer(ScorerConfig):
     """Rules first; what they cannot read may go to a judge. Without one ``score`` says what the rules alone give."""
 
@@ -39,6 +47,8 @@ class JudgedScorer(ScorerConfig):
 
     judge_prompt: str = ""
     """Another prompt in place of ours: the text itself, or ``@`` and the file that holds it."""
+    judge_runs: int = Field(default=1, ge=1, le=100)
+    """How often a judge is asked each question; the verdicts are averaged. Papers on MM-Vet ask five times."""
 
     @field_validator("judge_prompt")
     @classmethod
@@ -53,9 +63,14 @@ class JudgedScorer(ScorerConfig):
                 raise ConfigError(f"the judge's prompt has no place {{{field}}}; it needs {', '.join(cls.fields)}")
         return given
 
-    def prompt_name(self) -> str:
-        """Whose words a judge is asked in: numbers compare only under one."""
-        return f"given {digest(self.judge_prompt)[:8]}" if self.judge_prompt else "ommatidia"
+    def hashed(self) -> Any:
+        data = super().hashed()
+        return data if self.judge_runs > 1 else {name: data[name] for name in data if name != "judge_runs"}
+
+    def asked_how(self) -> str:
+        """Whose words a judge is asked in and how often, unless ours and once: numbers compare only under one."""
+        prompt = f", given {digest(self.judge_prompt)[:8]} prompt" if self.judge_prompt else ""
+        return prompt + (f", mean of {self.judge_runs} runs" if self.judge_runs > 1 else "")
 
     def asked(self, **values: str) -> str:
         """The prompt with its places filled; a brace inside a value is no place."""

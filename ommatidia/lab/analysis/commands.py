@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-from ommatidia.core.console import console
-
-if TYPE_CHECKING:
-    from ommatidia.lab.driven import Driven
 
 Checkpoint = Annotated[Path, typer.Argument(help="a saved model folder", show_default=False)]
 Benchmarks = Annotated[
@@ -25,14 +20,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     for command in (ablate, audit, groups, beside, align, attend, text):
         app.command()(command)
-
-
-def _print(told: Driven) -> None:
-    for title, columns, rows in told.tables:
-        console().table(title, columns, rows, out=True)
-    for line in told.lines:
-        console().say(line)
-    console().result(told.data)
 
 
 def ablate(
@@ -54,7 +41,7 @@ def ablate(
     from ommatidia.lab.treatment import read_treatments
 
     treatments, chosen = read_treatments(by), read_benchmarks(benchmarks, Choices(data=data, limit=limit))
-    _print(ablate_checkpoint(checkpoint, chosen, out=out, treatments=treatments, most=most, batch=batch, device=device))
+    ablate_checkpoint(checkpoint, chosen, out=out, treatments=treatments, most=most, batch=batch, device=device).show()
 
 
 def audit(
@@ -71,7 +58,7 @@ def audit(
     from ommatidia.lab.evaluation import Choices, read_benchmarks
 
     chosen = read_benchmarks(benchmarks, Choices(data=data, limit=limit))
-    _print(audit_checkpoint(checkpoint, chosen, out=out, batch=batch, device=device))
+    audit_checkpoint(checkpoint, chosen, out=out, batch=batch, device=device).show()
 
 
 def groups(
@@ -93,7 +80,7 @@ def groups(
             raise ConfigError(f"--{option}: {unknown(option, given, valid)}")
     table = read_scores(scores)
     whose, how = cast(Layout, layout), cast(Method, method)
-    _print(group_benchmarks(table, out=out, layout=whose, method=how, clusters=clusters))
+    group_benchmarks(table, out=out, layout=whose, method=how, clusters=clusters).show()
 
 
 def beside(
@@ -117,7 +104,7 @@ def beside(
     )
     if len(chosen) != 1 or len(called) != 2:
         raise ConfigError("one benchmark and two names are wanted, as in --benchmark chartqa --names eagle,cambrian")
-    _print(lay(chosen[0].open(), (first, second), (called[0], called[1]), out=out, most=most))
+    lay(chosen[0].open(), (first, second), (called[0], called[1]), out=out, most=most).show()
 
 
 def align(
@@ -138,7 +125,7 @@ def align(
     named = {str(folder): folder for folder in checkpoints}
     if len(chosen) != 1:
         raise ConfigError(f"--benchmark: one is wanted, got {len(chosen)}")
-    _print(align_checkpoints(named, chosen[0].open(), out=out, batch=batch, device=device))
+    align_checkpoints(named, chosen[0].open(), out=out, batch=batch, device=device).show()
 
 
 def attend(
@@ -152,7 +139,7 @@ def attend(
     """Where an answer looks: its attention to the visual tokens, over the picture, per expert where they are apart."""
     from ommatidia.lab.analysis.alignment import attend as look
 
-    _print(look(checkpoint, image, question, out=out, answer=answer, device=device))
+    look(checkpoint, image, question, out=out, answer=answer, device=device).show()
 
 
 def text(
@@ -172,9 +159,7 @@ def text(
     from ommatidia.lab.text_only import compare_words
 
     names = [name.strip() for name in tasks.split(",")]
-    _print(
-        compare_words(
-            checkpoint, before, names, include=include, limit=limit, shots=shots, run_code=run_code, batch=batch,
-            device=device,
-        )
-    )  # fmt: skip
+    compare_words(
+        checkpoint, before, names, include=include, limit=limit, shots=shots, run_code=run_code, batch=batch,
+        device=device,
+    ).show()  # fmt: skip

@@ -27,7 +27,7 @@ from ommatidia.models.generate import Decoding
 from ommatidia.models.processor import Processor
 from ommatidia.models.sharing import SharedFeatures
 
-_ANSWERS, _SCORES, _REPLIES = "answers.jsonl", "scores.json", "answers.judge.jsonl"
+_ANSWERS, _SCORES, _REPLIES = "answers.jsonl", "scores.json", "answers.judge*.jsonl"
 
 _SEEN: dict[Mode, str] = {"full": "", "blind": " without pictures", "blank": ", gray", "shuffled": ", wrong pictures"}
 
@@ -78,8 +78,8 @@ class PredictionJob(Job):
         scores = {"fingerprint": self.benchmark.fingerprint(), "scored": scored.to_dict()}
         (out / _SCORES).write_text(json.dumps(scores))
         path.rename(out / _ANSWERS)
-        if (scratch / _REPLIES).is_file():
-            (scratch / _REPLIES).rename(out / _REPLIES)
+        for kept in scratch.glob(_REPLIES):
+            kept.rename(out / kept.name)
         return {"unreadable": predicted.unreadable}
 
     def asked(self, benchmark: Benchmark, shared: SharedFeatures) -> AbstractContextManager[SharedFeatures]:
@@ -110,9 +110,10 @@ class PredictionJob(Job):
             return score_file(self.benchmark.open(), self.folder(store) / _ANSWERS)
         again = store.root / "judged" / self.key
         again.mkdir(parents=True, exist_ok=True)
-        for name in (_ANSWERS, _REPLIES):
-            if (self.folder(store) / name).is_file() and not (again / name).is_file():
-                shutil.copyfile(self.folder(store) / name, again / name)
+        folder = self.folder(store)
+        for file in (folder / _ANSWERS, *folder.glob(_REPLIES)):
+            if not (again / file.name).is_file():
+                shutil.copyfile(file, again / file.name)
         return score_file(self.benchmark.open(), again / _ANSWERS, judge=judge)
 
     def answers(self, store: Store) -> dict[str, str]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ommatidia.core.errors import DataError
-from ommatidia.eval.benchmarks.releases.release import Release, Row, inside, read_json, read_lines
+from ommatidia.eval.benchmarks.releases.release import Release, Row, inside, read_json
+from ommatidia.eval.benchmarks.rows import read_lines
 
 _MME = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",

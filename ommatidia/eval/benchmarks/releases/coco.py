@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ommatidia.eval.benchmarks.releases.release import Release, Row, read_json, read_lines
+from ommatidia.eval.benchmarks.releases.release import Release, Row, read_json
+from ommatidia.eval.benchmarks.rows import read_lines
 
 _PICTURES = {"train": "train2014", "validation": "val2014", "testdev": "test2015", "test": "test2015"}
 

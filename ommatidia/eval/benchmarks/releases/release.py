@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ommatidia.core.errors import DataError
+from ommatidia.eval.benchmarks.rows import HeldRows, Rows
 
 Row = dict[str, Any]
+
+_NAMED = 16
+"""Files that are all named where a release is described."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +23,10 @@ class Release:
 
     files: Mapping[str, Sequence[str]]
     """By split the files that it needs; where a file has gone by several names they are separated by ``|``. A folder
-    ends with a slash: all text files in it and below count."""
-    rows: Callable[[Sequence[Path], Path, str], list[Row]]
-    """Rows in the hub's columns, from the files in that order, the benchmark's folder and the split."""
+    ends with a slash: all text and JSON files in it and below count."""
+    rows: Callable[[Sequence[Path], Path, str], list[Row] | Rows]
+    """From the files in that order, the benchmark's folder and the split: rows in the hub's columns, or a table that
+    has them already."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Rows of a split where they differ from those of the copy on the hub."""
 
@@ -36,44 +41,30 @@ class Release:
             found.append(there)
         return found or None
 
-    def read(self, root: Path, split: str) -> ReleasedRows:
+    def read(self, root: Path, split: str) -> Rows:
         """Raises DataError when the files are not in the form of the release."""
         files = self.find(root, split)
         assert files is not None
         try:
-            return ReleasedRows(root, self.rows(files, root, split))
+            found = self.rows(files, root, split)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             named = ", ".join(str(file) for file in files)
             raise DataError(f"{named}: not in the form of the release ({type(error).__name__}: {error})") from None
+        return HeldRows(root, found) if isinstance(found, list) else found
 
     def describe(self, split: str) -> str:
         """The files in words; empty for a split that was not released."""
-        return ", ".join(" or ".join(names.split("|")) for names in self.files.get(split, ()))
+        named = [" or ".join(names.split("|")) for names in self.files.get(split, ())]
+        return ", ".join(named if len(named) <= _NAMED else [*named[:2], f"and so on, {len(named)} files"])
 
 
 def listed(files: Sequence[Path]) -> list[Path]:
-    """The files themselves, folders as the text files in them: what a fingerprint is taken of."""
-    return [f for file in files for f in (sorted(file.rglob("*.txt")) if file.is_dir() else [file])]
+    """The files themselves, folders as the text and JSON files in them: what a fingerprint is taken of."""
+    return [f for file in files for f in (_written(file) if file.is_dir() else [file])]
 
 
-class ReleasedRows:
-    """Rows held in memory; pictures are paths relative to the benchmark's folder, or bytes."""
-
-    def __init__(self, folder: Path, rows: list[Row]) -> None:
-        self.folder, self._rows = folder, rows
-
-    @property
-    def columns(self) -> Sequence[str]:
-        return list(dict.fromkeys(key for row in self._rows for key in row))
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return self._rows[index]
-
-    def column(self, name: str) -> list[Any]:
-        return [row.get(name) for row in self._rows]
+def _written(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".txt", ".json"))
 
 
 def read_json(file: Path) -> Any:
@@ -82,11 +73,6 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}") from None
-
-
-def read_lines(file: Path) -> list[Row]:
-    """One JSON object a line. Raises ValueError when a line is none."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def inside(root: Path, file: Path) -> str:
