@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from ommatidia.core.console import Console, console, use
 from ommatidia.core.errors import ConfigError, OmmatidiaError
+from ommatidia.core.launcher import is_idle
 from ommatidia.lab import data_commands
 from ommatidia.lab.analysis import commands as analyses
 from ommatidia.lab.options import Arguments, AsTwin, Changes, Jobs, Mfu, OnHardware, Reference, StorePath, World
@@ -63,6 +64,8 @@ def _main(
 ) -> None:
     stack = context.with_resource(ExitStack())
     stack.enter_context(use(Console(quiet=quiet, json_only=json_only)))
+    if is_idle(context.invoked_subcommand or ""):
+        raise typer.Exit
 
 
 def _command() -> str:
@@ -176,7 +179,7 @@ def search(
     jobs: Jobs = None,
     twin: AsTwin = False,
 ) -> None:
-    """Search a design space; write a report and the best model. Stopped anywhere, it goes on where it was."""
+    """Search a design space; write a report and the best model. Stopped, it goes on. Takes torchrun's ranks."""
     from ommatidia.lab.drive import drive_search
     from ommatidia.lab.reading import read_value
     from ommatidia.lab.recipe import Recipe

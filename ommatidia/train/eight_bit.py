@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from ommatidia.train.pieces import sharded_as
+
 BLOCK = 256
 NARROW = 64
 """Rows with fewer numbers (norms, biases, gates) keep their moments in float32, as is usual."""
@@ -80,10 +82,8 @@ def _fresh(parameter: nn.Parameter) -> dict[str, Tensor]:
     blocks = -(-columns // BLOCK)
     if isinstance(parameter, DTensor):
         local = parameter.to_local()
-        scale: Tensor = DTensor.from_local(
-            torch.zeros(len(local), blocks, device=local.device), parameter.device_mesh, parameter.placements,
-            run_check=False, shape=torch.Size((len(parameter), blocks)), stride=(blocks, 1),
-        )  # fmt: skip
+        zeros = torch.zeros(len(local), blocks, device=local.device)
+        scale: Tensor = sharded_as(parameter, zeros, (len(parameter), blocks))
     else:
         scale = torch.zeros(len(parameter), blocks, device=parameter.device)
     return {

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from ommatidia.core.errors import RunError
+from ommatidia.train.pieces import local
 
 SLOT = "ema"
 """Under which name the average lies among the optimiser's state in a checkpoint."""
@@ -34,7 +34,7 @@ class Average:
     def update(self) -> None:
         """Take the weights of a finished step in."""
         for name, parameter in self._parameters.items():
-            _local(self._held[name]).lerp_(_local(parameter.detach()).float(), 1 - self.decay)
+            local(self._held[name]).lerp_(local(parameter.detach()).float(), 1 - self.decay)
 
     def tensors(self) -> dict[str, Tensor]:
         """The live averages by parameter."""
@@ -49,26 +49,21 @@ class Average:
         for name, held in self._held.items():
             if f"{SLOT}/{name}" not in state:
                 raise RunError(f"checkpoint: no average of {name!r}; it was made by a stage without ema")
-            _local(held).copy_(_local(state[f"{SLOT}/{name}"]))
+            local(held).copy_(local(state[f"{SLOT}/{name}"]))
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """Inside, the model runs on the averages; the trained weights come back behind it, bit for bit."""
         with torch.no_grad():
-            trained = [_local(parameter).clone() for parameter in self._parameters.values()]
+            trained = [local(parameter).clone() for parameter in self._parameters.values()]
             for name, parameter in self._parameters.items():
-                _local(parameter).copy_(_local(self._held[name]))
+                local(parameter).copy_(local(self._held[name]))
         try:
             yield
         finally:
             with torch.no_grad():
                 for parameter, weight in zip(self._parameters.values(), trained, strict=True):
-                    _local(parameter).copy_(weight)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor, in the same memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+                    local(parameter).copy_(weight)
 
 
 def without(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

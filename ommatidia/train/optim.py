@@ -7,10 +7,13 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.train.adafactor import Adafactor
 from ommatidia.train.eight_bit import AdamW8bit
 from ommatidia.train.freeze import Trained
+from ommatidia.train.pieces import whole
 from ommatidia.train.stage import Shape, Stage
 
 
@@ -57,7 +60,7 @@ def optimizer(parts: Mapping[str, nn.Module], trained: Trained, stage: Stage) ->
     if stage.optimizer == "adamw_8bit":
         return AdamW8bit(given, betas=stage.betas, eps=stage.eps)
     if stage.optimizer == "adafactor":
-        return torch.optim.Adafactor(given)
+        return Adafactor(given)
     devices = {parameter.device.type for group in groups.values() for parameter in group}
     # Fused: one pass over memory instead of about ten.
     return torch.optim.AdamW(given, betas=stage.betas, eps=stage.eps, fused=devices <= {"cpu", "cuda"})
@@ -81,10 +84,10 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 def clip_gradients(optimizer: torch.optim.Optimizer, limit: float | None) -> Tensor:
     """Scale all gradients so that their global norm is at most ``limit``; the norm before that is returned."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = _norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     if limit is not None:
-        return nn.utils.clip_grad_norm_(parameters, limit)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return nn.utils.get_total_norm(gradients)
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
 
 
 def part_norms(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
@@ -94,7 +97,17 @@ def part_norms(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
         held = gradients.setdefault(name.partition(":")[0], [])
         if parameter.grad is not None:
             held.append(parameter.grad)
-    return {part: nn.utils.get_total_norm(held) for part, held in gradients.items()}
+    return {part: _norm(held) for part, held in gradients.items()}
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    """The norm of all gradients together; torch adds up shards, or whole tensors, but not one to the other."""
+    shards = [gradient for gradient in gradients if isinstance(gradient, DTensor)]
+    if not 0 < len(shards) < len(gradients):
+        return nn.utils.get_total_norm(gradients)
+    wholes = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
+    norms = [whole(nn.utils.get_total_norm(held)).float() for held in (shards, wholes)]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Protocol, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -63,6 +64,10 @@ class Parallel(ABC):
     def apart(self) -> contextlib.AbstractContextManager[None]:
         """Around all micro-batches but the last: gradients need not meet before that one."""
         return contextlib.nullcontext()
+
+    def complete(self) -> None:
+        """After the last backward pass of a step: now every gradient is the sum over all ranks."""
+        return
 
     def settle(self) -> None:
         """After forward passes that no backward pass follows."""
@@ -159,26 +164,70 @@ class Shards(Parallel):
         if engine.parallel == "hsdp":
             replicas = engine.replicas or max(1, ranks.world // ranks.local_world)
         mesh = ranks.mesh(device, replicas)
-        # Products run in bfloat16 by autocast, as in one process; weights may then travel in it, while what the
-        # optimiser and the sums see stays float32.
-        half = stage.precision == "bf16"
-        policy = MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16 if half else None, reduce_dtype=torch.float32, cast_forward_inputs=False
-        )
+        policy = _policy(model, stage)
+        self._whole = _held_whole(model)
+        options: dict[str, Any] = {"mesh": mesh, "mp_policy": policy, "ignored_params": set(self._whole)}
         for part in model.parts().values():
             for block in blocks_of(part):
-                fully_shard(block, mesh=mesh, mp_policy=policy)
+                fully_shard(block, **options)
         self._root = _Shard(cast(nn.Module, model))
-        fully_shard(self._root, mesh=mesh, mp_policy=policy)
-        self._root.to(device)  # buffers of the root; shards are there already
+        fully_shard(self._root, **options)
+        self._root.to(device)  # buffers of the root and what is held whole; shards are there already
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         return self._root(batch)
+
+    def complete(self) -> None:
+        if not self._whole:
+            return
+        held = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._whole]
+        total = torch.cat([gradient.flatten() for gradient in held]).div_(self.scale)
+        dist.all_reduce(total)
+        for parameter, part in zip(self._whole, total.split([p.numel() for p in self._whole]), strict=True):
+            parameter.grad = part.view_as(parameter)
 
     def settle(self) -> None:
         for module in self._root.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
+
+
+_PRODUCTS = (nn.Linear, *(getattr(nn, f"Conv{transposed}{n}d") for transposed in ("", "Transpose") for n in (1, 2, 3)))
+"""Modules whose parameters autocast rounds to bfloat16 wherever they are used."""
+_BY_PARAMETER = "param_dtype_override_fn" in inspect.signature(MixedPrecisionPolicy).parameters
+"""Whether some of a group's weights may travel in another type than others: since torch 2.15."""
+
+
+def _policy(model: Trainable, stage: Stage) -> MixedPrecisionPolicy:
+    """In which types weights travel and gradients are summed: so that what is computed is what one process computes.
+
+    Products run in bfloat16 by autocast, as in one process, so the weights of products may travel in it. Norms,
+    embeddings and tables stay in float32, which autocast leaves them in. What each rank keeps is never cast.
+    """
+    if stage.precision != "bf16" or not _BY_PARAMETER:
+        return MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+    modules = [module for part in model.parts().values() for module in part.modules()]
+    others = {
+        id(parameter)
+        for module in modules
+        if not isinstance(module, _PRODUCTS)
+        for parameter in module.parameters(recurse=False)
+    }
+
+    def travels(parameter: nn.Parameter) -> torch.dtype | None:
+        return parameter.dtype if id(parameter) in others else None
+
+    fields: dict[str, Any] = {"param_dtype": torch.bfloat16, "param_dtype_override_fn": travels}
+    return MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False, **fields)
+
+
+def _held_whole(model: Trainable) -> list[nn.Parameter]:
+    """Trained parameters that every rank keeps whole, since FSDP's groups train numbers of one type only: the float32
+    norms among matrices in bfloat16. They are few and small."""
+    trained = list(dict.fromkeys(p for part in model.parts().values() for p in part.parameters() if p.requires_grad))
+    if len({parameter.dtype for parameter in trained}) < 2:
+        return []
+    return [parameter for parameter in trained if parameter.dtype != torch.bfloat16]
 
 
 def distribute(model: Trainable, trained: Trained, stage: Stage, ranks: Ranks, device: torch.device) -> Parallel:

@@ -7,7 +7,7 @@ of ranks that each hold all of it. On disk a shard is a tensor of its own whose 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,11 @@ class Piece:
 def whole(tensor: Tensor) -> Tensor:
     """A tensor that ranks may hold in shards, put together; all ranks must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this rank holds of a tensor, in the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def pieces_of(tensors: Mapping[str, Tensor], *, rank: int, world: int) -> dict[str, Piece]:
@@ -104,7 +109,7 @@ class Stored:
                 if shape[:1] != tuple(tensor.shape[:1]):
                     return file.get_tensor(name)
                 span = _span(tensor)
-                local = piece[span.start : span.stop] if span else torch.empty(0)
+                local = piece[span.start : span.stop]
         else:
             if rows != tensor.shape[0]:
                 return self.whole(name)
@@ -112,12 +117,7 @@ class Stored:
             with safe_open(path, "pt") as file:
                 shape = (rows, *file.get_slice(name).get_shape()[1:])
         mine = tensor.to_local()
-        held = (len(mine), *shape[1:])
-        local = local.to(mine.device).reshape(held) if local.numel() else mine.new_empty(held)
-        stride = torch.empty(shape, device="meta").stride() if shape != tuple(tensor.shape) else tensor.stride()
-        return DTensor.from_local(
-            local, tensor.device_mesh, tensor.placements, run_check=False, shape=torch.Size(shape), stride=stride
-        )
+        return sharded_as(tensor, local.to(mine.device).reshape(len(mine), *shape[1:]), shape)
 
     def _rows(self, name: str, wanted: range) -> Tensor:
         """Rows of a tensor that lies in shards. Raises RunError when some are missing."""
@@ -132,7 +132,17 @@ class Stored:
                     at = upto
         if at < wanted.stop:
             raise RunError(f"{name}: rows {at} to {wanted.stop - 1} are in no file of the checkpoint")
-        return torch.cat(found) if found else torch.empty(0)
+        if found:
+            return torch.cat(found)
+        with safe_open(self._places[name][0][2], "pt") as file:  # this rank holds no row, but of the right type
+            return file.get_slice(name)[0:0]
+
+
+def sharded_as(tensor: DTensor, local: Tensor, shape: Sequence[int]) -> DTensor:
+    """A tensor of ``shape`` of which this rank holds ``local``: the rows that it holds of ``tensor``."""
+    shape = torch.Size(shape)
+    stride = tensor.stride() if shape == tensor.shape else torch.empty(shape, device="meta").stride()
+    return DTensor.from_local(local, tensor.device_mesh, tensor.placements, run_check=False, shape=shape, stride=stride)
 
 
 def _span(tensor: DTensor) -> range:

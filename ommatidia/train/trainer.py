@@ -142,6 +142,8 @@ class Trainer:
 
         factor = rate_factor(self.done, total=self.steps, stage=self.stage)
         set_rate(self.optimizer, factor)
+        # Copies of one weight must be rounded alike, whichever ranks hold them and whatever they drew before.
+        torch.manual_seed(step_seed(self.seed, -1 - self.done))
         self.optimizer.step()
         self.average.update()
         self.done += 1
@@ -198,7 +200,9 @@ class Trainer:
             return None
         assert last is not None
         try:
-            return [*sums, self._backward(last, agreed)]
+            sums.append(self._backward(last, agreed))
+            self.parallel.complete()
+            return sums
         except torch.OutOfMemoryError as error:
             if self.ranks.world > 1:
                 raise self._out_of_memory("the other ranks were already summing gradients") from error

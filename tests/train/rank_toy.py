@@ -9,34 +9,26 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+import train_toy
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from train_toy import VOCABULARY, WIDTH, collate, targets
 
 from ommatidia.core.console import Console
 from ommatidia.core.errors import OmmatidiaError
-from ommatidia.core.source import Source, SourceConfig
-from ommatidia.core.types import IGNORE_LABEL, Batch, Example, View, Views
+from ommatidia.core.types import IGNORE_LABEL, Batch, Example, View
 from ommatidia.train.metrics import read_metrics
 from ommatidia.train.ranks import Ranks, joined
 from ommatidia.train.stage import Stage
 from ommatidia.train.trainer import Trainer
 
-VOCABULARY, WIDTH, BATCH, STEPS, BLIND = 11, 8, 8, 6, 4
-
-
-class RankWords(SourceConfig):
-    """Named in stages only."""
-
-    kind: Literal["rank_toy_words"] = "rank_toy_words"
-
-    def open(self) -> Source:
-        raise NotImplementedError
+BATCH, STEPS, BLIND = 8, 6, 4
 
 
 class Block(nn.Module):
@@ -87,9 +79,7 @@ class Seeing(nn.Module):
     def parts(self) -> dict[str, nn.Module]:
         return {"encoders.eye": self.eye, "projector": self.projector, "language": self.language}
 
-    @staticmethod
-    def targets(example: Example) -> int:
-        return int((example.labels[1:] != IGNORE_LABEL).sum())
+    targets = staticmethod(targets)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         if len(batch.ids_BT) > self.most:
@@ -107,33 +97,17 @@ class Seeing(nn.Module):
 
 
 def example(position: int) -> Example:
-    """Sample number ``position``; its length and labels depend on it."""
-    length = 4 + position % 5
-    ids = (torch.arange(length) * (1 + position % 3) + position) % VOCABULARY
-    labels = ids.clone()
-    labels[:2] = IGNORE_LABEL
+    """Sample number ``position`` of the common toy; every other one has a picture, but none in the step ``BLIND``."""
+    words = train_toy.example(position)
     if position % 2 or position // BATCH == BLIND:
-        return Example(f"toy/{position}", ids, labels)
+        return words
     pixels = torch.sin(torch.arange(WIDTH, dtype=torch.float32) + position).unsqueeze(0)
-    return Example(f"toy/{position}", ids, labels, {"eye": pixels}, views=(View(0, (1, 1)),))
+    return replace(words, pixels={"eye": pixels}, views=(View(0, (1, 1)),))
 
 
 def blank(picture: bool) -> Example:
     found = example(0 if picture else 1)
     return replace(found, id="blank", labels=torch.full_like(found.labels, IGNORE_LABEL))
-
-
-def collate(examples: Sequence[Example]) -> Batch:
-    longest = max(e.ids.numel() for e in examples)
-    ids_BT = torch.zeros(len(examples), longest, dtype=torch.long)
-    labels_BT = torch.full_like(ids_BT, IGNORE_LABEL)
-    for row, e in enumerate(examples):
-        ids_BT[row, : e.ids.numel()], labels_BT[row, : e.ids.numel()] = e.ids, e.labels
-    mask_BT = torch.arange(longest) < torch.tensor([[e.ids.numel()] for e in examples])
-    seen = [e.pixels["eye"] for e in examples if e.views]
-    pixels = {"eye": torch.cat(seen)} if seen else {}
-    views = Views.of([e.views for e in examples]) if seen else None
-    return Batch(tuple(e.id for e in examples), ids_BT, labels_BT, mask_BT, pixels, {}, views)
 
 
 def batches(start: int, ranks: Ranks, *, steps: int = STEPS) -> Iterator[list[Example]]:
@@ -148,7 +122,7 @@ VISUAL = {"encoders.*": 1e-2, "projector": 1e-2}
 def trainer(folder: Path, ranks: Ranks, *, steps: int = STEPS, model: Seeing | None = None, **fields: Any) -> Trainer:
     """``steps``: after how many the data ends, as if the run had crashed there."""
     engine = {"timeout": 20.0, **fields.pop("engine", {})}
-    data = {"sources": {"words": {"source": "rank_toy_words"}}}
+    data = {"sources": {"words": {"source": "train_toy_words"}}}
     plain = {"name": "toy", "train": EVERYTHING, "data": data, "batch": BATCH, "steps": STEPS, "weight_decay": 0.1}
     value = Stage.parse({**plain, "micro_batch": 2, "save_every": 3, "clip": 0.5, **fields, "engine": engine})
     return Trainer(
@@ -165,7 +139,7 @@ def trainer(folder: Path, ranks: Ranks, *, steps: int = STEPS, model: Seeing | N
     )
 
 
-VALIDATION = {"data": {"sources": {"words": {"source": "rank_toy_words"}}}, "samples": 6, "every": 4}
+VALIDATION = {"data": {"sources": {"words": {"source": "train_toy_words"}}}, "samples": 6, "every": 4}
 
 
 def losses(folder: Path) -> list[list[Any]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 import rank_toy
 import torch
+from launching import launched
 from rank_toy import MODES, VALIDATION, VISUAL, Seeing, losses, trainer
 from safetensors.torch import load_file
 
@@ -23,22 +21,13 @@ from ommatidia.train.ranks import Ranks, joined
 from ommatidia.train.watchdog import Watchdog
 
 ALONE = Ranks()
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(rank_toy.__file__).parents[2])}
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
     """The folder of one launch of two ranks that does nearly everything, and at last loses one of them."""
     folder = tmp_path_factory.mktemp("two")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, rank_toy.__file__, str(folder)],
-        env=ENVIRONMENT,
-        text=True,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        timeout=240,
-    )
+    done = launched(rank_toy.__file__, str(folder))
     assert (folder / "rank1.json").exists(), done.stderr
     assert done.returncode == 1
     (folder / "said").write_text(done.stderr)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ommatidia.core.source import Source, SourceConfig
-from ommatidia.core.types import IGNORE_LABEL, Batch, Example
+from ommatidia.core.types import IGNORE_LABEL, Batch, Example, Views
 from ommatidia.train.stage import Stage
 from ommatidia.train.trainer import Trainer
 
@@ -30,6 +30,11 @@ class ToyWords(SourceConfig):
 
     def open(self) -> Source:
         raise NotImplementedError
+
+
+def targets(example: Example) -> int:
+    """Supervised tokens: the first one is predicted from nothing, and so is none."""
+    return int((example.labels[1:] != IGNORE_LABEL).sum())
 
 
 class Encoder(nn.Module):
@@ -75,9 +80,7 @@ class Toy(nn.Module):
             "language": self.language,
         }
 
-    @staticmethod
-    def targets(example: Example) -> int:
-        return int((example.labels[1:] != IGNORE_LABEL).sum())
+    targets = staticmethod(targets)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         x_BTE = self.language.embedding(batch.ids_BT)
@@ -100,13 +103,17 @@ def example(position: int, *, supervised: bool = True) -> Example:
 
 
 def collate(examples: Sequence[Example]) -> Batch:
+    """Rows padded on the right, and what the encoder named ``eye`` sees of those that have views."""
     longest = max(e.ids.numel() for e in examples)
     ids_BT = torch.zeros(len(examples), longest, dtype=torch.long)
     labels_BT = torch.full_like(ids_BT, IGNORE_LABEL)
     for row, e in enumerate(examples):
         ids_BT[row, : e.ids.numel()], labels_BT[row, : e.ids.numel()] = e.ids, e.labels
     mask_BT = torch.arange(longest) < torch.tensor([[e.ids.numel()] for e in examples])
-    return Batch(tuple(e.id for e in examples), ids_BT, labels_BT, mask_BT)
+    seen = [e.pixels["eye"] for e in examples if e.views]
+    pixels = {"eye": torch.cat(seen)} if seen else {}
+    views = Views.of([e.views for e in examples]) if seen else None
+    return Batch(tuple(e.id for e in examples), ids_BT, labels_BT, mask_BT, pixels, {}, views)
 
 
 def batches(start: int, *, batch: int = 8, pause: float = 0.0) -> Iterator[list[Example]]:

@@ -7,7 +7,7 @@ say. It keeps counts, bits or a table on disk, never the records.
 from __future__ import annotations
 
 import hashlib
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,18 +45,20 @@ class Verdict:
     why: str = ""
 
 
-class Step:
+class Step(ABC):
     """An operation at work on one stream."""
 
     def survey(self, record: Record) -> None:
         """Called for every record before the first decision, where the operation ``surveys``."""
+        return
 
     def settle(self) -> None:
         """Called once after the survey. Raises ConfigError when what is wanted cannot be had."""
+        return
 
+    @abstractmethod
     def decide(self, record: Record) -> Verdict:
         """Called for every record in order. Raises DataError for a picture that cannot be read."""
-        raise NotImplementedError
 
 
 class Operation(Config, family=True):
