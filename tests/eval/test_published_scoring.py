@@ -173,6 +173,7 @@ def test_mathvista_by_rules():
         ("3.5 pizzas; 1,000 people...", "3.5 pizzas 1,000 people"),
         ("cannot gonna $5 50% 5th ave.", "can not gon na $ 5 50 % 5th ave."),
         ("Dogs and cats' beds -- now!!", "dogs and cats beds now !!"),
+        ("A dog – 2–3 years old — waits… yes", "a dog 2 3 years old waits yes"),
     ],
 )
 def test_caption_tokens_are_those_of_the_ptb_tokenizer(caption, tokens):

@@ -42,7 +42,7 @@ def test_the_path_of_a_search() -> None:
     assert waiting == ()
     assert [(r.base, r.kept) for r in path] == [((), "vit"), (("vit",), "coarse"), (("vit", "coarse"), None)]
     assert path[0].reason == "vit is the best single expert"
-    assert path[1].reason.startswith("coarse adds +30.0 points (90% interval +")
+    assert path[1].reason.startswith("coarse adds +30.0 points (90 % interval +")
     assert path[1].reason.endswith(": kept")
     assert path[2].reason.startswith("fine adds +0.0 points (90% interval -")
     assert path[2].reason.endswith("): not more than noise, so the search stops")

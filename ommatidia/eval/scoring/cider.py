@@ -120,6 +120,7 @@ class CiderScorer(ScorerConfig):
     """
 
     kind: Literal["cider"] = "cider"
+    version = 2
     tokens: Tokens = "ptb_like"
     _frequencies: Frequencies | None = PrivateAttr(default=None)
 

@@ -7,6 +7,8 @@ import re
 _DROPPED = frozenset({"'", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";", '"', "\u201c", "\u201d", "\u2018"})
 # The metrics drop brackets by their capital names, but tokens are lower-cased before: so brackets count as words.
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+_AS_ASCII = str.maketrans({"\u2019": "'", "\u2013": "--", "\u2014": "--", "\u2026": "..."})
+"""Marks that the PTB tokenizer writes in ASCII."""
 _SPLIT = re.compile(r"^(?:(can)(not)|(gon|wan)(na)|(got)(ta)|(gim|lem)(me))$")
 _TOKEN = re.compile(
     r"""
@@ -30,7 +32,7 @@ def ptb_like(text: str) -> list[str]:
     after them.
     """
     found = []
-    for token in _TOKEN.findall(text.lower().replace("\u2019", "'")):
+    for token in _TOKEN.findall(text.lower().translate(_AS_ASCII)):
         for part in _clitics(token):
             if split := _SPLIT.match(part):
                 found += [piece for piece in split.groups() if piece]

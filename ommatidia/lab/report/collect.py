@@ -28,6 +28,7 @@ from ommatidia.lab.report.model import (
     Report,
     Verdict,
 )
+from ommatidia.lab.report.numbers import p_value, signed
 from ommatidia.lab.search.greedy import RoundRobin
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.lab.store import Store
@@ -221,10 +222,9 @@ def _headline(best: Sequence[Trial], finals: Sequence[Sequence[Trial]], names: d
 
 def _versus(best: Sequence[Trial], other: Sequence[Trial], whom: str) -> str:
     found = compare_trials(best, other)
-    low, high = 100 * found.interval.low, 100 * found.interval.high
     numbers = (
-        f"{100 * found.difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, "
-        f"p = {found.p_value:.2g}, {found.interval.n} questions, {_seeds(best)})"
+        f"{signed(found.difference)} points (95 % interval {signed(found.interval.low)} to "
+        f"{signed(found.interval.high)}, {p_value(found.p_value)}, {found.interval.n} questions, {_seeds(best)})"
     )
     if found.verdict == "cannot tell apart":
         return f"Against {whom}: {numbers}; the two cannot be told apart."

@@ -13,7 +13,8 @@ from ommatidia.eval.statistics.grouping import Components, tree
 from ommatidia.lab.report.figures.asked import CONDITIONS, GUESS, ablation_bars, audit_bars
 from ommatidia.lab.report.figures.grouping import component_plane, correlation_matrix
 from ommatidia.lab.report.model import Ablation, Audit, Interval, Likeness, Report
-from ommatidia.lab.report.numbers import DASH, bracket, percent, plural, signed
+from ommatidia.lab.report.numbers import DASH, MINUS, bracket, percent, plural, signed
+from ommatidia.lab.report.views import group_title
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def likeness_note(likeness: Likeness) -> str:
     seen = f"Over {plural(likeness.designs, 'design')} that see."
     chance = "Three are too few to tell a correlation from chance."
     if least is not None:
-        chance = f"With so many, a correlation between {-least:.2f} and {least:.2f} is within chance of none."
+        chance = f"With so many, a correlation between {MINUS}{least:.2f} and {least:.2f} is within chance of none."
     left = f" Left out, as all designs score alike: {', '.join(likeness.constant)}." if likeness.constant else ""
     return f"{seen} {chance}{left} Designs that share experts are no independent sample."
 
@@ -120,7 +121,7 @@ def _likeness(likeness: Likeness, report: Report) -> Asked:
     names, values_BB = likeness.benchmarks, np.array(likeness.correlation)
     matrix = correlation_matrix(names, values_BB, tree(values_BB), title="Correlation of benchmarks over designs")
     found = Components(np.array(likeness.places), np.array(likeness.explained))
-    groups = {b.name: b.group for b in report.benchmarks}
+    groups = {b.name: group_title(b.group) for b in report.benchmarks}
     plane = component_plane(names, found, groups, title="Benchmarks on two principal components")
     return Asked(
         "likeness",

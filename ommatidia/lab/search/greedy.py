@@ -131,9 +131,8 @@ class RoundRobin(Strategy):
         best = max(candidates, key=lambda c: c.trial.average)
         if best.gain is None:
             return Round(base, candidates, best.expert, f"{best.expert} is the best single expert")
-        low, high = 100 * best.gain.interval.low, 100 * best.gain.interval.high
-        points = f"{100 * best.gain.difference:+.1f} points"
-        words = f"{best.expert} adds {points} ({self.confidence:.0%} interval {low:+.1f} to {high:+.1f})"
+        gain, low, high = map(_points, (best.gain.difference, best.gain.interval.low, best.gain.interval.high))
+        words = f"{best.expert} adds {gain} points ({100 * self.confidence:.0f} % interval {low} to {high})"
         if best.gain.interval.low > 0:
             return Round(base, candidates, best.expert, f"{words}: kept")
         return Round(base, candidates, None, f"{words}: not more than noise, so the search stops")
@@ -189,3 +188,8 @@ def _best_mixture(path: Sequence[Round]) -> tuple[str, ...]:
         return final
     tried = {(*one.base, c.expert): c.trial.average for one in path for c in one.tried if one.base}
     return max(tried, key=lambda experts: tried[experts], default=final)
+
+
+def _points(fraction: float) -> str:
+    """With its sign, in points of a percentage."""
+    return f"{100 * fraction:+.1f}".replace("-", "−")

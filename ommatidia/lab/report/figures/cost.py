@@ -114,7 +114,8 @@ def _marker(drawing: Drawing, point: Point, x: float, y: float, *, unit: str, lo
         f"{point.rank}. {design.name}: {percent(point.score)} % {bracket(design.average)}, {scaled(point.cost, unit)}"
     )
     if point.score < low:
-        drawing.text(x + 11, y - 8, f"{percent(point.score)} %", style="tick halo")
+        # Left of its marker: cheap as it is, other designs lie to the right.
+        drawing.text(x - 9, y + 4, f"{percent(point.score)} %", style="tick halo", anchor="end")
         drawing.line((x, y + 5), (x, y + 13), style="whisker thin")
         drawing.polygon([(x - 3.5, y + 10), (x + 3.5, y + 10), (x, y + 15)], style="down")
     _shape(drawing, len(design.encoders), x, y, final=design.final, title=title)
