@@ -57,7 +57,10 @@ def write_submission(benchmark: Benchmark, path: Path, *, model: str) -> Submitt
     no_strangers(path, held, {answer.sample.id for answer in answers})
     rows = config.submitted(answers)
     target = path.with_suffix(f".submission.{config.submission_format}")
-    content = as_xlsx(rows) if config.submission_format == "xlsx" else as_json(rows)
+    if isinstance(rows, list) and config.submission_format == "xlsx":
+        content = as_xlsx(rows)
+    else:
+        content = as_json(rows)
     try:
         target.write_bytes(content)
     except OSError as error:
@@ -65,7 +68,7 @@ def write_submission(benchmark: Benchmark, path: Path, *, model: str) -> Submitt
     return Submitted(target, len(answers), sum(not answer.text for answer in answers))
 
 
-def as_json(rows: Sequence[dict[str, Any]]) -> bytes:
+def as_json(rows: Sequence[dict[str, Any]] | dict[str, Any]) -> bytes:
     return json.dumps(rows, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 

@@ -44,7 +44,7 @@ def test_the_path_of_a_search() -> None:
     assert path[0].reason == "vit is the best single expert"
     assert path[1].reason.startswith("coarse adds +30.0 points (90 % interval +")
     assert path[1].reason.endswith(": kept")
-    assert path[2].reason.startswith("fine adds +0.0 points (90% interval -")
+    assert path[2].reason.startswith("fine adds +0.0 points (90 % interval −")
     assert path[2].reason.endswith("): not more than noise, so the search stops")
     assert [c.expert for c in path[1].tried] == ["coarse", "fine"]
     gains = {c.expert: c.gain.difference for c in path[1].tried if c.gain is not None}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
-from ommatidia.eval.benchmarks.published import Facts, Place, Published, Versions
+from ommatidia.eval.benchmarks.published import Answer, Facts, Place, Published, Versions
 from ommatidia.eval.benchmarks.releases import coco
 
 _PROMPT = "Provide a one-sentence caption for the provided image."
@@ -52,6 +52,10 @@ class NoCaps(Published):
     release = coco.NOCAPS
     versions: ClassVar[Versions] = {"lmms-eval": {"max_new_tokens": 64, "scorer": "cider"}}
     columns = ("image", "image_id")
+    served = frozenset({"test"})
+
+    def submitted(self, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        return [{"image_id": int(answer.sample.id), "caption": answer.text} for answer in answers]
 
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         captions = row.get("annotations_captions") or []

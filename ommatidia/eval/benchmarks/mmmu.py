@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from ommatidia.core.errors import DataError
 from ommatidia.core.types import ImagePart, Part, Sample
 from ommatidia.eval.benchmark import Group
-from ommatidia.eval.benchmarks.published import LETTER, SHORT, Facts, Place, Published, Versions, lettered_lines
+from ommatidia.eval.benchmarks.published import LETTER, SHORT, Answer, Facts, Place, Published, Versions, lettered_lines
 from ommatidia.eval.benchmarks.releases import diagrams
-from ommatidia.eval.scoring.mmmu import subject_of
+from ommatidia.eval.scoring.mmmu import mmmu_parse, subject_of
 
 _TAG = re.compile(r"<image (\d)>")
 
@@ -39,6 +39,11 @@ class Mmmu(Published):
         "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "mmmu", "variant": "official"}},
     }
     columns = ("id", "question", "options", "answer", "question_type", "image_1")
+    served = frozenset({"test"})
+
+    def submitted(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        """By question the letter, where the official rules read one, and else what was said."""
+        return {answer.sample.id: _letter(answer) or answer.text for answer in answers}
 
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         name = str(row["id"])
@@ -59,6 +64,11 @@ class Mmmu(Published):
         # Test answers are withheld and stand as "?".
         references = [] if answer == "?" else answers
         return at.sample(name, parts, images, references, options=options, task=subject_of(name))
+
+
+def _letter(answer: Answer) -> str:
+    options = answer.sample.meta.get("options")
+    return "" if options is None else mmmu_parse(answer.text, options)
 
 
 def _between(words: str, numbers: list[str]) -> list[Part]:

@@ -65,6 +65,10 @@ class TextVqa(Published):
         "cambrian": {"max_new_tokens": 512, "ocr": True, "scorer": {"kind": "vqa", "variant": "textvqa"}},
     }
     columns = ("image", "question", "question_id", "ocr_tokens")
+    served = frozenset({"test"})
+
+    def submitted(self, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        return [{"question_id": int(answer.sample.id), "answer": answer.text} for answer in answers]
 
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         lmms = self.prompt == "lmms-eval"

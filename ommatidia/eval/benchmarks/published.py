@@ -149,8 +149,8 @@ class Published(BenchmarkConfig):
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         """The row as a question with its references. Raises DataError."""
 
-    def submitted(self, answers: Sequence[Answer]) -> list[dict[str, Any]]:
-        """The rows that the server of a split in ``served`` wants, one an answer."""
+    def submitted(self, answers: Sequence[Answer]) -> list[dict[str, Any]] | dict[str, Any]:
+        """What the server of a split in ``served`` wants: rows, one an answer; or answers by question."""
         raise ConfigError(f"{self.name}: no server is known that scores the split {self.split!r}")
 
     def describe(self) -> str:

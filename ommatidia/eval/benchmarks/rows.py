@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ommatidia.core.errors import ConfigError, DataError, unknown
+from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.picture import BytesPicture, FilePicture
 from ommatidia.core.types import Picture
 from ommatidia.eval.benchmarks.labelled import LabelledPicture
@@ -158,7 +158,7 @@ def require(rows: Rows, columns: Sequence[str], place: str) -> None:
     """Raises DataError when a column is missing: the copy has another layout than the published one."""
     for column in columns:
         if column not in rows.columns:
-            raise DataError(f"{unknown('column', column, rows.columns)} is not there", source=place)
+            raise DataError(f"no column {column!r}; there are {', '.join(rows.columns)}", source=place)
 
 
 def picture_of(value: Any, folder: Path, name: str) -> Picture:
