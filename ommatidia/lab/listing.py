@@ -18,9 +18,9 @@ from ommatidia.eval.benchmarks import Published
 from ommatidia.eval.scoring.judged import JudgedScorer
 from ommatidia.eval.scoring.scorer import ScorerConfig
 from ommatidia.lab.benchmarks import BENCHMARKS
+from ommatidia.lab.designs import designs
 from ommatidia.lab.driven import Table
 from ommatidia.lab.recipe import recipe_modules, recipes_of
-from ommatidia.lab.search.search import Search
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.models.fusion.fusion import FusionConfig
 from ommatidia.models.fusion.resample import ResampleConfig
@@ -131,20 +131,9 @@ def _recipes() -> Table:
         for recipe, function in recipes_of(importlib.import_module(name)).items():
             annotation = inspect.signature(function).return_annotation
             if annotation in ("Recipe", "Search"):
-                rows.append([f"{name}:{recipe}", annotation, _designs(function), _first_line(function)])
+                reference = f"{name}:{recipe}"
+                rows.append([reference, annotation, designs(reference, function), _first_line(function)])
     return "recipes", ("reference", "gives", "designs", "what"), rows
-
-
-def _designs(function: Callable[..., Any]) -> str:
-    """How many designs a recipe function gives; of a search that goes by results, those that it may come to."""
-    needed = [one for one in inspect.signature(function).parameters.values() if one.default is one.empty]
-    if needed:
-        return "?"
-    value = function()
-    if not isinstance(value, Search):
-        return "1"
-    first, all_of_them = len(value.strategy.first()), len(value.strategy.horizon())
-    return str(first) if first == all_of_them else f"up to {all_of_them}"
 
 
 def _benchmarks() -> Table:

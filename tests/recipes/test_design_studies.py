@@ -10,6 +10,7 @@ import pytest
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import ConfigError
+from ommatidia.lab import designs as kept
 from ommatidia.lab.memory import held, parameters
 from ommatidia.lab.plan import Plan
 from ommatidia.lab.pricing import stage_prices
@@ -47,6 +48,8 @@ def test_every_design_is_complete_and_unlike_the_others(reference: str) -> None:
     assert Search.parse(search.to_dict()) == search
     found = search.strategy.horizon()
     assert len(found) == DESIGNS[reference]
+    entry = f"ommatidia.recipes.{reference}"
+    assert kept.designs(entry, find(entry)).removeprefix("up to ") == str(len(found)), "python -m ommatidia.lab.designs"
     assert len({recipe.digest() for recipe in found}) == len(found)
     for recipe in found:
         assert recipe.benchmarks

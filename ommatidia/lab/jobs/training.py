@@ -1,4 +1,7 @@
-"""Training: one stage of one model. Its result is what it changed, so that designs sharing a stage share its result."""
+"""Training: one stage of one model. Its result is what it changed, so that designs sharing a stage share its result.
+
+The trainer is imported where it trains: it brings torch's distributed tensors along, a second that no plan needs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,11 +27,12 @@ from ommatidia.lab.store import Store
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
 from ommatidia.train.distill import Distillation, Distiller
-from ommatidia.train.freeze import load_trained
-from ommatidia.train.parallel import Trainable
 from ommatidia.train.ranks import Ranks, ranks
 from ommatidia.train.stage import Stage
-from ommatidia.train.trainer import HeldOut, Trainer
+
+if TYPE_CHECKING:
+    from ommatidia.train.parallel import Trainable
+    from ommatidia.train.trainer import HeldOut
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Weights:
     def build(self, store: Store, *, blind: bool = False) -> MLLM:
         """The model with its weights. Trunks with stored features are not built; a blind model's encoders see nothing,
         so that they have neither trunks nor weights."""
+        from ommatidia.train.freeze import load_trained
+
         unseen = self.model.encoders if blind else [job.name for job in self.features]
         model = self.model.build(seed=self.seed, without_trunks=frozenset(unseen))
         for overlay in self.overlays:
@@ -129,6 +135,8 @@ class TrainingJob(Job):
 
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
         """All ranks of the run do it together; rank 0 alone writes the result."""
+        from ommatidia.train.trainer import Trainer
+
         group = ranks()
         built = self.weights.build(store)
         model: Trainable = built

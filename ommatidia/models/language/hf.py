@@ -55,8 +55,7 @@ class HFLanguage(LanguageConfig):
             raise ConfigError(f"language.path {self.path!r}: {_first_line(error)}") from None
 
     def shape(self) -> LanguageShape:
-        config = self.transformers_config()
-        return _counted(type(config).from_dict, json.dumps(config.to_diff_dict(), default=str, sort_keys=True))
+        return _shape(self.transformers_config()) if self.config is None else _inline_shape(json.dumps(self.config))
 
     def tokenizer(self) -> Tokenizer:
         from transformers import AutoTokenizer
@@ -120,6 +119,16 @@ def _configured(text: str) -> Any:
             f"language.config.model_type: {unknown('model type of transformers', str(kind), CONFIG_MAPPING)}"
         )
     return CONFIG_MAPPING[kind](**data)
+
+
+@lru_cache(maxsize=64)
+def _inline_shape(text: str) -> LanguageShape:
+    """The shape of a config from its own data, which a model asks for many times."""
+    return _shape(_configured(text))
+
+
+def _shape(config: Any) -> LanguageShape:
+    return _counted(type(config).from_dict, json.dumps(config.to_diff_dict(), default=str, sort_keys=True))
 
 
 @lru_cache(maxsize=64)

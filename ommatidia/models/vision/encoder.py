@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ommatidia.core.config import Config, digest, once
 from ommatidia.core.errors import ConfigError
@@ -196,6 +195,8 @@ class Measured:
 
 def measure(make_trunk: Callable[[], nn.Module], size: tuple[int, int], *, what: str = "") -> Measured:
     """Run a trunk of one view on the meta device. Raises ConfigError, about ``what``, when it cannot take this size."""
+    from torch.utils.flop_counter import FlopCounterMode  # brings triton along, which few processes need
+
     what = f"{what}image_size {size[0]}x{size[1]}"
     with seeded(0):
         # Only the making happens on meta by default: tables that a library keeps for later calls stay real ones.
