@@ -33,8 +33,10 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: $(STAMP) ## Search the small design space and write its report (minutes; a second time, seconds)
 	$(BIN)/omma search ommatidia.recipes.quickstart:search
 
-test: lint types ## Lint, types and the CPU suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' -n auto --dist loadfile $(ARGS)
+test: lint ## Lint, types and the CPU suite; the types are checked beside the suite
+	@$(BIN)/mypy & types=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' -n auto --dist loadfile $(ARGS); suite=$$?; \
+	wait $$types && exit $$suite
 
 lint: $(STAMP) ## Ruff: rules and format
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ from ommatidia.lab.pricing import price_tables, stage_prices
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
 from ommatidia.lab.store import Store
+from ommatidia.lab.workers import cores
 from ommatidia.models.vision.tiling import Mark, TilingConfig, Whole
 from ommatidia.train.stage import Stage
 
@@ -207,6 +208,10 @@ def describe_plan(
         raise ConfigError(f"a {type(value).__name__} cannot be planned; expected a Recipe or a Search")
     missing = any(unread(stage, recipe.model) for recipe in recipes for stage in recipe.stages)
     rows, summary = _expected(recipes, store) if missing else _nodes(recipes, store)
+    at_once = min(value.jobs, cores()) if isinstance(value, Search) else 1
+    if at_once > 1 and "estimated seconds to do" in summary:
+        summary["nodes at once"] = at_once
+        summary["estimated seconds to do"] = round(summary["estimated seconds to do"] / at_once)
     if isinstance(value, Search) and len(value.strategy.first()) < len(recipes):
         summary["note"] = "an upper bound: the search may stop earlier"
     columns = ("node", "kind", "what", "samples", "tokens", "M parameters", "GFLOP", "MiB kept", "est. s", "state")

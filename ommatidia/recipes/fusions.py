@@ -6,7 +6,7 @@ from typing import Any
 
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
-from ommatidia.recipes.quickstart import design, joined, pool
+from ommatidia.recipes.quickstart import design, expert, joined, pool
 
 
 def _joins() -> dict[str, dict[str, Any]]:
@@ -47,7 +47,8 @@ def search(seeds: int = 1) -> Search:
     there the small untrained transformer is what they go into. Tiles are seen by the two classifiers alone: the text
     detector costs twenty times as much a view.
     """
-    base, experts = design().to_dict(), pool()
+    base = design().to_dict()
+    experts = {**pool(), "craft": expert("craft@96", dim=32)}  # 12x12: a multiple of the others' grids
     three = {name: experts[name] for name in ("lite0_64", "lite0", "craft")}
     two = {name: experts[name] for name in ("lite0_64", "lite0")}
 

@@ -306,5 +306,5 @@ def _manifest(record: dict[str, Any], trials: Sequence[Trial], store: Store) -> 
         nodes_reused=sum(len(trial.jobs()) for trial in plan.trials) - len(plan.jobs),
         flops_spent=plan.price().flops,
         flops_without_sharing=plan.unshared_price().flops,
-        wall_seconds=sum(r["seconds"] for r in made),
+        node_seconds=sum(r["seconds"] for r in made),
     )

@@ -198,7 +198,7 @@ def _manifest(report: Report, designs: Sequence[DesignRow]) -> str:
         ("nodes reused", DASH if m.nodes_reused is None else str(m.nodes_reused)),
         ("work", scaled(m.flops_spent, "FLOP")),
         ("work without sharing", scaled(m.flops_without_sharing, "FLOP")),
-        ("wall time", duration(m.wall_seconds)),
+        ("time of all nodes", duration(m.node_seconds)),
     ]
     about = _table(["", ""], [[name, _plain(value) or DASH] for name, value in facts], words=2)
     rows = [[_plain(d.name), _code(d.key), _code(d.checkpoint or ""), _code(d.command)] for d in designs]

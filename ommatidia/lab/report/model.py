@@ -188,7 +188,7 @@ class Manifest:
     nodes_reused: int | None = None
     flops_spent: float | None = None
     flops_without_sharing: float | None = None
-    wall_seconds: float | None = None
+    node_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,8 +127,8 @@ def facts(report: Report) -> tuple[Fact, ...]:
         Fact(f"{questions:,}".replace(",", " "), f"questions, {plural(len(report.benchmarks), 'benchmark')}"),
         Fact(str(len(seeds)), "seed" if len(seeds) == 1 else "seeds"),
     ]
-    if manifest.wall_seconds is not None:
-        found.append(Fact(duration(manifest.wall_seconds), "wall time"))
+    if manifest.node_seconds is not None:
+        found.append(Fact(duration(manifest.node_seconds), "in all nodes"))
     if manifest.flops_spent is not None:
         found.append(Fact(scaled(manifest.flops_spent, "FLOP"), "spent"))
     if (saved := saved_share(report)) is not None:

@@ -257,6 +257,6 @@ def made_up_report() -> Report:
             nodes_reused=203,
             flops_spent=3.1e15,
             flops_without_sharing=1.02e16,
-            wall_seconds=287.0,
+            node_seconds=287.0,
         ),
     )
