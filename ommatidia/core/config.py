@@ -65,10 +65,16 @@ class Config(BaseModel):
             raise _config_error(type(self), error) from None
 
     def __copy__(self) -> Self:
-        copied = super().__copy__()
-        for name in vars(copied).keys() - type(self).model_fields.keys():  # what `once` kept belongs to the original
-            del vars(copied)[name]
-        return copied
+        return super().__copy__()._anew()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return super().__deepcopy__(memo)._anew()
+
+    def _anew(self) -> Self:
+        """Without what ``once`` kept: that belongs to the original, and a copy may be about to differ."""
+        for name in vars(self).keys() - type(self).model_fields.keys():
+            del vars(self)[name]
+        return self
 
     # Tells pydantic that this is no custom constructor: nested values then keep their place in the error's path.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]

@@ -34,10 +34,12 @@ from ommatidia.train.ranks import ranks
 _POLL = 0.2
 """Seconds after which a signal is noticed at the latest."""
 
-_ENDS_ALL: dict[str, type[BaseException]] = {
-    error.__name__: error for error in (DiskError, StoppedError, KeyboardInterrupt)
+_ENDS_ALL: dict[str, type[RunError]] = {
+    "DiskError": DiskError,
+    "StoppedError": StoppedError,
+    "KeyboardInterrupt": StoppedError,  # of the worker alone; who leads hears of its own
 }
-"""What a job raises that ends the whole run, by name: words cross between processes, not objects."""
+"""What a job raises that ends the whole run, and what it is here: words cross between processes, not objects."""
 
 _PRELOADED = ["ommatidia.lab.workers", "ommatidia.lab.plan", "transformers.models.llama.modeling_llama"]
 
@@ -117,8 +119,11 @@ class Workers:
         return [worker for worker in self._workers if worker is not None and worker.job is not None]
 
     def _free(self) -> _Worker | None:
-        """A worker without a job, started where there is none yet."""
+        """A worker without a job, started where there is none yet, or none any more."""
         for number, worker in enumerate(self._workers):
+            if worker is not None and worker.job is None and not worker.process.is_alive():
+                worker.end()
+                worker = None
             if worker is None:
                 worker = self._workers[number] = _Worker(number, self._threads, self._store)
             if worker.job is None:
@@ -153,7 +158,7 @@ class Workers:
         for worker in self._busy():
             worker.process.terminate()
         for worker in self._busy():
-            with contextlib.suppress(StoppedError, KeyboardInterrupt):
+            with contextlib.suppress(StoppedError):
                 while worker.process.is_alive() and not worker.hear(patience=_POLL):
                     pass
         text = f"stopped by {number.name}; what was done is kept, run again to go on"

@@ -338,6 +338,7 @@ def test_what_is_kept_once_belongs_to_one_value() -> None:
     assert value.area() == [18]
     assert value.area() is value.area()
     assert value.model_copy(update={"side": 4}).area() == [32]
+    assert value.model_copy(update={"side": 4}, deep=True).area() == [32]
     assert copy.deepcopy(value).area() == [18]
     assert value == Doubled(side=3)
     assert value.to_dict() == {"side": 3}

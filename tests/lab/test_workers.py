@@ -146,6 +146,14 @@ def test_a_worker_that_is_killed_fails_its_job_alone(two: Workers) -> None:
     mended.unlink()
 
 
+def test_a_worker_that_died_idle_is_replaced(two: Workers) -> None:
+    assert len(do(two, Errand("before"), Errand("beside")).executed) == 2
+    for worker in filter(None, two._workers):
+        worker.process.kill()
+        worker.process.join()
+    assert len(do(two, Errand("after"), Errand("after too")).executed) == 2
+
+
 def test_a_full_disk_ends_the_run(two: Workers) -> None:
     with pytest.raises(DiskError, match="/a/place: no space left"):
         do(two, Errand("full", "fill the disk"))
