@@ -35,7 +35,7 @@ quickstart: $(STAMP) ## Search the small design space and write its report (minu
 
 test: lint ## Lint, types and the CPU suite; the types are checked beside the suite
 	@$(BIN)/mypy & types=$$!; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' -n auto --dist loadfile --no-loadscope-reorder $(ARGS); suite=$$?; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' -n auto --dist loadfile $(ARGS); suite=$$?; \
 	wait $$types && exit $$suite
 
 lint: $(STAMP) ## Ruff: rules and format
