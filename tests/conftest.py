@@ -1,4 +1,4 @@
-"""What every test has: no hub, two threads at most, and a store folder on request."""
+"""What every test has: no hub, two threads at most, ``forked`` to import, and a store folder on request."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode adds no folder
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 
 

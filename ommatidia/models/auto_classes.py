@@ -33,7 +33,7 @@ class OmmatidiaModel(PreTrainedModel):
     _supports_sdpa = True
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *_: Any, **options: Any) -> Self:  # type: ignore[override]
+    def from_pretrained(cls, folder: str | Path, *_: Any, **options: Any) -> Self:
         """Load a local folder. ``dtype`` (or ``torch_dtype``) chooses the type it computes in; float32 by default.
 
         Raises ConfigError or RunError as ``ommatidia.load`` does.

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import ranks
 from lab_toys import singles
-from launching import launched
 
 from ommatidia import cli
 from ommatidia.core import malloc
@@ -26,14 +26,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two ranks have carried out a tiny search; what they said lies beside it."""
     place = tmp_path_factory.mktemp("two")
     (place / "search.yaml").write_text(singles().to_yaml())
-    done = launched("-m", "ommatidia.cli", "search", "search.yaml", "--store", "kept", "--json", cwd=place)
-    assert done.returncode == 0, done.stderr
-    (place / "said.json").write_text(done.stdout)
+    first, second = ranks(2, "-m", "ommatidia.cli", "search", "search.yaml", "--store", "kept", "--json", cwd=place)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert second.stdout == ""
+    (place / "said.json").write_text(first.stdout)
     return place
 
 
 def test_two_ranks_search_as_one_process_does(folder: Path, tmp_path: Path) -> None:
-    said: dict[str, Any] = json.loads((folder / "said.json").read_text())  # one document: rank 1 says nothing
+    said: dict[str, Any] = json.loads((folder / "said.json").read_text())
     with use(Console(quiet=True)):
         alone = drive_search(singles(), Store(tmp_path / "kept"), out=tmp_path / "out", command="omma search").data
     for field in ("best", "executed", "reused", "failed", "flops", "trials"):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -28,9 +26,5 @@ def test_page_runs(page, tmp_path):
     # A process of its own: a page may declare kinds, and those must not appear in other tests' families.
     script = tmp_path / f"{page.stem}.py"
     script.write_text(program(page), encoding="utf-8")
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
-    done = subprocess.run(
-        [sys.executable, script.name], cwd=tmp_path, env={**os.environ, **threads}, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+    done = run(script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import zipfile
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +14,7 @@ import datasets
 import pytest
 import torch
 import yaml
+from forked import server
 from lab_toys import recipe
 from published_fixtures import FILES, KEPT, _write, write
 
@@ -145,9 +145,7 @@ def carry_out(model: str, benchmarks: str, out: str, copies: str, stop: int) -> 
 @pytest.mark.slow
 def test_killed_it_goes_on_and_asks_nothing_twice(model: Path, copies: Path, tmp_path: Path) -> None:
     names, out = listed(tmp_path, "pope", "mme"), tmp_path / "out"
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["ommatidia.lab.evaluation", "transformers.models.llama.modeling_llama"])
-    process = context.Process(target=carry_out, args=(str(model), names, str(out), str(copies), 6))
+    process = server().Process(target=carry_out, args=(str(model), names, str(out), str(copies), 6))
     process.start()
     path = out / "pope.full.jsonl"
     while process.is_alive() and not (path.exists() and path.read_bytes().count(b"\n") >= 4):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from glob import glob
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
 
-import pytest
+from forked import server
 from lab_toys import carry_out_singles, results, singles
 
 from ommatidia.lab.search.search import recall
@@ -19,10 +17,7 @@ PATIENCE = 60.0  # seconds
 
 
 def start(folder: Path, jobs: int) -> ForkServerProcess:
-    """A search in a process that a server forks which has everything imported: starting one takes no time."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ommatidia.lab.drive", "transformers.models.llama.modeling_llama"])
-    process = context.Process(target=carry_out_singles, args=(str(folder / "store"), str(folder / "out"), jobs))
+    process = server().Process(target=carry_out_singles, args=(str(folder / "store"), str(folder / "out"), jobs))
     process.start()
     return process
 
@@ -72,11 +67,3 @@ def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     (_, left), (_, right) = (recall(Store(f / "store"), singles().name) for f in (undisturbed, disturbed))
     assert [(t.recipe.digest(), t.average) for t in left] == [(t.recipe.digest(), t.average) for t in right]
     assert not any((disturbed / "store" / "work").iterdir())
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_server_left_behind() -> Any:
-    yield
-    from multiprocessing import forkserver
-
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from forked import server
 from lab_toys import recipe, results
 
 from ommatidia.core.console import Console, use
@@ -216,10 +216,7 @@ def test_what_a_worker_says_is_said_here(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _no_server_left_behind() -> Iterator[None]:
+def _workers_come_from_the_server_of_all_tests() -> Iterator[None]:
+    server()
     yield
-    from multiprocessing import forkserver
-
-    with contextlib.suppress(AttributeError):
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]
     assert multiprocessing.active_children() == []

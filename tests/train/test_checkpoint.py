@@ -8,14 +8,13 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import train_toy
+from forked import Program
 from safetensors.torch import load_file
 from train_toy import Toy, stage, trainer
 
@@ -27,9 +26,8 @@ from ommatidia.train.metrics import MetricsLog, read_metrics
 STEPS, PAUSE = 30, 0.02
 
 
-def process(folder: Path) -> subprocess.Popen:
-    program = [sys.executable, train_toy.__file__, str(folder), str(STEPS), str(PAUSE)]
-    return subprocess.Popen(program, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def started(folder: Path) -> Program:
+    return Program(train_toy.__file__, folder, str(STEPS), str(PAUSE))
 
 
 def lines(folder: Path) -> int:
@@ -39,17 +37,18 @@ def lines(folder: Path) -> int:
 
 def test_killed_and_started_again_equals_undisturbed(tmp_path):
     folder, moment = tmp_path / "killed", random.randrange(4, STEPS - 6)  # any moment must do
-    running = process(folder)
-    deadline = time.monotonic() + 60
-    while lines(folder) < moment and time.monotonic() < deadline and running.poll() is None:
-        time.sleep(0.002)
-    running.send_signal(signal.SIGKILL)
-    assert running.wait() == -signal.SIGKILL, running.stderr.read()
+    with started(folder) as running:
+        deadline = time.monotonic() + 60
+        while lines(folder) < moment and time.monotonic() < deadline and running.alive():
+            time.sleep(0.002)
+        running.kill()
+        done = running.wait()
+        assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (folder / "result.safetensors").exists()
-    again = process(folder)
-    _, said = again.communicate(timeout=60)
-    assert again.returncode == 0, said
-    assert b"going on after step" in said
+    with started(folder) as again:
+        done = again.wait(60)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step" in done.stderr
     threads = torch.get_num_threads()
     train_toy.main(tmp_path / "straight", STEPS, 0.0)
     torch.set_num_threads(threads)

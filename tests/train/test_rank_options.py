@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import rank_options
 import torch
-from launching import launched
+from forked import ranks
 from rank_options import OPTIONS, SAVED, STEPS, from_the_middle, train
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -35,8 +35,8 @@ def one_thread() -> Iterator[None]:
 def two(tmp_path_factory) -> Path:
     """The folder of one launch of two ranks that trains under every option."""
     folder = tmp_path_factory.mktemp("two")
-    done = launched(rank_options.__file__, str(folder))
-    assert done.returncode == 0, done.stderr
+    for done in ranks(2, rank_options.__file__, folder):
+        assert done.returncode == 0, done.stderr
     return folder
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 import rank_toy
 import torch
-from launching import launched
 from rank_toy import MODES, VALIDATION, VISUAL, Seeing, losses, trainer
 from safetensors.torch import load_file
 
@@ -21,13 +23,17 @@ from ommatidia.train.ranks import Ranks, joined
 from ommatidia.train.watchdog import Watchdog
 
 ALONE = Ranks()
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
     """The folder of one launch of two ranks that does nearly everything, and at last loses one of them."""
     folder = tmp_path_factory.mktemp("two")
-    done = launched(rank_toy.__file__, str(folder))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    there = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    program = [*launch, rank_toy.__file__, str(folder)]
+    done = subprocess.run(program, env=there, text=True, capture_output=True, timeout=240, check=False)
     assert (folder / "rank1.json").exists(), done.stderr
     assert done.returncode == 1
     (folder / "said").write_text(done.stderr)
