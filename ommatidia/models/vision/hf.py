@@ -219,8 +219,9 @@ def _architecture(name: str) -> Any:
     """A model class of transformers by its exact name. Raises ConfigError with the nearest name."""
     import transformers
 
-    found: Any = getattr(transformers, name, None) if name.isidentifier() else None
-    if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel) or found.config_class is None:
+    found = getattr(transformers, name, None) if name.isidentifier() else None
+    model = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    if not model or getattr(found, "config_class", None) is None:
         names = [known for known in dir(transformers) if known.endswith("Model") and known[0].isupper()]
         raise ConfigError(unknown("architecture of transformers", name, names))
     return found
