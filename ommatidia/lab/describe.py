@@ -131,8 +131,10 @@ def _stages(recipe: Recipe) -> Table:
 
 def _otherwise(stage: Stage) -> str:
     """How a stage reads that does not read as the model does."""
-    chat = [] if stage.chat is None else [f"chat {stage.chat.name}"]
-    return ", ".join([*chat, *([] if stage.tiling is None else [_cut(stage.tiling)])])
+    words = [] if stage.chat is None else [f"chat {stage.chat.name}"]
+    words += [] if stage.tiling is None else [_cut(stage.tiling)]
+    sizes = {name: encoder.preprocess().size for name, encoder in (stage.encoders or {}).items()}
+    return ", ".join([*words, *(f"{name} at {rows}x{columns} px" for name, (rows, columns) in sizes.items())])
 
 
 def _cut(tiling: TilingConfig) -> str:

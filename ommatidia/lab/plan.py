@@ -19,6 +19,7 @@ from ommatidia.lab.jobs.training import Overlay, TrainingJob, Weights
 from ommatidia.lab.recipe import Mode, Recipe
 from ommatidia.lab.store import Store
 from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.resizing import misfit
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.train.distill import PART
 from ommatidia.train.pattern import Pattern
@@ -105,6 +106,7 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
 
     for stage in recipe.stages:
         read = stage.reading(model)
+        _check_sizes(recipe, stage)
         if stage.scope == "language":
             spoken.append(Overlay(train(stage, blind(read), spoken), ("language",)))
         elif stage.scope == "expert":
@@ -148,6 +150,19 @@ def _check_patterns(stage: Stage, model: MLLMConfig) -> None:
         if not any(Pattern.parse(text).matches_part(part) for part in parts):
             wrong = unknown("part", text.partition(":")[0], parts)
             raise ConfigError(f"stage {stage.name!r}: train pattern {text!r}: {wrong}")
+
+
+def _check_sizes(recipe: Recipe, stage: Stage) -> None:
+    """Raises ConfigError where a trunk that trains has weights which cannot pass between the stage and the model."""
+    read = stage.reading(recipe.model)
+    for name in stage.encoders or {}:
+        wrong = None if stays_frozen(recipe, name) else misfit(read, recipe.model, f"encoders.{name}")
+        if wrong is not None:
+            sizes = ("x".join(map(str, one.encoders[name].preprocess().size)) for one in (read, recipe.model))
+            raise ConfigError(
+                f"stage {stage.name!r}: encoders.{name}: between {' and '.join(sizes)} px {wrong} changes its shape, "
+                "and it is no table of positions that could be resampled; keep the encoder frozen, or its size"
+            )
 
 
 def part_names(model: MLLMConfig) -> list[str]:

@@ -96,6 +96,7 @@ def with_encoders(recipe: Recipe, encoders: Mapping[str, EncoderConfig]) -> Reci
     data["model"]["tiling"] = recipe.model.tiling.only(tuple(encoders)).to_dict()
     for stage, own in zip(data["stages"], recipe.stages, strict=True):
         stage["tiling"] = None if own.tiling is None or not encoders else own.tiling.only(tuple(encoders)).to_dict()
+        stage["encoders"] = {name: one for name, one in (stage["encoders"] or {}).items() if name in encoders} or None
     if len(encoders) == 1:
         data["model"]["fusion"] = recipe.model.fusion.single(next(iter(encoders))).to_dict()
     parts = [*(f"encoders.{name}" for name in encoders), *(("fusion", "projector", "injection") if encoders else ())]

@@ -209,6 +209,8 @@ def _stage(stage: Stage) -> dict[str, Any]:
         }
     if stage.tiling is not None:
         small["tiling"] = _small_value(stage.tiling.to_dict())
+    if stage.encoders is not None:
+        small["encoders"] = {name: _encoder(name, encoder) for name, encoder in stage.encoders.items()}
     if stage.precision == "bf16_pure":
         small["precision"] = "bf16"
     if stage.validation is not None:

@@ -1,7 +1,7 @@
 """LLaVA-HR (Luo et al., 2024, arXiv 2403.03003): CLIP at 448 px, steered between its blocks by ConvNeXt-L at 1024 px.
 
-In the first stage the adapters are frozen where they start, as the identity, which is the paper's stage without them;
-its smaller pictures (336 and 384 px) are left out, because a recipe has one model.
+The first stage sees smaller pictures (336 and 384 px), and its adapters are frozen where they start, as the identity,
+which is the paper's stage without them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,14 @@ def v1_7b(data: str = "data") -> Recipe:
                 "chat": "vicuna_v1",
             },
             "stages": [
-                {"name": "align", "train": start, "data": llava_captions(data), "batch": 256, **common},
+                {
+                    "name": "align", "train": start, "data": llava_captions(data), "batch": 256, **common,
+                    "encoders": {
+                        "clip": encoder("eagle_clip_336@384"),
+                        "convnext": encoder("convnext_l_1024@384", fit="pad_first"),
+                    },
+                },
                 {"name": "tune", "train": everything, "data": llava_dialogues(data), "batch": 128, **common},
             ],
         }
-    )
+    )  # fmt: skip

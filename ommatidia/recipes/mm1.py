@@ -80,6 +80,7 @@ def recipe(
                 {
                     "name": "pretrain", "train": dict.fromkeys(everything, _RATES[size]), "data": corpora,
                     "steps": 200_000, "batch": 512, "warmup": 0.01, "weight_decay": 0.1, "longest": 4096, **common,
+                    **({"tiling": {"kind": "whole"}, "encoders": {"vit": encoder(look)}} if tiled else {}),
                 },
                 {
                     "name": "tune", "train": dict.fromkeys(everything, 1e-5), "steps": 10_000, "batch": 256,

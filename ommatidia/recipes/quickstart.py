@@ -31,7 +31,7 @@ def pool() -> dict[str, dict[str, Any]]:
         "lite0": expert("efficientnet_lite0@128", dim=128),
         "lite0_64": expert("efficientnet_lite0@64", dim=128),
         "lite2": expert("efficientnet_lite2@128", dim=128),
-        "craft": expert("craft@80", dim=32),
+        "craft": expert("craft@64", dim=32),
         "vit": expert("vit_tiny_untrained@128", dim=128),
         "patches": expert("patches@128", dim=128),
     }
@@ -56,7 +56,7 @@ def design(seed: int = 0) -> Recipe:
     experts = pool()
     scenes = {"kind": "described_scenes", "pictures": 6000, "tasks": ["words", "numbers", "relations", "easy_vqa"]}
     text = {"sources": {"scenes": {"source": scenes}}}
-    seen = training_data(208)
+    seen = training_data(192)
     visual = {"encoders.*:neck": 3e-3, "projector": 3e-3, "fusion": 3e-3}
     steps = {"batch": 32, "warmup": 0.1}
     return Recipe.parse(
@@ -70,11 +70,11 @@ def design(seed: int = 0) -> Recipe:
                 "chat": "compact",
             },
             "stages": [
-                {"name": "language", "scope": "language", "train": {"language": 3e-3}, "data": text, "steps": 350}
+                {"name": "language", "scope": "language", "train": {"language": 3e-3}, "data": text, "steps": 300}
                 | {"batch": 32, "warmup": 0.1, "seed": 0},
-                {"name": "pre-align", "scope": "expert", "train": visual, "data": seen, "steps": 90, "seed": 0} | steps,
+                {"name": "pre-align", "scope": "expert", "train": visual, "data": seen, "steps": 75, "seed": 0} | steps,
                 {"name": "align", "train": {"projector": 3e-3, "fusion": 3e-3}, "data": seen, "steps": 15} | steps,
-                {"name": "tune", "train": visual | {"language": 1.5e-3}, "data": seen, "steps": 115} | steps,
+                {"name": "tune", "train": visual | {"language": 1.5e-3}, "data": seen, "steps": 96} | steps,
             ],
             "benchmarks": [BENCHMARKS[name] for name in TASKS],
             "seed": seed,

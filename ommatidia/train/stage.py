@@ -8,10 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ommatidia.core.config import Config
-from ommatidia.core.errors import ConfigError
+from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.data.mixture import MixtureConfig
 from ommatidia.models.language import ChatFormat
 from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.resizing import misfit
+from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.tiling import TilingConfig
 from ommatidia.train.distill import Distillation
 from ommatidia.train.engine import Engine
@@ -22,6 +24,8 @@ Shape = Literal["cosine", "linear", "constant"]
 Precision = Literal["fp32", "bf16", "bf16_pure"]
 Optimizer = Literal["adamw", "adamw_8bit", "adafactor"]
 StageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+_READING = ("chat", "tiling", "encoders")
+"""Fields by which a stage reads otherwise than its model."""
 Rate = Annotated[float, Field(gt=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -87,7 +91,10 @@ class Stage(Config):
     chat: ChatFormat | None = None
     """The form in which this stage writes its samples; None: the model's own. LLaVA's first stage: ``plain``."""
     tiling: TilingConfig | None = None
-    """How this stage cuts pictures; None: as the model does (NVLM pre-trains on one tile). What a view brings stays."""
+    """How this stage cuts pictures; None: as the model does (NVLM pre-trains on one tile)."""
+    encoders: dict[str, EncoderConfig] | None = None
+    """Encoders of the model at the picture sizes of this stage; None: at the model's (LLaVA-HR starts small). Where
+    positions are weights of the trunk, they are resampled to the next stage's grid."""
     seed: Annotated[int, Field(ge=0)] | None = None
     """None: the recipe's seed."""
     log_every: Annotated[int, Field(ge=1)] = 10
@@ -135,28 +142,51 @@ class Stage(Config):
 
     def hashed(self) -> Any:
         """A stage that reads as its model does has the key that it had before a stage could read otherwise."""
-        unset = {name for name in ("chat", "tiling") if getattr(self, name) is None}
+        unset = {name for name in _READING if getattr(self, name) is None}
         return {name: value for name, value in super().hashed().items() if name not in unset}
 
     def reading(self, model: MLLMConfig) -> MLLMConfig:
-        """The model as it reads in this stage: the same parts and weights, by this stage's chat format and tiling.
+        """The model as it reads in this stage: the same parts, by this stage's chat format, tiling and picture sizes.
 
-        Raises ConfigError where the tiling does not fit the model, or changes what one view brings.
+        Raises ConfigError where the tiling or a size does not fit the model, or would need other weights.
         """
-        own = {name: value for name, value in (("chat", self.chat), ("tiling", self.tiling)) if value is not None}
+        own = {name: value for name in _READING if (value := getattr(self, name)) is not None}
         if not own:
             return model
+        own["encoders"] = model.encoders | self._seeing(model)
         try:
             read = MLLMConfig(**{**{name: getattr(model, name) for name in MLLMConfig.model_fields}, **own})
+            costs = [one.cost(text_tokens=0, views=1, head_tokens=0) for one in (model, read)]
         except ConfigError as error:
             raise ConfigError(f"stage {self.name!r}: {error}") from None
         for name, grid in model.grids().items():
-            if (seen := read.grids()[name]) != grid:
+            if name not in (self.encoders or ()) and (seen := read.grids()[name]) != grid:
                 raise ConfigError(
                     f"stage {self.name!r}: by its tiling a view brings {seen} of encoder {name!r}, but {grid} in the "
-                    "model; a stage may cut pictures otherwise, not what one view brings"
+                    "model; say by encoders at which size it is to see here"
+                )
+        for part, cost in costs[0].items():
+            if part.startswith("encoders.") or cost.parameters == costs[1][part].parameters:
+                continue
+            if (wrong := misfit(read, model, part)) is not None:
+                raise ConfigError(
+                    f"stage {self.name!r}: as it reads, {wrong} has another shape than in the model; a stage may see "
+                    "otherwise, not through other weights"
                 )
         return read
+
+    def _seeing(self, model: MLLMConfig) -> dict[str, EncoderConfig]:
+        """This stage's own encoders. Raises ConfigError for one that is not the model's at another size."""
+        for name, encoder in (self.encoders or {}).items():
+            if name not in model.encoders:
+                wrong = unknown("encoder", name, model.encoders)
+                raise ConfigError(f"stage {self.name!r}: encoders: {wrong}")
+            if others := encoder.differs(model.encoders[name]):
+                raise ConfigError(
+                    f"stage {self.name!r}: encoders.{name}: not the model's own, by its {', '.join(others)}; only the "
+                    "size of the picture and how it is prepared may be another"
+                )
+        return self.encoders or {}
 
     def total_steps(self, size: int) -> int:
         """Optimiser steps of this stage over ``size`` records; a last partial batch counts as a step.

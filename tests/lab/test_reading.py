@@ -1,4 +1,4 @@
-"""A stage that reads otherwise than its model: another chat format, another tiling, the same parts and weights."""
+"""A stage that reads otherwise than its model: another chat format, tiling or picture size, the same weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lab_toys import recipe_data
 from safetensors.torch import load_file
+from torch.nn.functional import interpolate
 
 from ommatidia.core.config import override
 from ommatidia.core.console import Console, use
@@ -22,6 +24,7 @@ from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.run import execute
 from ommatidia.lab.store import Store
 from ommatidia.models.processor import Processor
+from ommatidia.models.resizing import misfit, resized
 from ommatidia.models.vision.tiling import Whole
 
 TILES: dict[str, Any] = {"kind": "fixed_grid", "rows": 1, "columns": 2, "tile": [16, 16], "overview": "last"}
@@ -39,7 +42,7 @@ def reading(**fields: Any) -> Recipe:
 
 def test_what_is_not_said_changes_no_key() -> None:
     plain = reading()
-    assert not {"chat", "tiling"} & plain.stages[0].hashed().keys()
+    assert not {"chat", "tiling", "encoders"} & plain.stages[0].hashed().keys()
     assert plain.stages[0].reading(plain.model) is plain.model
     other = reading(chat=BARE)
     assert other.digest() != plain.digest()
@@ -106,3 +109,65 @@ def test_what_changes_the_model_is_refused() -> None:
         reading(tiling=TILES | {"rows": 9, "columns": 9})
     with pytest.raises(ConfigError, match=r"unknown chat format 'vicuna'; did you mean 'vicuna_v1'\?"):
         reading(chat="vicuna")
+
+
+VIT: dict[str, Any] = {
+    "kind": "timm", "model": "vit_tiny_patch16_224", "args": {"depth": 2, "embed_dim": 32, "num_heads": 2},
+}  # fmt: skip
+
+
+def growing(small: Any = None, **model: Any) -> Recipe:
+    """A ViT that sees 32 x 48 px first and 64 x 64 px then."""
+    data = recipe_data("coarse", "fine")
+    alone = {"encoders": {"vit": VIT | {"image_size": 64}}, "fusion": "none", **model}
+    tune = data["stages"][2] | {"train": {"encoders.vit": 1e-2, "projector": 1e-3}}
+    align = tune | {"name": "align", "encoders": {"vit": small or VIT | {"image_size": [32, 48]}}}
+    return Recipe.parse(data | {"stages": [align, tune], "features": "never", "model": data["model"] | alone})
+
+
+def test_an_encoder_grows_between_stages_and_takes_its_positions_along(tmp_path: Path) -> None:
+    recipe = growing()
+    align, tune = plan_trial(recipe).training
+    assert [job.weights.model.encoders["vit"].preprocess().size for job in (align, tune)] == [(32, 48), (64, 64)]
+    assert align.price().flops < tune.price().flops
+    plan, store = Plan.of([recipe]), Store(tmp_path)
+    with use(Console(quiet=True)), store.writing():
+        assert execute(plan, store).failed == {}
+    name = "encoders.vit:trunk.model.pos_embed"
+    small, large = (load_file(job.folder(store) / "trained.safetensors")[name] for job in (align, tune))
+    assert (small.shape, large.shape) == ((1, 1 + 2 * 3, 32), (1, 1 + 4 * 4, 32))
+    held = dict(tune.weights.build(store).encoders["vit"].named_parameters())["trunk.model.pos_embed"]
+    assert torch.equal(held[:, :1], small[:, :1])  # the class token's place is nowhere
+    wanted = interpolate(small[:, 1:].unflatten(1, (2, 3)).permute(0, 3, 1, 2), (4, 4), mode="bicubic", antialias=True)
+    torch.testing.assert_close(held[:, 1:].unflatten(1, (4, 4)).permute(0, 3, 1, 2), wanted)
+    (stages,) = [rows for title, _, rows in describe(recipe) if title == "stages"]
+    assert [row[-1] for row in stages] == ["vit at 32x48 px", ""]
+    assert with_encoders(recipe, {"other": recipe.model.encoders["vit"]}).stages[0].encoders is None
+
+
+def test_a_projector_s_places_grow_with_the_grid() -> None:
+    recipe = growing(projector={"kind": "c_abstractor", "grid": [2, 2], "depth": 1, "hidden": 8})
+    model = recipe.model
+    read = recipe.stages[0].reading(model)
+    place, (old, new) = "projector:0.places", (one.fused_grid() for one in (read, model))
+    assert old is not None
+    assert new is not None
+    state = {place: torch.ones(old.tokens, old.dim), "language:x": torch.zeros(1)}
+    found = resized(state, read, model)
+    assert found.keys() == state.keys()
+    torch.testing.assert_close(found[place], torch.ones(new.tokens, new.dim))
+    assert misfit(read, model, "projector") is None
+
+
+def test_another_size_is_refused_where_it_is_another_model() -> None:
+    with pytest.raises(ConfigError, match=r"stage 'align': encoders: unknown encoder 'vito'; did you mean 'vit'\?"):
+        Recipe.parse(growing().to_dict() | {"stages": [growing().stages[0].to_dict() | {"encoders": {"vito": VIT}}]})
+    with pytest.raises(ConfigError, match=r"encoders.vit: not the model's own, by its features, args; only the size"):
+        growing(small=VIT | {"features": 0, "args": {"depth": 1}})
+    cut = {"kind": "none", "grid": [2, 2], "resample": "unshuffle"}
+    with pytest.raises(ConfigError, match=r"stage 'align': as it reads, projector:\S+ has another shape than"):
+        growing(small=VIT | {"image_size": 32}, fusion=cut)
+    tables = VIT | {"model": "beit_base_patch16_224"}  # of distances between two places
+    recipe = growing(small=tables | {"image_size": 32}, encoders={"vit": tables | {"image_size": 64}})
+    with pytest.raises(ConfigError, match=r"encoders.vit: between 32x32 and 64x64 px encoders.vit:trunk\S+ changes"):
+        plan_trial(recipe)

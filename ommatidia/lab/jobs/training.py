@@ -26,6 +26,7 @@ from ommatidia.lab.jobs.job import Job, Price
 from ommatidia.lab.store import Store
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
+from ommatidia.models.resizing import resized
 from ommatidia.train.distill import Distillation, Distiller
 from ommatidia.train.ranks import Ranks, ranks
 from ommatidia.train.stage import Stage
@@ -83,7 +84,7 @@ class Weights:
             state = overlay.state(store)
             if blind:
                 state = {name: tensor for name, tensor in state.items() if not name.startswith("encoders.")}
-            load_trained(model.parts(), state)
+            load_trained(model.parts(), resized(state, overlay.job.weights.model, self.model))
         return model
 
 

@@ -19,6 +19,7 @@ from ommatidia.models.projector.mlp import mlp_cost
 from ommatidia.models.projector.projector import ProjectorConfig
 
 Positive = Annotated[int, Field(gt=0)]
+_PLACES = "0.places"
 
 
 class CAbstractor(ProjectorConfig):
@@ -52,6 +53,14 @@ class CAbstractor(ProjectorConfig):
         blocks = regnet_cost(grid, self.hidden, depth=self.depth) + regnet_cost(small, self.hidden, depth=self.depth)
         readout = mlp_cost([self.hidden, width, width], tokens=small.tokens)
         return blocks + readout + Cost(grid.values if self.positions else 0)
+
+    def fitted(self, state: dict[str, Tensor], old: Grid, new: Grid) -> dict[str, Tensor]:
+        """The places' vectors resampled (bicubic, antialiased), as those of a ViT are."""
+        if not self.positions or _PLACES not in state:
+            return state
+        table_1DHW = state[_PLACES].unflatten(0, (old.height, old.width)).permute(2, 0, 1)[None].float()
+        grown_1DHW = functional.interpolate(table_1DHW, (new.height, new.width), mode="bicubic", antialias=True)
+        return state | {_PLACES: grown_1DHW[0].permute(1, 2, 0).flatten(0, 1).to(state[_PLACES].dtype)}
 
     @classmethod
     def tiny(cls) -> Self:

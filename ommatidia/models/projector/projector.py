@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from ommatidia.core.config import Config
 from ommatidia.core.grid import Cost, Grid
@@ -28,6 +28,10 @@ class ProjectorConfig(Config, family=True):
     @abstractmethod
     def cost(self, grid: Grid, width: int) -> Cost:
         """Parameters, and operations for one view."""
+
+    def fitted(self, state: dict[str, Tensor], old: Grid, new: Grid) -> dict[str, Tensor]:
+        """The module's tensors as they are on the grid ``old``, made fit for ``new``. Most depend on neither."""
+        return state
 
     @classmethod
     def tiny(cls) -> Self:

@@ -61,6 +61,18 @@ class EncoderConfig(Config, family=True):
         """Tensors under the names of a published checkpoint, renamed to the trunk's and without what it leaves out."""
         return state
 
+    def differs(self, other: EncoderConfig) -> list[str]:
+        """Fields in which ``other`` is not this encoder; where there are none, it sees at another size at most."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name) and name not in _OF_A_PICTURE]
+
+    def fitted(self, state: StateDict, made_for: EncoderConfig) -> StateDict:
+        """The trunk's tensors as ``made_for`` holds them, this encoder at another size, made fit for this one.
+
+        Most trunks resample their positions when they run, so that tensors never depend on the size.
+        """
+        return state
+
     @once
     def known(self) -> tuple[Grid, Cost]:
         """What the trunk gives and costs: as stored with the catalog where that has this very trunk, else measured now.
@@ -223,6 +235,8 @@ def measure(make_trunk: Callable[[], nn.Module], size: tuple[int, int], *, what:
     return Measured(Grid(*shape[1:]), Cost(parameters, float(counter.get_total_flops())), unused)
 
 
+_OF_A_PICTURE = frozenset({"image_size", "input_size", "fit", "interpolation", "mean", "std"})
+"""Fields that change what is seen and no weight."""
 _NO_SHAPE = frozenset({"neck", "weights", "fit", "interpolation", "mean", "std"})
 """Fields that change neither the shapes nor the cost of a trunk."""
 

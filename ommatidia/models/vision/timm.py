@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.models.between import Change, behind
 from ommatidia.models.fusion.resample import Auto, Bilinear
-from ommatidia.models.vision.encoder import ImageEncoderConfig
+from ommatidia.models.vision.encoder import EncoderConfig, ImageEncoderConfig
 from ommatidia.models.vision.preprocess import ImageSize, Interpolation, Preprocess
 from ommatidia.models.vision.weights import (
     FileWeights,
@@ -89,6 +89,24 @@ class TimmEncoder(ImageEncoderConfig):
             if not name.startswith("head."):
                 renamed[f"model.{scale[1]}.gamma" if scale else f"model.{name}"] = tensor
         return renamed
+
+    def fitted(self, state: StateDict, made_for: EncoderConfig) -> StateDict:
+        """timm resamples position tables when it loads weights (bicubic, antialiased), and so they are here."""
+        from timm.layers import resample_abs_pos_embed, resample_abs_pos_embed_nhwc
+
+        # Behind ``common_grid`` a trunk's grid is not that of its tokens.
+        trunks = (one.model_copy(update={"common_grid": None}) for one in (self, made_for))
+        new, old = ((grid.height, grid.width) for grid in (trunk.trunk_grid() for trunk in trunks))
+        fit = dict(state)
+        for name, table in state.items():
+            if new == old or name.rpartition(".")[2] != "pos_embed":
+                continue
+            if table.ndim == 4:
+                fit[name] = resample_abs_pos_embed_nhwc(table, list(new))
+            else:
+                prefix = table.shape[1] - old[0] * old[1]
+                fit[name] = resample_abs_pos_embed(table, list(new), list(old), num_prefix_tokens=prefix)
+        return fit
 
     def _create(self, args: dict[str, Any], **options: Any) -> nn.Module:
         import timm
