@@ -24,7 +24,8 @@ PATH = Path(__file__).with_suffix(".json")
 SIZES = (
     "dinov2_g@378", "dfn_clip_h_14_378@672", "convnext_l_1024_multi@768", "convnext_l_1024_multi@1536",
     "convnext_l_1024@512", "dinov2_l@336", "dinov2_l@448",
-    "efficientnet_lite0@128", "efficientnet_lite0@64", "efficientnet_lite2@128", "craft@80", "vit_tiny_untrained@128",
+    "efficientnet_lite0@128", "efficientnet_lite0@64", "efficientnet_lite2@128", "craft@64", "vit_tiny_untrained@128",
+    "eagle_clip_336@384", "convnext_l_1024@384",
 )  # fmt: skip
 """Entries at other sizes than their own that the studies' recipes use, and the quickstart."""
 
