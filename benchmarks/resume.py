@@ -1,13 +1,14 @@
 """What saving and resuming cost a run, relative to training that does neither. Prints JSON.
 
-python benchmarks/resume.py [--steps 60] [--every 20] [--rounds 5] [--width 384]
+python -m benchmarks.resume [--steps 60] [--every 20] [--rounds 5] [--width 384]
 
 One model (a decoder of a few million weights, every one of them trained with AdamW, so that a checkpoint is as large
 relative to a step as it gets) is trained in four ways, in turns, in one process: without checkpoints on the
 way, with synchronous ones, with asynchronous ones, and stopped in the middle and resumed. ``overhead`` is the median of
 each round's own ratio to the first way, less one. The last checkpoint, which every way writes, is in all of them.
-``save_over_step`` is the time of one synchronous save in steps, so that the cost of any ``save_every`` n is
-``save_over_step / n``.
+Where a step is not always as fast as the last one, those say little; the two costs behind them are measured apart, in
+steps: ``save_over_step`` of one synchronous save, so that the cost of any ``save_every`` n is ``save_over_step / n``,
+and ``stop_over_step`` of one stop with its save, and going on behind it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class Ways:
         ids = torch.arange(128) % 60 + 4
         self.examples = [Example(f"s{i}", ids.roll(i), ids.roll(i)) for i in range(4)]
 
-    def trainer(self, folder: Path, *, every: int | None, background: bool, stop: int | None = None) -> Trainer:
+    def trainer(
+        self, folder: Path, *, every: int | None, background: bool, steps: int, stop: int | None = None
+    ) -> Trainer:
         """``stop``: the step in which SIGTERM arrives."""
         source = {"kind": "drawn_attributes", "split": "train", "pictures": 4, "per_picture": 1, "size": 40}
         value = Stage.parse(
@@ -61,7 +64,7 @@ class Ways:
                 "name": "resume",
                 "train": {"language": 1e-4},
                 "data": {"sources": {"drawn": {"source": source}}},
-                "steps": self.given.steps,
+                "steps": steps,
                 "batch": len(self.examples),
                 "save_every": every,
                 "engine": {"async_save": background},
@@ -69,32 +72,42 @@ class Ways:
         )
 
         def batches(start: int) -> Iterator[list[Example]]:
-            for step in range(start, self.given.steps):
+            for step in range(start, steps):
                 if step == stop:
                     os.kill(os.getpid(), signal.SIGTERM)
                 yield self.examples
 
         model: MLLM = self.config.build(seed=0)
-        return Trainer(model, value, batches, self.processor.collate, steps=self.given.steps, folder=folder, seed=0)
+        return Trainer(model, value, batches, self.processor.collate, steps=steps, folder=folder, seed=0)
 
-    def seconds(self, *, every: int | None = None, background: bool = True, stop: int | None = None) -> float:
+    def seconds(
+        self, *, every: int | None = None, background: bool = True, stop: int | None = None, steps: int | None = None
+    ) -> float:
         """Of training, from the first step to the last checkpoint, with a stop on the way or without; building left
         out."""
-        total = 0.0
+        total, steps = 0.0, steps or self.given.steps
         with tempfile.TemporaryDirectory() as folder:
             for at in (None,) if stop is None else (stop, None):
-                run = self.trainer(Path(folder), every=every, background=background, stop=at)
+                run = self.trainer(Path(folder), every=every, background=background, stop=at, steps=steps)
                 began = time.perf_counter()
                 with contextlib.suppress(StoppedError):
                     run.fit()
                 total += time.perf_counter() - began
-            assert run.done == self.given.steps
+            assert run.done == steps
         return total
+
+    def one_stop(self) -> float:
+        """Seconds of a stop and of going on: what a run of few steps takes longer with one than without."""
+        few, longer = 6, []
+        for _ in range(4 * self.given.rounds):
+            straight = self.seconds(steps=few)
+            longer.append(self.seconds(steps=few, stop=few // 2) - straight)
+        return statistics.median(longer)
 
     def one_save(self) -> dict[str, Any]:
         """Bytes of a checkpoint, and the time of a synchronous save and of a step."""
         with tempfile.TemporaryDirectory() as folder:
-            run = self.trainer(Path(folder), every=None, background=False)
+            run = self.trainer(Path(folder), every=None, background=False, steps=self.given.steps)
             steps, saves = [], []
             for _ in range(6):
                 began = time.perf_counter()
@@ -114,6 +127,8 @@ class Ways:
             "save_seconds": round(save_seconds, 4),
             "save_over_step": round(save_seconds / step_seconds, 2),
             "overhead_at_save_every_200": round(save_seconds / step_seconds / 200, 4),
+            "stop_over_step": round((stopped := self.one_stop() / step_seconds), 2),
+            "overhead_of_a_stop_in_200_steps": round(stopped / 200, 4),
         }
 
 
