@@ -60,12 +60,16 @@ def check(
     tell: Callable[[Problem], None],
     recipe: str | None = None,
     arguments: list[str] | None = None,
+    stage: str | None = None,
     threads: int = 4,
     folder: Path | None = None,
     shown: int = 24,
 ) -> Checked:
-    """Tell every problem of every source, count them, and write previews into ``folder``. Raises ConfigError."""
-    processor = None if recipe is None else _processor(recipe, arguments or [])
+    """Tell every problem of every source, count them, and write previews into ``folder``. Raises ConfigError.
+
+    With a recipe, records are read as its ``stage`` reads them; as its last one does without.
+    """
+    processor = None if recipe is None else _processor(recipe, arguments or [], stage)
     told = Checked()
     listed, records, pages = [], {}, {}
     for name, config in sources.items():
@@ -107,9 +111,9 @@ def _all(name: str, inspection: Inspection, processor: Processor | None, threads
         yield from problems(name, inspection, threads=threads, measure=measure, longest=longest, seen=seen)
 
 
-def _processor(reference: str, arguments: list[str]) -> Processor:
+def _processor(reference: str, arguments: list[str], stage: str | None) -> Processor:
     recipe = read_recipe(reference, Recipe, dict(read_assignment(argument) for argument in arguments))
-    return Processor(recipe.model)
+    return Processor(recipe.stage(stage).reading(recipe.model) if recipe.stages or stage else recipe.model)
 
 
 def count(sources: dict[str, SourceConfig], *, threads: int = 4) -> Driven:

@@ -28,6 +28,7 @@ def check(
     data: Data,
     recipe: Annotated[str | None, typer.Option(help="find samples too long for this recipe's model")] = None,
     argument: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the recipe; may be repeated")] = None,
+    stage: Annotated[str | None, typer.Option(help="of the recipe, that is to read it; the last by default")] = None,
     images: Images = None,
     changes: Changes = None,
     previews: Annotated[Path | None, typer.Option(help="folder to write pages with a few samples into")] = None,
@@ -41,7 +42,7 @@ def check(
         console().say(str(problem))
 
     sources = read_sources(data, images=images, changes=changes)
-    told = look(sources, tell=tell, recipe=recipe, arguments=argument, threads=threads, folder=previews)
+    told = look(sources, tell=tell, recipe=recipe, arguments=argument, stage=stage, threads=threads, folder=previews)
     told.show()
     if told.counts:
         raise typer.Exit(1)

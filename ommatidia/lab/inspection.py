@@ -56,10 +56,7 @@ def inspect_recipe(value: Config, stage: str | None, index: int, out: Path) -> I
         raise ConfigError(
             f"a {type(value).__name__} cannot be inspected; expected a Recipe, a Search or a model folder"
         )
-    stages = {s.name: s for s in value.stages}
-    if stage is not None and stage not in stages:
-        raise ConfigError(f"--stage: {unknown('stage', stage, stages)}")
-    chosen = stages[stage] if stage else value.stages[-1]
+    chosen = value.stage(stage)
     model = chosen.reading(value.model)
     if chosen.scope == "expert" and len(model.encoders) > 1:
         model = alone(model, next(iter(model.encoders)))

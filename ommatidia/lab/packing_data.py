@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ommatidia.core.console import console
-from ommatidia.core.errors import ConfigError, DiskError, unknown
+from ommatidia.core.errors import DiskError
 from ommatidia.data.mixture import MixtureConfig
 from ommatidia.data.tokenised import PART, Tokenised, write_tokenised
 from ommatidia.lab.driven import Driven
@@ -18,11 +18,8 @@ def pack(recipe: Recipe, stage: str | None, out: Path, *, part: int = PART) -> D
 
     Raises ConfigError, DataError or DiskError.
     """
-    stages = {one.name: one for one in recipe.stages}
-    name = stage or recipe.stages[-1].name
-    if name not in stages:
-        raise ConfigError(unknown("stage", name, stages))
-    processor, data = Processor(stages[name].reading(recipe.model)), stages[name].data
+    chosen = recipe.stage(stage)
+    processor, data = Processor(chosen.reading(recipe.model)), chosen.data
     told = Driven()
     sources = {}
     for key, weighted in data.sources.items():

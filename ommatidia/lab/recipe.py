@@ -64,6 +64,15 @@ class Recipe(Config):
         """Address of the design: the digest without the seed. Trials of one design differ only in their seed."""
         return self.model_copy(update={"seed": 0}).digest()
 
+    def stage(self, name: str | None) -> Stage:
+        """The stage of this name; the last one without. Raises ConfigError."""
+        stages = {stage.name: stage for stage in self.stages}
+        if not stages:
+            raise ConfigError(f"recipe {self.name!r} has no stages")
+        if name is not None and name not in stages:
+            raise ConfigError(unknown("stage", name, stages))
+        return self.stages[-1] if name is None else stages[name]
+
     def seeded(self, seed: int) -> Recipe:
         return self.model_copy(update={"seed": seed})
 

@@ -73,3 +73,11 @@ def test_too_long_for_a_recipe(files: Path) -> None:
     assert Counter(p["kind"] for p in told["problems"]) == {"too long": 1}
     assert told["problems"][0]["cause"].endswith(" tokens; 16 fit")
     assert "<mark>one two three" in Path(told["previews"]["long.jsonl"]).read_text()
+    # A first stage that leaves out what the user says has room for it.
+    turns[0]["value"] = "Count, please, as far as you can, and leave nothing out."
+    Path("asked.jsonl").write_text(json.dumps({"id": "asked", "conversations": [turns[0], turns[1] | {"value": "1"}]}))
+    bare = design["stages"][-1] | {"name": "bare", "chat": {"name": "bare", "end": "<|end|>", "drop_user_text": True}}
+    design["stages"].insert(-1, bare)
+    Path("design.yaml").write_text(json.dumps(design))
+    assert run("check", "asked.jsonl", "--recipe", "design.yaml")[1]["counts"] == {"too long": 1}
+    assert run("check", "asked.jsonl", "--recipe", "design.yaml", "--stage", "bare")[0] == 0

@@ -77,7 +77,7 @@ def test_a_text_stage_is_drawn_without_pictures(tmp_path: Path) -> None:
     found = inspect_recipe(recipe("coarse"), "language", 0, tmp_path / "look.png")
     assert found.path.is_file()
     assert found.data["visual_tokens"] == 0
-    with pytest.raises(ConfigError, match=r"--stage: unknown stage 'prealign'; did you mean 'pre-align'\?"):
+    with pytest.raises(ConfigError, match=r"unknown stage 'prealign'; did you mean 'pre-align'\?"):
         inspect_recipe(recipe("coarse"), "prealign", 0, tmp_path / "look.png")
     with pytest.raises(ConfigError, match="cannot be inspected"):
         inspect_recipe(recipe("coarse").model, None, 0, tmp_path / "look.png")
