@@ -160,11 +160,13 @@ def quietly(run: Run, pixels_BCHW: Tensor) -> Tensor:
         return run(pixels_BCHW)
 
 
+def sides(name: str, size: Size) -> dict[str, Run]:
+    """One encoder: ours and the straightforward one."""
+    trunk = ours(name, size)
+    fast = with_channels_last(trunk) if name == "convnext" else trunk
+    return {"ours": fast, "straightforward": straightforward(name, trunk, size)}
+
+
 def both_sides(size: Size) -> dict[str, dict[str, Run]]:
-    """By encoder: ours and the straightforward one."""
-    made = {}
-    for name in NAMES:
-        trunk = ours(name, size)
-        fast = with_channels_last(trunk) if name == "convnext" else trunk
-        made[name] = {"ours": fast, "straightforward": straightforward(name, trunk, size)}
-    return made
+    """Both sides of all five, by encoder."""
+    return {name: sides(name, size) for name in NAMES}
