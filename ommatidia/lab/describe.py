@@ -10,6 +10,7 @@ from typing import Any
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
+from ommatidia.eval.statistics import UNLIKE, expected_difference
 from ommatidia.lab.cost import SampleTokens, largest_cost
 from ommatidia.lab.hardware import Machine
 from ommatidia.lab.lengths import (
@@ -285,7 +286,7 @@ def _nodes(recipes: Sequence[Recipe], store: Store) -> tuple[list[list[Any]], di
             ]
         )
     total, unshared = plan.price(), plan.unshared_price()
-    summary = {
+    summary: dict[str, Any] = {
         "designs": len({recipe.design() for recipe in recipes}),
         "trials": len(recipes),
         "nodes": len(plan.jobs),
@@ -295,4 +296,15 @@ def _nodes(recipes: Sequence[Recipe], store: Store) -> tuple[list[list[Any]], di
         "MiB kept": round(total.bytes / 2**20),
         "estimated seconds to do": round(to_do),
     }
-    return rows, summary
+    return rows, summary | _detectable(plan)
+
+
+def _detectable(plan: Plan) -> dict[str, str]:
+    """How small a difference between two designs of a plan its questions can show."""
+    asked = [job for (_, mode), job in plan.trials[0].predictions.items() if mode == "full"] if plan.trials else []
+    questions = {job.benchmark.name: job.price().samples for job in asked}
+    if not asked or not all(questions.values()):
+        return {}
+    points = 100 * expected_difference(questions, {job.benchmark.name: job.benchmark.group for job in asked})
+    found = f"{points:.1f} points, four times in five, where two designs differ in {UNLIKE:.0%} of the"
+    return {"detectable difference": f"{found} {sum(questions.values()):,} answers; another seed not counted"}

@@ -15,6 +15,7 @@ from ommatidia.eval.statistics import (
     compare,
     compare_macro,
     compare_suites,
+    expected_difference,
     group_averages,
     holm,
     judge,
@@ -267,13 +268,40 @@ def test_minimum_detectable_difference():
 
 
 def test_the_detectable_difference_is_detected_as_promised():
-    rng, found = np.random.default_rng(14), 0
+    rng, found, told = np.random.default_rng(14), 0, []
     gap = minimum_detectable_difference(400, 0.04)
     for trial in range(200):
         differences = gap + rng.choice([-0.2, 0.2], 400)
-        found += compare(np.clip(0.5 + differences / 2, 0, 1), np.clip(0.5 - differences / 2, 0, 1),
-                         resamples=200, seed=trial).verdict == "better"  # fmt: skip
+        one = compare(np.clip(0.5 + differences / 2, 0, 1), np.clip(0.5 - differences / 2, 0, 1),
+                      resamples=200, seed=trial)  # fmt: skip
+        found += one.verdict == "better"
+        told.append(one.detectable())
     assert 0.72 <= found / 200 <= 0.88
+    assert np.mean(told) == pytest.approx(gap, rel=0.05)
+
+
+def test_a_comparison_of_several_seeds_tells_what_it_could_find():
+    rng, gap, found = np.random.default_rng(15), 0.0, 0
+
+    def design(mean: float) -> np.ndarray:
+        """Four seeds of 300 answers; a seed is worth 3 points more or less."""
+        return (rng.random((4, 300)) < mean + 0.03 * rng.standard_normal((4, 1))).astype(float)
+
+    told = [compare(design(0.5), design(0.5), resamples=200, seed=trial).detectable() for trial in range(60)]
+    gap = float(np.mean(told))
+    for trial in range(150):
+        found += compare(design(0.5 + gap), design(0.5), resamples=200, seed=trial).verdict == "better"
+    assert 0.68 <= found / 150 <= 0.92
+
+
+def test_what_a_planned_comparison_can_find():
+    one = expected_difference({"a": 400}, {"a": "g"}, unlike=0.2)
+    assert one == pytest.approx(minimum_detectable_difference(400, 0.2))
+    both = expected_difference({"a": 200, "b": 200}, {"a": "g", "b": "g"}, unlike=0.2)
+    assert both == pytest.approx(one)
+    # A group's only benchmark weighs as much as all of another group's.
+    unlike = expected_difference({"a": 200, "b": 200, "c": 200}, {"a": "g", "b": "g", "c": "h"}, unlike=0.2)
+    assert unlike == pytest.approx(2.8016 * np.sqrt((2 * 0.25**2 + 0.5**2) * 0.2 / 200), rel=1e-4)
 
 
 def test_spearman():

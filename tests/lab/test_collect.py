@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,18 @@ def test_designs_that_differ_are_told_apart(decided: tuple[list[Trial], Report])
     assert blind.blind == {name: interval.mean for name, interval in blind.scores.items()}
     assert report.headline[0].startswith(f"{ranked(report.designs)[0].name} is best: 100.0 %")
     assert any(line.startswith("Against the blind model: +91.7 points") for line in report.headline)
+
+
+def test_what_cannot_be_told_apart_says_what_could_be(searched: Searched) -> None:
+    record, trials = recall(searched.store, "tiny")
+    near = [
+        replace(t, scored={key: marked(one, 7 + bool(t.recipe.model.encoders)) for key, one in t.scored.items()})
+        for t in trials
+    ]
+    (line,) = [one for one in report_of(record, near, searched.store).headline if "the blind model" in one]
+    told = re.search(r"cannot be told apart \(such a comparison finds (\d+\.\d) points four times in five\)\.$", line)
+    assert told is not None, line
+    assert 8.3 < float(told[1]) < 60
 
 
 def test_the_greedy_path_is_told(decided: tuple[list[Trial], Report]) -> None:

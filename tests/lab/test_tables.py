@@ -124,6 +124,11 @@ def test_a_plan_says_what_is_done_and_what_it_costs(searched: Searched) -> None:
     assert states["language: language model (seed 0)"] == "done"
     assert summary["nodes"] == len(rows)
     assert refused == []
+    # Two groups of one benchmark of twelve questions each, a quarter of them answered unlike: 2.80 * 0.5 / 24 ** 0.5.
+    assert summary["detectable difference"].startswith(
+        "28.6 points, four times in five, where two designs differ in 25%"
+    )
+    assert "24 answers" in summary["detectable difference"]
     seen = next(r for r in searched.search.strategy.first() if r.label() == "coarse")
     _, one, _ = describe_plan(seen, searched.store)
     assert one["estimated seconds to do"] == 0

@@ -5,10 +5,11 @@ from ommatidia.eval.statistics.comparison import Comparison, Verdict, compare, c
 from ommatidia.eval.statistics.correlation import spearman
 from ommatidia.eval.statistics.interval import Interval, bootstrap_interval, macro_interval
 from ommatidia.eval.statistics.multiplicity import holm
-from ommatidia.eval.statistics.power import minimum_detectable_difference
+from ommatidia.eval.statistics.power import UNLIKE, expected_difference, minimum_detectable_difference
 from ommatidia.eval.statistics.suites import compare_suites, group_averages, macro_average, seeds_by_benchmark
 
 __all__ = [
+    "UNLIKE",
     "Attribution",
     "Comparison",
     "Interval",
@@ -18,6 +19,7 @@ __all__ = [
     "compare",
     "compare_macro",
     "compare_suites",
+    "expected_difference",
     "group_averages",
     "holm",
     "judge",

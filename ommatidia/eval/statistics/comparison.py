@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -58,6 +59,14 @@ class Comparison:
     def verdict(self) -> Verdict:
         """Of this comparison alone; among several use ``judge``."""
         return verdict(self.difference, self.p_value, alpha=1.0 - self.interval.confidence)
+
+    def detectable(self, power: float = 0.8) -> float:
+        """The true difference that comparisons of as many questions and seeds find with probability ``power``.
+
+        As far as the interval reaches to either side, and as far again as so many estimates fall short.
+        """
+        reach = (self.interval.high - self.interval.low) / 2
+        return reach + NormalDist().inv_cdf(power) * self.standard_error
 
     @property
     def paired_variance(self) -> float:
