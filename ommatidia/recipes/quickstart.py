@@ -143,7 +143,7 @@ def smollm2(experts: str = "lite0_64,lite0", seed: int = 0) -> Recipe:
             "stages": [
                 {"name": "pre-align", "scope": "expert", "train": visual, "steps": 20, "seed": 0} | common,
                 {"name": "align", "train": {"projector": 1e-3}, "steps": 10} | common,
-                {"name": "tune", "train": visual | {"language": 5e-5}, "steps": 66} | common | {"data": both},
+                {"name": "tune", "train": visual | {"language": 5e-5}, "steps": 80} | common | {"data": both},
             ],
             "benchmarks": [BENCHMARKS[name] for name in (*TASKS, "plain_questions")],
             "seed": seed,
