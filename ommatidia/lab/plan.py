@@ -106,7 +106,7 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
 
     for stage in recipe.stages:
         read = stage.reading(model)
-        _check_sizes(recipe, stage)
+        _check_sizes(recipe, stage, read)
         if stage.scope == "language":
             spoken.append(Overlay(train(stage, blind(read), spoken), ("language",)))
         elif stage.scope == "expert":
@@ -152,9 +152,8 @@ def _check_patterns(stage: Stage, model: MLLMConfig) -> None:
             raise ConfigError(f"stage {stage.name!r}: train pattern {text!r}: {wrong}")
 
 
-def _check_sizes(recipe: Recipe, stage: Stage) -> None:
+def _check_sizes(recipe: Recipe, stage: Stage, read: MLLMConfig) -> None:
     """Raises ConfigError where a trunk that trains has weights which cannot pass between the stage and the model."""
-    read = stage.reading(recipe.model)
     for name in stage.encoders or {}:
         wrong = None if stays_frozen(recipe, name) else misfit(read, recipe.model, f"encoders.{name}")
         if wrong is not None:

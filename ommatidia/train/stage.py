@@ -24,10 +24,10 @@ Shape = Literal["cosine", "linear", "constant"]
 Precision = Literal["fp32", "bf16", "bf16_pure"]
 Optimizer = Literal["adamw", "adamw_8bit", "adafactor"]
 StageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
-_READING = ("chat", "tiling", "encoders")
-"""Fields by which a stage reads otherwise than its model."""
 Rate = Annotated[float, Field(gt=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+_READING = ("chat", "tiling", "encoders")
+"""Fields by which a stage reads otherwise than its model."""
 
 
 class Validation(Config):
@@ -156,7 +156,6 @@ class Stage(Config):
         own["encoders"] = model.encoders | self._seeing(model)
         try:
             read = MLLMConfig(**{**{name: getattr(model, name) for name in MLLMConfig.model_fields}, **own})
-            costs = [one.cost(text_tokens=0, views=1, head_tokens=0) for one in (model, read)]
         except ConfigError as error:
             raise ConfigError(f"stage {self.name!r}: {error}") from None
         for name, grid in model.grids().items():
@@ -165,9 +164,7 @@ class Stage(Config):
                     f"stage {self.name!r}: by its tiling a view brings {seen} of encoder {name!r}, but {grid} in the "
                     "model; say by encoders at which size it is to see here"
                 )
-        for part, cost in costs[0].items():
-            if part.startswith("encoders.") or cost.parameters == costs[1][part].parameters:
-                continue
+        for part in ("fusion", "projector", "injection") if self.encoders else ():
             if (wrong := misfit(read, model, part)) is not None:
                 raise ConfigError(
                     f"stage {self.name!r}: as it reads, {wrong} has another shape than in the model; a stage may see "
