@@ -70,5 +70,5 @@ class TunedStage:
 
 
 def _constant(grid: Grid) -> Callable[[str], Tensor]:
-    features_HWD = torch.full((grid.height, grid.width, grid.dim), 0.1, dtype=torch.float16)
-    return lambda digest: features_HWD
+    features_KHWD = torch.full((1, grid.height, grid.width, grid.dim), 0.1, dtype=torch.float16)  # one view
+    return lambda digest: features_KHWD
