@@ -74,10 +74,13 @@ def formula(made: TunedStage, examples: Sequence[Example]) -> float:
     """The planner's price of these very samples, from their mean lengths."""
     n = len(examples)
     visual = sum(len(example.views) for example in examples) * made.processor.tokens_per_view
+    views = sum(len(example.views) for example in examples) / n
     tokens = SampleTokens(
+        pictures=views,
+        visual=visual / n,
         text=(sum(len(example.ids) for example in examples) - visual) / n,
         supervised=sum(example.supervised for example in examples) / n,
-        views=sum(len(example.views) for example in examples) / n,
+        views=views,
         samples=n,
     )
     return training_price(made.job.weights.model, made.job.stage, made.stored, tokens, n).flops
