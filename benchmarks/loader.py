@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from ommatidia.core.malloc import keep_memory
 from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import Example, Sample, View
 from ommatidia.data.llava_json import LlavaJSON
@@ -159,6 +160,7 @@ def main() -> None:
     for name, default in (("files", 200), ("rounds", 6), ("workers", 2), ("size", 224), ("batch", 16)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
+    keep_memory()  # as the command line does
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
         paths = write_files(Path(place), given.files)
@@ -175,7 +177,7 @@ def main() -> None:
         for name in ("ours", "ours_reduced")
     }
     result = {name: round(statistics.median(of_side), 1) for name, of_side in rates.items()}
-    result |= {"ratio": round(statistics.median(ratios["ours"]), 3), "target": 1.2}
+    result |= {"ratio": round(statistics.median(ratios["ours"]), 3), "target": 1.5}
     result |= {"ratio_reduced": round(statistics.median(ratios["ours_reduced"]), 3)}
     shown = {f"{name}_ratios": [round(ratio, 3) for ratio in of_side] for name, of_side in ratios.items()}
     settings = vars(given) | {"file": f"{COLUMNS}x{ROWS} JPEG, {kilobytes} KB"}

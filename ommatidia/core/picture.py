@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -25,9 +26,35 @@ from ommatidia.core.errors import DataError
 SMALLEST_SIDE = 2
 """Pixels. A side of one pixel is a broken download or a tracking pixel, never a picture worth a question."""
 
+_JPEG = frozenset({"JPEG", "MPO"})
 _FORMATS = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _ORIENTATION_TAG = 0x0112
+
+
+class Decoded(Image.Image):
+    """An RGB picture as its decoder left it: Pillow copies it when it first works on it, as it does with its files.
+
+    Whoever only reads the bytes, as torch's resizing does, spares that copy.
+    """
+
+    _pixels_HWX: np.ndarray | None = None  # an unpickled one is Pillow's
+
+    def __init__(self, pixels_HWX: np.ndarray) -> None:
+        super().__init__()
+        self._mode, self._size = "RGB", (pixels_HWX.shape[1], pixels_HWX.shape[0])
+        self._pixels_HWX = pixels_HWX
+
+    @property
+    def pixels(self) -> np.ndarray | None:
+        """HWX: red, green, blue and one unused byte a pixel; None as soon as Pillow has a copy that may change."""
+        return self._pixels_HWX
+
+    def load(self) -> Any:
+        if self._pixels_HWX is not None:
+            pixels_HWX, self._pixels_HWX = self._pixels_HWX, None
+            self.im = Image.frombytes("RGB", self.size, pixels_HWX, "raw", "RGBX").im
+        return super().load()
 
 
 @lru_cache(maxsize=2**17)
@@ -48,14 +75,19 @@ def file_digest(path: Path) -> str:
 def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Image:
     """Bytes of one image to RGB; ``name`` is what errors call it.
 
-    ``at_least`` lets a JPEG be decoded at the smallest of libjpeg's scales (8/8, 7/8 ... 1/8) at which both sides have
-    at least so many pixels. It is faster and blurs differently from decoding in full and resizing; other formats ignore
-    it. Raises DataError: not an image, truncated, a side below 2 pixels, CMYK, more than one frame.
+    ``at_least`` lets a JPEG be decoded at the smallest scale of 1, 1/2, 1/4, 1/8 at which both sides have at least so
+    many pixels (libjpeg's eighths in between are slower than decoding in full). It is faster and blurs differently from
+    decoding in full and resizing; other formats ignore it.
+
+    Raises DataError: not an image, truncated, a side below 2 pixels, CMYK, more than one frame.
     """
     with _opened(data, name) as image:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1) if image.format != "BMP" else 1
-        rgb = _from_jpeg(data, at_least) if image.format in ("JPEG", "MPO") else None
+        factor = _factor(image, at_least)
+        rgb = _from_jpeg(data, image, factor) if image.format in _JPEG else None
         if rgb is None:
+            if factor > 1:
+                image.draft("RGB", (image.width // factor, image.height // factor))
             image.load()
             rgb = _to_rgb(image, name)
     if orientation != 1:
@@ -64,11 +96,11 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
     return rgb
 
 
-def header_size(data: bytes | Path, *, name: str) -> tuple[int, int]:
-    """(height, width) of one encoded image as it is seen upright, from its header alone. Raises DataError."""
+def header_size(data: bytes | Path, *, name: str, at_least: int | None = None) -> tuple[int, int]:
+    """(height, width) of what ``decode`` gives, from the header alone. Raises DataError."""
     with _opened(data, name) as image:
         turned = image.format != "BMP" and image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
-        width, height = image.size
+        width, height = _reduced(image, _factor(image, at_least))
     return (width, height) if turned else (height, width)
 
 
@@ -106,13 +138,25 @@ def _refuse(image: Image.Image, name: str) -> None:
         raise DataError(f"{name}: animated or multi-page, {frames} frames; expected a single image")
 
 
-def _from_jpeg(data: bytes, at_least: int | None) -> Image.Image | None:
+def _factor(image: Image.Image, at_least: int | None) -> int:
+    """How much smaller an image may be decoded."""
+    if at_least is None or image.format not in _JPEG:
+        return 1
+    least = max(at_least, SMALLEST_SIDE)
+    return next((factor for factor in (8, 4, 2) if min(_reduced(image, factor)) >= least), 1)
+
+
+def _reduced(image: Image.Image, factor: int) -> tuple[int, int]:
+    """(width, height) that libjpeg gives."""
+    return -(-image.width // factor), -(-image.height // factor)
+
+
+def _from_jpeg(data: bytes, image: Image.Image, factor: int) -> Image.Image | None:
     """A JPEG through libjpeg-turbo, or None where Pillow should judge it."""
-    side = at_least or 0
+    width, height = _reduced(image, factor)
     try:
         # Pillow keeps four bytes a pixel: handing over three would cost the time that this decoder saves.
-        pixels = simplejpeg.decode_jpeg(data, "RGBX", min_height=side, min_width=side)
-        return Image.frombytes("RGB", (pixels.shape[1], pixels.shape[0]), pixels, "raw", "RGBX")
+        return Decoded(simplejpeg.decode_jpeg(data, "RGBX", min_height=height, min_width=width))
     except ValueError:  # also raised for harmless oddities, such as bytes between markers
         return None
 
@@ -145,11 +189,13 @@ class FilePicture:
     def digest(self) -> str:
         """Raises DataError when the file cannot be read."""
         content = file_digest(self.path)
-        return content if self.at_least is None else hashlib.sha256(f"{content}@{self.at_least}".encode()).hexdigest()
+        if self.at_least is None:
+            return content
+        return hashlib.sha256(f"{content}, halved to {self.at_least}".encode()).hexdigest()
 
     def size(self) -> tuple[int, int]:
         """(height, width). Raises DataError."""
-        return self.open().size[::-1] if self.at_least else header_size(self.path, name=str(self.path))
+        return header_size(self.path, name=str(self.path), at_least=self.at_least)
 
     def open(self) -> Image.Image:
         """The RGB image. Raises DataError."""

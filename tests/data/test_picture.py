@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from ommatidia.core.errors import DataError
-from ommatidia.core.picture import BytesPicture, DrawnPicture, FilePicture
+from ommatidia.core.picture import BytesPicture, Decoded, DrawnPicture, FilePicture
 
 
 def noise(rows: int = 40, columns: int = 60, channels: int = 3) -> np.ndarray:
@@ -92,14 +94,50 @@ def test_exif_orientation_is_applied(form: str) -> None:
     assert np.abs(np.asarray(upright).astype(int) - np.asarray(expected).astype(int)).max() <= 2
 
 
-def test_reduced_decoding_keeps_its_promise(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("at_least", "factor"), [(1, 8), (60, 8), (61, 4), (121, 2), (240, 2), (241, 1), (9000, 1)])
+@pytest.mark.parametrize("turned", [1, 6])
+def test_reduced_decoding_keeps_its_promise(tmp_path: Path, at_least: int, factor: int, turned: int) -> None:
     path = tmp_path / "a.jpg"
-    path.write_bytes(encoded(smooth(480, 640), "JPEG"))
-    whole, reduced = FilePicture(path), FilePicture(path, at_least=100)
-    small = reduced.open()
-    assert 100 <= min(small.size) < 200
-    assert whole.open().size == (640, 480)
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    path.write_bytes(encoded(smooth(479, 641), "JPEG", exif=exif))
+    whole, reduced = FilePicture(path), FilePicture(path, at_least=at_least)
+    size = -(-479 // factor), -(-641 // factor)
+    assert reduced.size() == (size if turned == 1 else size[::-1])
+    assert reduced.open().size == reduced.size()[::-1]
+    assert whole.open().size == whole.size()[::-1]
     assert whole.digest != reduced.digest
+
+
+def test_a_jpeg_that_pillow_must_judge_is_reduced_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise ValueError("bytes between markers")
+
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(smooth(479, 641), "JPEG"))
+    picture = FilePicture(path, at_least=100)
+    expected = picture.open()
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", refuse)
+    found = picture.open()
+    assert found.size == expected.size
+    assert np.abs(np.asarray(found).astype(int) - np.asarray(expected).astype(int)).max() <= 2
+
+
+def test_what_a_decoder_left_is_a_picture_like_any_other() -> None:
+    data = encoded(smooth(), "JPEG")
+    expected = np.asarray(BytesPicture(data).open())
+    held = BytesPicture(data).open()
+    assert isinstance(held, Decoded)
+    assert held.pixels is not None
+    assert (held.pixels[..., :3] == expected).all()
+    for act in (Image.Image.copy, lambda image: image.crop((0, 0, *image.size)), lambda image: image.convert("RGB")):
+        assert (np.asarray(act(BytesPicture(data).open())) == expected).all()
+    held.paste((1, 2, 3), (0, 0, 4, 4))
+    assert held.pixels is None  # the decoder's bytes no longer tell what the picture shows
+    assert (np.asarray(held)[:4, :4] == (1, 2, 3)).all()
+    assert (np.asarray(held)[4:] == expected[4:]).all()
+    again = pickle.loads(pickle.dumps(BytesPicture(data).open()))
+    assert (np.asarray(again) == expected).all()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

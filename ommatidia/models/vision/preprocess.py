@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ommatidia.core.config import Config
+from ommatidia.core.picture import Decoded
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Fit = Literal["pad", "stretch", "crop", "pad_first", "crop_last"]
@@ -129,8 +130,9 @@ class _Decoded:
 
     @cached_property
     def pixels(self) -> Tensor:
-        """bytes_HWC."""
-        return _bytes(self.image)
+        """bytes_HWC, or what the decoder gave, bytes_HWX with a fourth one unused."""
+        held_HWX = self.image.pixels if isinstance(self.image, Decoded) else None
+        return _bytes(self.image) if held_HWX is None else torch.from_numpy(held_HWX)
 
 
 def _resized(decoded: _Decoded, height: int, width: int, interpolation: Interpolation) -> Tensor:
@@ -141,12 +143,12 @@ def _resized(decoded: _Decoded, height: int, width: int, interpolation: Interpol
     ``crop_last`` go through Pillow.
     """
     if decoded.image.size == (width, height):
-        return decoded.pixels
+        return decoded.pixels[..., :3]
     if interpolation not in ("bilinear", "bicubic"):
         return _bytes(decoded.image.resize((width, height), _FILTERS[interpolation]))
-    bytes_1CHW = decoded.pixels.permute(2, 0, 1)[None]
+    bytes_1CHW = decoded.pixels.permute(2, 0, 1)[None]  # four channels are resized as fast as three
     resized = functional.interpolate(bytes_1CHW, (height, width), mode=interpolation, antialias=True)
-    return resized[0].permute(1, 2, 0)
+    return resized[0, :3].permute(1, 2, 0)
 
 
 def _centred(image: Image.Image, rows: int, columns: int) -> tuple[float, float, float, float]:
