@@ -42,7 +42,7 @@ lint: $(STAMP) ## Ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP) ## Mypy on the package
+types: $(STAMP) ## Mypy on the package and the benchmarks
 	$(BIN)/mypy
 
 bench: $(STAMP) ## Measure what docs/ and README claim, as JSON

@@ -75,7 +75,7 @@ def eva02(full: bool, who: str) -> nn.Module:
         return config.trunk(pretrained=False)
     import timm
 
-    model = timm.create_model(
+    model: Any = timm.create_model(
         "eva02_large_patch14_224", img_size=1024, patch_size=16, embed_dim=some["width"], depth=some["depth"],
         num_heads=some["heads"], class_token=False, num_classes=0, global_pool="",
     )  # fmt: skip

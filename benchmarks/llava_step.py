@@ -19,10 +19,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ommatidia.core.malloc import keep_memory
@@ -66,7 +66,7 @@ def their_model(ours: MLLM) -> Any:
     for name, tensor in ours.language.decoder.state_dict().items():
         inner = name.removeprefix("model.")
         found["lm_head.weight" if name == "lm_head.weight" else f"model.language_model.{inner}"] = tensor
-    for name, tensor in ours.encoders["clip"].trunk.state_dict().items():
+    for name, tensor in cast(nn.Module, ours.encoders["clip"].trunk).state_dict().items():
         found[f"model.vision_tower.{name.removeprefix('model.')}"] = tensor
     for name, tensor in ours.projector.state_dict().items():
         layer = {"0": "linear_1", "2": "linear_2"}[name.partition(".")[0]]

@@ -21,10 +21,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.eagle_encoders import NAMES, Size, straightforward
@@ -104,7 +104,8 @@ class EagleStyle:
         self.model, self.processor, self.device = model, processor, device
         self.trainer: Trainer | None = None
         own = ("convnext", "eva02_det") if not small else tuple(model.encoders)
-        trunks = {n: copy.deepcopy(e.trunk).bfloat16() if n in own else e.trunk for n, e in model.encoders.items()}
+        found = {n: cast(nn.Module, encoder.trunk) for n, encoder in model.encoders.items()}
+        trunks = {n: copy.deepcopy(trunk).bfloat16() if n in own else trunk for n, trunk in found.items()}
         self.encoders: dict[str, Callable[[Tensor], Tensor]] = (
             dict(trunks)
             if small

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,11 +25,11 @@ SIZE = Size("cuda", torch.bfloat16)
 
 
 def compare(sides: dict[str, Run], pixels_BCHW: Tensor, *, rounds: int) -> dict[str, Any]:
-    taken = interleaved({side: lambda run=run: quietly(run, pixels_BCHW) for side, run in sides.items()}, rounds=rounds)
+    taken = interleaved({side: partial(quietly, run, pixels_BCHW) for side, run in sides.items()}, rounds=rounds)
     return {
         "milliseconds": medians(taken),
         "time_ratio": ratio(taken, "straightforward", "ours"),
-        "peak_gib": {side: peak_gib(lambda run=run: quietly(run, pixels_BCHW)) for side, run in sides.items()},
+        "peak_gib": {side: peak_gib(partial(quietly, run, pixels_BCHW)) for side, run in sides.items()},
     }
 
 
@@ -36,7 +37,8 @@ def compiled(trunk: nn.Module) -> Run:
     """Every block of the trunk through torch.compile."""
     for module in trunk.modules():
         rows = isinstance(module, nn.ModuleList) or type(module).__name__ == "ConvNeXtStage"
-        for block in getattr(module, "blocks", module) if rows else ():
+        found: Any = getattr(module, "blocks", module) if rows else ()
+        for block in found:
             block.compile()
     return trunk
 
