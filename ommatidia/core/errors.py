@@ -41,6 +41,10 @@ class RunError(OmmatidiaError):
     """Something failed while running: a node, the store, a checkpoint, a non-finite loss."""
 
 
+class NoVerdictError(RunError):
+    """The judge of a benchmark gave no verdict on any of its answers. They are kept, and may be scored later."""
+
+
 class DiskError(RunError):
     """A file cannot be written: a full disk, no permission. It ends a search: the next design would meet it as well."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ommatidia.core.console import console
-from ommatidia.core.errors import ConfigError, DataError, RunError
+from ommatidia.core.errors import ConfigError, DataError, NoVerdictError, RunError
 from ommatidia.core.types import Sample
 from ommatidia.eval.answers import Answered, read_answers
 from ommatidia.eval.benchmark import Benchmark
@@ -27,6 +27,7 @@ def score_file(
     Raises:
         ConfigError: the benchmark needs a judge and there is none.
         RunError: the file is missing, damaged, unfinished, or of another benchmark or prompt; no answer has a score.
+        NoVerdictError: because the judge cannot be reached, or says nothing that is a verdict.
         DataError: more samples are unreadable, or without reference, than ``benchmark.config.tolerance`` allows.
     """
     path = Path(path)
@@ -77,6 +78,8 @@ class _Scoring:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     without: set[str] = field(default_factory=set)
     """Samples that a judge was to read and did not."""
+    last: str = ""
+    """What the judge said, or why it said nothing, where that was no verdict."""
 
     def read(self) -> None:
         """Find each sample's answer. Raises RunError or DataError."""
@@ -129,7 +132,6 @@ class _Scoring:
         questions = self._questions(scorer)
         given: dict[str, list[Verdict]] = {name: [] for name in questions}
         self.judged = {"asked": len(questions) * scorer.judge_runs, "failed": 0, "nonsense": 0}
-        told = ""
         for run in range(scorer.judge_runs):
             replies = Replies(judge, replies_path(self.path, run)).ask_all(list(questions.values()))
             for sample, answer in self.answers:
@@ -139,14 +141,14 @@ class _Scoring:
                 verdict = None if isinstance(reply, JudgeError) else scorer.verdict(sample, answer.strip(), reply)
                 if verdict is None:
                     self.judged["failed" if isinstance(reply, JudgeError) else "nonsense"] += 1
-                    told = str(reply) if isinstance(reply, JudgeError) else f"{judge.name} replied {reply[:60]!r}"
+                    self.last = str(reply) if isinstance(reply, JudgeError) else f"{judge.name} replied {reply[:60]!r}"
                 else:
                     given[sample.id].append(verdict)
         self.verdicts = {name: averaged(verdicts) for name, verdicts in given.items() if verdicts}
         self.without = given.keys() - self.verdicts.keys()
         if self.without:
             lost = f"{len(self.without)} of {len(questions)} answers have no verdict"
-            console().warn(f"{self.benchmark.name}: {lost} and are in no score; the last: {told}")
+            console().warn(f"{self.benchmark.name}: {lost} and are in no score; the last: {self.last}")
 
     def _questions(self, scorer: JudgedScorer) -> dict[str, str]:
         """What a judge is asked, by sample id."""
@@ -161,7 +163,7 @@ class _Scoring:
         return questions
 
     def score(self) -> list[Score]:
-        """Raises DataError when more are unreadable than tolerated, RunError when none is left."""
+        """Raises DataError when more are unreadable than tolerated, NoVerdictError when the judge left none."""
         scores: list[Score] = []
         broken: set[str] = set()
         for sample, answer in self.answers:
@@ -174,7 +176,10 @@ class _Scoring:
             except DataError as error:
                 self.unreadable[sample.id] = error.cause
         tolerate(self.benchmark, self.unreadable)
-        return [score for score in scores if score.tags.get("question") not in broken]
+        scores = [score for score in scores if score.tags.get("question") not in broken]
+        if self.without and not scores:
+            raise NoVerdictError(f"{self.benchmark.name}: not scored, no answer has a verdict; the last: {self.last}")
+        return scores
 
     def _question(self, sample: Sample, answer: str) -> list[str]:
         tags = self.benchmark.scorer.tags(sample, answer.strip())

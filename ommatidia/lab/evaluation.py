@@ -103,11 +103,8 @@ def evaluate_checkpoint(
             about = {"mode": mode, "model": identity, "checkpoint": str(checkpoint), "decoding": decoding.to_dict()}
             tell(path, benchmark.config, {**about, "ommatidia": __version__})
             predict(benchmark, answer, path, mode=mode, batch=4 * batch, model=identity, count_tokens=tokens)
-            settled = settle(benchmark, path, judge)
-            if isinstance(settled, Scored):
+            if settled := settle(benchmark, path, judge, driven):
                 scored[benchmark.name, mode] = settled
-            else:
-                driven.lines.append(settled)
     driven.tables = [score_table(scored)] if scored else []
     driven.data["notes"] = driven.lines
     driven.data["scores"] = {f"{name}/{mode}": as_data(one) for (name, mode), one in scored.items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ommatidia.core.config import override
-from ommatidia.core.errors import ConfigError, DiskError, RunError, unknown
+from ommatidia.core.errors import ConfigError, DiskError, NoVerdictError, RunError, unknown
 from ommatidia.eval.answers import read_answers
 from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
 from ommatidia.eval.benchmarks import Published
@@ -82,33 +82,40 @@ def score_answers(paths: Sequence[Path], *, benchmark: str | None, data: Path | 
     """Score files of answers again. Raises ConfigError, RunError or DataError."""
     judge = EndpointJudge.from_environment() if judged else None
     found: dict[str, Scored] = {}
-    lines: list[str] = []
+    driven = Driven()
     for path in paths:
         config = benchmark_of(path) if benchmark is None else _asked(benchmark, path)
         if data is not None:
             if not isinstance(config, Published):
                 raise ConfigError(f"--data: {config.name} is no published benchmark")
             config = override(config, "data", str(data))
-        settled = settle(config.open(), path, judge)
-        if isinstance(settled, Scored):
+        if settled := settle(config.open(), path, judge, driven):
             found[str(path)] = settled
-        else:
-            lines.append(settled)
-    data_of = {name: as_data(one) for name, one in found.items()}
-    return Driven(tables=[scores_table(found)] if found else [], lines=lines, data={"scores": data_of, "notes": lines})
+    driven.tables = [scores_table(found)] if found else []
+    driven.data = {"scores": {name: as_data(one) for name, one in found.items()}, "notes": driven.lines}
+    return driven
 
 
-def settle(benchmark: Benchmark, path: Path, judge: Judge | None) -> Scored | str:
-    """The score of finished answers; or one line that says what there is instead: a file for the server that has the
-    references, or a judge to be named."""
+def settle(benchmark: Benchmark, path: Path, judge: Judge | None, driven: Driven) -> Scored | None:
+    """The score of finished answers; or None, and ``driven`` says in a line what there is instead: a file for the
+    server that has the references, a judge to be named, or one that gave no verdict."""
     if is_served(benchmark):
         held = read_answers(path)
         done = write_submission(benchmark, path, model=next(iter(held.values())).model if held else "")
         empty = f", {done.empty} of them empty" if done.empty else ""
-        return f"{benchmark.name}: a server scores this split; its file with {done.answers} answers{empty}: {done.path}"
+        line = f"{benchmark.name}: a server scores this split; its file with {done.answers} answers{empty}: {done.path}"
+        driven.lines.append(line)
+        return None
     if judge is None and isinstance(benchmark.scorer, JudgedScorer) and benchmark.scorer.needs_judge:
-        return f"{benchmark.name}: not scored, it needs a judge: name one in {URL} and {MODEL}, then omma score {path}"
-    return score_file(benchmark, path, judge=judge)
+        line = f"{benchmark.name}: not scored, it needs a judge: name one in {URL} and {MODEL}, then omma score {path}"
+        driven.lines.append(line)
+        return None
+    try:
+        return score_file(benchmark, path, judge=judge)
+    except NoVerdictError as error:  # the other benchmarks have nothing to do with it
+        driven.lines.append(str(error))
+        driven.failed = True
+        return None
 
 
 def _asked(name: str, path: Path) -> BenchmarkConfig:
@@ -146,7 +153,7 @@ def scores_table(scored: Mapping[str, Scored]) -> Table:
 def score_table(scored: Mapping[tuple[str, Any], Scored]) -> Table:
     """The benchmarks with their intervals, the score without pictures beside each, and their average."""
     rows: list[list[Any]] = []
-    names = list(dict.fromkeys(name for name, _ in scored))
+    names = [name for name, mode in scored if mode == "full"]
     for name in names:
         full, without = scored[name, "full"], scored.get((name, "blind"))
         interval = f"{100 * full.interval.low:.1f} to {100 * full.interval.high:.1f}"

@@ -12,7 +12,7 @@ import pytest
 from published_fixtures import write
 
 from ommatidia.core.config import digest, override
-from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.core.errors import ConfigError, NoVerdictError, RunError
 from ommatidia.eval import Benchmark, BenchmarkConfig, Scored, predict, score_file
 from ommatidia.eval.judge import KEY, MODEL, URL, EndpointJudge, JudgeError, Replies
 from ommatidia.eval.scoring.judged import Verdict, averaged, option_of
@@ -135,6 +135,12 @@ def test_time_outs_and_nonsense_are_missing_and_counted(serve, tmp_path, capsys)
     again = score_file(benchmark, path, judge=mended.judge(), resamples=50)
     assert len(mended.asked) == 1  # only the call that failed; nonsense of a greedy judge stays nonsense
     assert (again.n, again.judged["failed"], again.judged["nonsense"]) == (2, 0, 1)
+
+
+def test_without_any_verdict_there_is_no_score(serve, tmp_path):
+    benchmark, path = answered("mm_vet", tmp_path, lambda n: f"answer {n}")
+    with pytest.raises(NoVerdictError, match="mm_vet: not scored, no answer has a verdict; the last: toy-judge"):
+        score_file(benchmark, path, judge=serve(lambda prompt: "rather good").judge())
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,23 @@ def test_a_benchmark_that_needs_a_judge_keeps_its_answers(model: Path, tmp_path:
     assert len(lines(tmp_path / "out/llava_bench.full.jsonl")) == 3
 
 
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_a_judge_without_verdicts_spares_the_other_benchmarks(model: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    for name in ("mm_vet", "pope"):
+        write(name, tmp_path / "copies")
+    monkeypatch.setenv("OMMATIDIA_JUDGE_URL", "http://127.0.0.1:9/v1")  # where nobody listens
+    monkeypatch.setenv("OMMATIDIA_JUDGE_MODEL", "gone")
+    done = evaluate(model, listed(tmp_path, "mm_vet", "pope"), tmp_path / "out", data=tmp_path / "copies")
+    assert done.lines[0].startswith("mm_vet: not scored, no answer has a verdict; the last: gone: ")
+    assert list(done.data["scores"]) == ["pope/full"]
+    assert [row[0] for row in done.tables[0][2]] == ["pope", "average"]
+    with pytest.raises(SystemExit):
+        done.show()
+    again = score_answers([tmp_path / f"out/{n}.full.jsonl" for n in ("mm_vet", "pope")], benchmark=None, data=None)
+    assert len(again.data["scores"]) == len(again.lines) == 1
+    assert again.failed
+
+
 def served(name: str, folder: Path) -> tuple[str, dict[str, Any]]:
     """A copy of a test split, whose answers nobody has, and its entry."""
     place, rows = FILES[name]
