@@ -291,7 +291,7 @@ SUBMITTED = {
 
 
 def test_test_splits_give_the_servers_file(model: Path, tmp_path: Path) -> None:
-    named = dict(served(name, tmp_path / "copies") for name in (*SUBMITTED, "mmbench"))
+    named = dict(served(name, tmp_path / "copies") for name in (*SUBMITTED, "mmbench", "mathvista"))
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(list(named.values())))
     done = evaluate(model, str(path), tmp_path / "out", data=tmp_path / "copies", blind=True)
@@ -315,6 +315,13 @@ def test_test_splits_give_the_servers_file(model: Path, tmp_path: Path) -> None:
     with use(Console(quiet=True)):
         again = score_answers([tmp_path / "out/vizwiz.full.jsonl"], benchmark=None, data=None)
     assert "vizwiz: a server scores this split; its file with 2 answers" in again.lines[0]
+    kept = json.loads((tmp_path / "out/mathvista.full.submission.json").read_text())
+    assert list(kept) == ["1", "2", "3"]
+    said = {line["id"]: line["answer"] for line in lines(tmp_path / "out/mathvista.full.jsonl")}
+    assert {name: row["response"] for name, row in kept.items()} == {name: text.strip() for name, text in said.items()}
+    assert kept["1"]["query"].startswith("Which?\nA. 3/11\nB. 8/11\n")
+    assert (kept["2"]["precision"], kept["2"]["metadata"]) == (1.0, {"task": "geometry"})
+    assert "decoded_image" not in kept["3"]
     torn = tmp_path / "out/vqav2.full.jsonl"
     torn.write_text("".join(torn.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(RunError, match="has no answer yet, and the server wants every one"):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from ommatidia.core.errors import DataError
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
-from ommatidia.eval.benchmarks.published import LETTER, SHORT, Facts, Place, Published, Versions, lettered_lines
+from ommatidia.eval.benchmarks.published import LETTER, SHORT, Answer, Facts, Place, Published, Versions, lettered_lines
 from ommatidia.eval.benchmarks.releases import abilities
+from ommatidia.eval.scoring.mathvista import mathvista_extract
 
 _REASON = "\nFirst show your reasoning process and then give the final answer."
 _FORMS = {
@@ -50,6 +51,12 @@ class MathVista(Published):
         "answer",
         "query",
     )
+    served = frozenset({"test"})
+
+    def submitted(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        """What the official scripts keep of every problem: its row, the words sent, the reply, and the answer in it
+        where rules find one; where they find none, the script asks its language model."""
+        return {answer.sample.id: _kept(answer) for answer in answers}
 
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         choices = list(row["choices"] or []) or None
@@ -69,6 +76,7 @@ class MathVista(Published):
             answer_type=row["answer_type"],
             precision=None if row["precision"] is None else int(row["precision"]),
             task=metadata.get("task"),
+            row={name: row[name] for name in row if name != "decoded_image"} if self.split in self.served else None,
         )
 
     def _formatted(self, row: Mapping[str, Any], choices: list[str] | None) -> str:
@@ -80,3 +88,9 @@ class MathVista(Published):
             raise DataError(f"an open question of answer type {row['answer_type']!r}", sample=str(row["pid"]))
         places = int(row["precision"] or 1)
         return f"{question}\n{form.format('one' if places == 1 else 'two', '' if places == 1 else 's')}"
+
+
+def _kept(answer: Answer) -> dict[str, Any]:
+    meta = answer.sample.meta
+    found = mathvista_extract(answer.text, answer_type=meta["answer_type"], choices=meta.get("options"))
+    return {**meta["row"], "query": answer.sample.question.strip(), "response": answer.text, "extraction": found}
