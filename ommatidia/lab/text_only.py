@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ommatidia.core.errors import ConfigError
+from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.lab.driven import Driven
 from ommatidia.lab.lmms import cut
 from ommatidia.models.pretrained import load
@@ -156,7 +156,7 @@ def compare_words(
     """The harness's tasks for one saved model, and for the one it came from: what training on pictures cost.
 
     ``include`` is a folder of task files. Tasks that run code which the model wrote (HumanEval, MBPP) are refused by
-    the harness unless ``run_code``. Raises ConfigError.
+    the harness unless ``run_code``. Raises ConfigError; RunError where it lacks data, a metric or that consent.
     """
     adapter = model_class()
     from lm_eval import simple_evaluate
@@ -169,10 +169,14 @@ def compare_words(
     lines = []
     for folder in dict.fromkeys(path for path in (after, before) if path is not None):
         words = Words(folder, batch=batch, device=device)
-        found[str(folder)] = simple_evaluate(
-            model=adapter(words), tasks=list(tasks), task_manager=known,
-            limit=limit, num_fewshot=shots, confirm_run_unsafe_code=run_code, log_samples=True, bootstrap_iters=0,
-        )  # fmt: skip
+        try:
+            found[str(folder)] = simple_evaluate(
+                model=adapter(words), tasks=list(tasks), task_manager=known,
+                limit=limit, num_fewshot=shots, confirm_run_unsafe_code=run_code, log_samples=True, bootstrap_iters=0,
+            )  # fmt: skip
+        except (ImportError, OSError, ValueError) as error:  # how it says that data, a metric or a consent is missing
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise RunError(f"--tasks {','.join(tasks)}: lm-eval cannot run them: {said}") from error
         if words.shortened:
             lines.append(
                 f"{folder}: {words.shortened} prompts were longer than its context of {words.context} tokens and lost "

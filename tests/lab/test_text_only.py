@@ -14,7 +14,7 @@ import pytest
 import torch
 from lab_toys import recipe
 
-from ommatidia.core.errors import ConfigError
+from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.lab import text_only
 from ommatidia.lab.lmms import cut
 from ommatidia.lab.text_only import Words, compare_words
@@ -239,7 +239,7 @@ def test_tasks_of_the_papers_kinds(folders: tuple[Path, Path], tmp_path: Path, m
     assert scores["made_up_gsm8k/exact_match,strict-match"]["after"] == pytest.approx(2 / 3)
     assert scores["made_up_gsm8k/exact_match,flexible-extract"]["after"] == 1.0
     assert scores["made_up_code/pass_at_1,none"]["after"] == 0.5
-    with pytest.raises(ValueError, match="unsafe"):
+    with pytest.raises(RunError, match=r"--tasks made_up_code: lm-eval cannot run them: .*unsafe"):
         compare_words(folders[0], None, ["made_up_code"], include=tmp_path)
 
 
