@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -197,9 +197,26 @@ def override(config: C, path: str, value: Any) -> C:
     The command line's ``--set stages.1.steps=200`` and an axis of a search space are both this function.
     Raises ConfigError when the path does not exist (with the nearest name) or the new value does not fit.
     """
-    data = config.to_dict()
-    _assign(data, config, path.split("."), value, path)
-    return type(config).parse(data)
+    return overridden(config, [(path, value)])
+
+
+def overridden(config: C, changes: Iterable[tuple[str, Any]]) -> C:
+    """``override`` by one change after another; what fits only together (``epochs`` gone, ``steps`` given) may come so.
+
+    Raises ConfigError when a path does not exist, or what they make does not fit.
+    """
+    data, misfit = config.to_dict(), None
+    for path, value in changes:
+        _assign(data, config, path.split("."), value, path)
+        try:
+            config, misfit = type(config).parse(data), None
+        except ConfigError as error:
+            misfit = error
+        else:
+            data = config.to_dict()
+    if misfit is not None:
+        raise misfit
+    return config
 
 
 def _assign(data: Any, typed: Any, steps: list[str], value: Any, path: str) -> None:
@@ -221,8 +238,17 @@ def _assign(data: Any, typed: Any, steps: list[str], value: Any, path: str) -> N
                 _keep_common(data, typed.kinds().get(str(value)))
             data[key] = value.to_dict() if isinstance(value, Config) else value
             return
-        typed = typed[key] if isinstance(typed, Mapping | tuple | list) else getattr(typed, step, None)
+        typed = _below(typed, key)
         data = data[key]
+
+
+def _below(typed: Any, key: Any) -> Any:
+    """The value at a key, or None where a change that does not fit yet has just made it."""
+    if isinstance(typed, Mapping):
+        return typed.get(key)
+    if isinstance(typed, tuple | list):
+        return typed[key] if -len(typed) <= key < len(typed) else None
+    return getattr(typed, key, None)
 
 
 def _keep_common(data: dict[str, Any], member: type[Config] | None) -> None:

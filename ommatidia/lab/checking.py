@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ommatidia.core.config import Config, override, read_assignment, read_yaml
+from ommatidia.core.config import Config, overridden, read_assignment, read_yaml
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.source import Inspection, Looked, SourceConfig
@@ -46,8 +46,7 @@ def read_sources(
     data = read_yaml(path)
     mixed = isinstance(data, dict) and "sources" in data
     value: Config = (MixtureConfig if mixed else SourceConfig).read(path)
-    for change in changes or []:
-        value = override(value, *read_assignment(change))
+    value = overridden(value, map(read_assignment, changes or []))
     if isinstance(value, MixtureConfig):
         return {name: weighted.source for name, weighted in value.sources.items()}
     assert isinstance(value, SourceConfig)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ommatidia.core.config import override, read_assignment
+from ommatidia.core.config import overridden, read_assignment
 from ommatidia.core.errors import ConfigError, DiskError
 from ommatidia.core.types import Sample
 from ommatidia.data.curation import report
@@ -20,8 +20,7 @@ def curate_file(path: Path, out: Path, *, changes: Sequence[str] = (), data: Pat
     Raises ConfigError, DataError or DiskError.
     """
     config = Curation.read(path)
-    for change in changes:
-        config = override(config, *read_assignment(change))
+    config = overridden(config, map(read_assignment, changes))
     if out.resolve() in {corpus.path.resolve() for corpus in config.sources.values()}:
         raise ConfigError(f"--out {out} is one of the sources; write into another file")
     passages = curate(config, out, samples_of=lambda name: _samples(name, data))
@@ -46,8 +45,7 @@ def _samples(name: str, data: Path | None) -> Iterable[Sample]:
 def run_engine(path: Path, out: Path, *, changes: Sequence[str] = ()) -> Driven:
     """Write the data that the file asks for into ``out``. Raises ConfigError, DataError, DiskError or RunError."""
     config = DataEngine.read(path)
-    for change in changes:
-        config = override(config, *read_assignment(change))
+    config = overridden(config, map(read_assignment, changes))
     written = write(config, out)
     columns = ("made", "held", "used", "nonsense", "dropped", "failed")
     calls = [[step, *(counts[column] for column in columns)] for step, counts in written.calls.items()]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ommatidia.core.config import Config, override, read_assignment, read_yaml
+from ommatidia.core.config import Config, overridden, read_assignment, read_yaml
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError
 from ommatidia.lab.recipe import Recipe, read
@@ -28,8 +28,7 @@ def read_value(
         value = read(reference, Config, named)
     if not isinstance(value, Recipe | Search):
         raise ConfigError(f"{reference} gives a {type(value).__name__}; expected a Recipe or a Search")
-    for change in changes or []:
-        value = override(value, *read_assignment(change))
+    value = overridden(value, map(read_assignment, changes or []))
     if not small:
         return value
     made = twin(value)

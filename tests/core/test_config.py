@@ -8,13 +8,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import pytest
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from ommatidia.core.config import Config, digest, once, override, read_assignment
+from ommatidia.core.config import Config, digest, once, overridden, override, read_assignment
 from ommatidia.core.errors import ConfigError
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {"soup": {"name": "soup", "salt": 2}, "stew": {"name": "stew", "salt": 5}}
@@ -228,6 +228,35 @@ def test_override_refuses_a_path_that_is_not_there(path: str, message: str) -> N
 def test_override_validates_the_new_value() -> None:
     with pytest.raises(ConfigError, match=r"shapes\.sun\.radius: .*got 0"):
         override(scene(), "shapes.sun.radius", 0)
+
+
+class Length(Config):
+    """Exactly one of the two."""
+
+    steps: int | None = None
+    epochs: int | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("exactly one of steps and epochs")
+        return self
+
+
+class Run(Config):
+    stages: tuple[Length, ...] = (Length(epochs=1),)
+    lengths: dict[str, Length] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_changes_that_fit_only_together_may_come_one_after_another(order: int) -> None:
+    changes = [("stages.0.steps", 40), ("stages.0.epochs", None)][::order]
+    assert overridden(Run(), changes) == Run(stages=(Length(steps=40),))
+    for change in changes:
+        with pytest.raises(ConfigError, match=r"stages\.0.*exactly one"):
+            overridden(Run(), [change])
+    with pytest.raises(ConfigError, match=r"lengths\.late\.steps: unknown field"):
+        overridden(Run(), [("lengths.late", {}), ("lengths.late.steps", 3)])  # nothing says yet what `late` may hold
 
 
 def test_plain_data_yaml_and_json_come_back_equal(tmp_path: Path) -> None:

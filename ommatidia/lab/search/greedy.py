@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ommatidia.core.config import override
+from ommatidia.core.config import overridden
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.eval.statistics import Comparison
 from ommatidia.lab.recipe import Recipe, with_encoders
@@ -148,8 +148,7 @@ class RoundRobin(Strategy):
             recipe = self.design(experts)
             if len(experts) < 2 and any(path.startswith("model.fusion") for path in changes):
                 continue  # one expert has nothing to fuse
-            for path, value in changes.items():
-                recipe = override(recipe, path, value)
+            recipe = overridden(recipe, changes.items())
             label = recipe.label()
             same = label == self.design(experts).label()
             out.append(recipe.model_copy(update={"name": f"{label} ({name})" if same else label}))

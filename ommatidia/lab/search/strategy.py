@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ommatidia.core.config import Config, override
+from ommatidia.core.config import Config, overridden
 from ommatidia.core.errors import ConfigError
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.trial import Trial
@@ -31,9 +31,7 @@ class Space(Config):
         good, refused = [], []
         for point in self.points():
             try:
-                recipe = self.recipe
-                for path, value in point.items():
-                    recipe = override(recipe, path, value)
+                recipe = overridden(self.recipe, point.items())
                 good.append(recipe.model_copy(update={"name": _describe(point)}))
             except ConfigError as error:
                 refused.append(f"{_describe(point)}: {error}")

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ommatidia.core.config import override
+from ommatidia.core.config import overridden
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLMConfig
@@ -111,9 +111,7 @@ def _config(
         raise ConfigError(f"encoders: {sorted(strangers)} are none of this checkpoint's: {', '.join(given)}")
     language = HFLanguage(path=str(checkpoint.folder), config=reading.language)
     config = MLLMConfig.parse({**reading.model, "encoders": given, "language": language.to_dict()})
-    for dotted, value in changes:
-        config = override(config, dotted, value)
-    return config
+    return overridden(config, changes)
 
 
 def _language(config: MLLMConfig, checkpoint: Checkpoint, folder: Path) -> None:
