@@ -157,10 +157,10 @@ def rankings(report: Report, designs: Sequence[DesignRow]) -> tuple[Ranking, ...
     )
     final = tuple(r for r in rows if r.design.final and r.design.failed is None)
     explored = tuple(r for r in rows if r not in final)
+    several = any(len(r.design.seeds) > 1 for r in final)
+    rests = "Trained with several seeds: these are the designs that claims may rest on."
     tables = (
-        Ranking(
-            "Final designs", "Trained with several seeds: these are the designs that claims may rest on.", head, final
-        ),
+        Ranking("Final designs", rests if several else "One seed each: a lead to follow, not a finding.", head, final),
         Ranking(
             "Explored designs", "Tried on the way, most with one seed: a lead to follow, not a finding.", head, explored
         ),

@@ -123,6 +123,13 @@ def test_one_seed_marks_stand_at_exactly_the_rows_with_one_seed(report: Report, 
     assert render_markdown(report).count(", one seed") == single
 
 
+def test_designs_of_one_seed_are_not_called_findings(report: Report, html: str) -> None:
+    assert "Trained with several seeds" in html
+    once = dataclasses.replace(report, designs=tuple(dataclasses.replace(d, seeds=(0,)) for d in report.designs))
+    assert "Trained with several seeds" not in render_html(once)
+    assert "One seed each: a lead to follow" in render_html(once)
+
+
 def test_equal_reports_give_equal_bytes(report: Report, tmp_path: Path) -> None:
     first, second = write_report(report, tmp_path / "a"), write_report(made_up_report(), tmp_path / "b")
     names = {"report.html", "report.md", "designs.csv", "report.json"}
