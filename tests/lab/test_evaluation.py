@@ -20,6 +20,7 @@ from published_fixtures import FILES, KEPT, _write, write
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import ConfigError, DataError, RunError
+from ommatidia.eval.judge import EndpointJudge
 from ommatidia.eval.submission import as_xlsx
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.evaluation import Choices, evaluate_checkpoint, model_digest, read_benchmarks
@@ -258,8 +259,8 @@ def test_a_benchmark_that_needs_a_judge_keeps_its_answers(model: Path, tmp_path:
 def test_a_judge_without_verdicts_spares_the_other_benchmarks(model: Path, tmp_path: Path, monkeypatch: Any) -> None:
     for name in ("mm_vet", "pope"):
         write(name, tmp_path / "copies")
-    monkeypatch.setenv("OMMATIDIA_JUDGE_URL", "http://127.0.0.1:9/v1")  # where nobody listens
-    monkeypatch.setenv("OMMATIDIA_JUDGE_MODEL", "gone")
+    gone = EndpointJudge("http://127.0.0.1:9/v1", "gone", attempts=1)  # nobody listens there
+    monkeypatch.setattr(EndpointJudge, "from_environment", classmethod(lambda _: gone))
     done = evaluate(model, listed(tmp_path, "mm_vet", "pope"), tmp_path / "out", data=tmp_path / "copies")
     assert done.lines[0].startswith("mm_vet: not scored, no answer has a verdict; the last: gone: ")
     assert list(done.data["scores"]) == ["pope/full"]
