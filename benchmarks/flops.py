@@ -1,6 +1,6 @@
 """Operations of real optimiser steps against the planner's formula, on the quickstart's tuned mixture. Prints JSON.
 
-python -m benchmarks.flops [--steps 3] [--micro-batch N]
+python -m benchmarks.flops [--steps 8] [--micro-batch N]
 
 Counted by ``torch.utils.flop_counter`` over forward and backward: all matrix products and convolutions, those of padded
 positions too; what is elementwise is counted on neither side. Attention is given in two ways. ``executed``: as the
@@ -96,7 +96,7 @@ def trunk_ratio(encoder: EncoderConfig) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--micro-batch", type=int, help="instead of the recipe's; 1 is without padding")
     given = parser.parse_args()
     made = TunedStage.make(micro_batch=given.micro_batch)

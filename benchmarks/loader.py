@@ -8,7 +8,8 @@ Resize, ToTensor, Normalize in a torch DataLoader's processes. ``ratio`` is ours
 are equal up to the rounding of bytes: ``largest_difference_in_bytes`` of 1, in a ``differing_share`` of them.
 ``ours_reduced`` is ours with ``at_least=size``: JPEGs are decoded at a reduced scale, so its pixels are not the same
 (``reduced_mean_difference``, in standard deviations), and its ratio is no answer to the question above. Rounds are
-interleaved in one process; a ratio is the median of each round's own. Starting the workers is not timed.
+interleaved in one process, whose allocator is set as the command line sets it, for all sides; a ratio is the median of
+each round's own. Starting the workers is not timed.
 """
 
 from __future__ import annotations

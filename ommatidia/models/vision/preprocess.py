@@ -60,7 +60,7 @@ class Preprocess(Config):
 
     def __call__(self, image: Image.Image) -> Tensor:
         """The picture as float32 pixels_CHW. Any picture size works, 1x1 included."""
-        return self._normalised(self._shaped(_Decoded(image)))
+        return self._normalised(self._shaped(_Opened(image)))
 
     def _shape(self) -> tuple[Any, ...]:
         """What the bytes depend on before they are normalised."""
@@ -70,7 +70,7 @@ class Preprocess(Config):
         red, green, blue = (min(max(int(255 * mean), 0), 255) for mean in self.mean)
         return red, green, blue
 
-    def _shaped(self, decoded: _Decoded) -> Tensor:
+    def _shaped(self, decoded: _Opened) -> Tensor:
         """The picture as bytes_HWC in its final size; with ``pad`` without its border."""
         image = decoded.image
         rows, columns = self.size
@@ -105,7 +105,7 @@ def prepare_all(image: Image.Image, transforms: Mapping[str, Preprocess]) -> dic
     Equal transforms are computed once and give the same tensor; those that differ in mean and std alone share the
     resized picture.
     """
-    decoded = _Decoded(image)
+    decoded = _Opened(image)
     shaped: dict[tuple[Any, ...], Tensor] = {}
     made: dict[Preprocess, Tensor] = {}
     for transform in transforms.values():
@@ -122,7 +122,7 @@ def _bytes(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image))
 
 
-class _Decoded:
+class _Opened:
     """An RGB picture, and its bytes as a tensor, taken out of Pillow once however many transforms want them."""
 
     def __init__(self, image: Image.Image) -> None:
@@ -135,7 +135,7 @@ class _Decoded:
         return _bytes(self.image) if held_HWX is None else torch.from_numpy(held_HWX)
 
 
-def _resized(decoded: _Decoded, height: int, width: int, interpolation: Interpolation) -> Tensor:
+def _resized(decoded: _Opened, height: int, width: int, interpolation: Interpolation) -> Tensor:
     """bytes_HWC of the picture at another size.
 
     Torch resizes bytes by Pillow's own method several times faster; about one byte in three hundred differs, by one
