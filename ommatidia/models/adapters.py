@@ -51,8 +51,6 @@ def adapt(part: nn.Module, adapter: LoRA, *, field: str) -> None:
     Raises ConfigError, about ``field``, when a package is missing or the targets match nothing.
     """
     peft = _package("peft", field)
-    if adapter.quantize != "none":
-        _package("bitsandbytes", f"{field}.quantize")
     targets = adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets)
     config = peft.LoraConfig(
         r=adapter.rank, lora_alpha=adapter.alpha, lora_dropout=adapter.dropout, target_modules=targets,

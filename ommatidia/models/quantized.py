@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ommatidia.models.nf4 import dequantize_nf4, quantize_nf4
+
 Kind = Literal["nf4", "int8"]
-_BLOCK = 64
 
 
 class QuantizedLinear(nn.Module):
     """Stands for ``linear``, whose numbers it rounds; gradients pass to its input alone.
 
-    nf4 keeps blocks of 64 numbers as codes of 4 bits beside the block's largest, int8 rows as codes of 8 bits beside
-    the row's. The largest number of each is kept exactly, so that quantising what it stands for gives the same codes.
+    nf4 keeps blocks of 64 numbers as codes of 4 bits beside the block's largest (``models/nf4.py``), int8 rows as
+    codes of 8 bits beside the row's. Quantising the matrix that it stands for gives the same matrix again.
     The tensors are no part of the state: ``adapters.plain_state`` saves what they stand for.
     """
 
@@ -29,8 +30,7 @@ class QuantizedLinear(nn.Module):
         self.kind, self.in_features, self.out_features = kind, linear.in_features, linear.out_features
         weight = linear.weight.detach().float()
         if kind == "nf4":
-            codes, state = _library().quantize_4bit(weight.contiguous(), blocksize=_BLOCK, quant_type="nf4")
-            scale = state.absmax
+            codes, scale = quantize_nf4(weight)
         else:
             scale = weight.abs().amax(1, keepdim=True)
             codes = (weight * (127 / scale.clamp(min=torch.finfo(torch.float32).tiny))).round().to(torch.int8)
@@ -48,13 +48,7 @@ class QuantizedLinear(nn.Module):
         """The matrix in ``dtype``."""
         if self.kind == "int8":
             return (self.codes.float() * (self.scale / 127)).to(dtype)
-        library = _library()
-        code = library.get_4bit_type("nf4", device=self.codes.device)
-        state = library.QuantState(
-            absmax=self.scale, shape=torch.Size((self.out_features, self.in_features)), code=code, blocksize=_BLOCK,
-            quant_type="nf4", dtype=dtype,
-        )  # fmt: skip
-        return cast(Tensor, library.dequantize_4bit(self.codes, state))
+        return dequantize_nf4(self.codes, self.scale, (self.out_features, self.in_features), dtype)
 
     def linear(self) -> nn.Linear:
         """A plain layer with the numbers that this one stands for."""
@@ -85,9 +79,3 @@ class _Product(torch.autograd.Function):
         (gradient,) = gradients
         with torch.autocast(gradient.device.type, enabled=False):
             return gradient @ ctx.layer.dequantized(gradient.dtype), None
-
-
-def _library() -> Any:
-    from bitsandbytes import functional as library  # an extra: checked for where the adapter is made
-
-    return library
