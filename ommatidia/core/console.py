@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -156,6 +157,11 @@ class _LineBar(Bar):
             seconds = (now - self._began) / (self._done - self._start) * (self._total - self._done)
             left = f", {seconds:.0f} s left"
         self._console.log(f"{self._label}: {self._done}/{self._total or '?'}{left} {note}".rstrip())
+
+
+def shell_line(*words: object) -> str:
+    """A command to be pasted into a shell, its words quoted where they must be."""
+    return shlex.join(map(str, words))
 
 
 def _is_number(text: str) -> bool:

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from ommatidia.core.config import Config, digest
 from ommatidia.core.errors import ConfigError, DataError, unknown
+from ommatidia.core.names import Name
 from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import Picture, Sample
 from ommatidia.data.blend import Division, block_order, offered, permutation, places_of
@@ -58,7 +59,7 @@ class MixtureConfig(Config):
     holds exactly them. Where shares are given, it is as long and every source has its share of it.
     """
 
-    sources: dict[str, Weighted]
+    sources: dict[Name, Weighted]
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of records that may turn out unusable before a run stops."""
     cap: Annotated[int, Field(ge=1)] | None = None

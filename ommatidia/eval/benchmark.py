@@ -13,6 +13,7 @@ from pydantic import Field
 
 from ommatidia.core.config import Config, digest, override
 from ommatidia.core.errors import ConfigError, DataError, RunError
+from ommatidia.core.names import Name
 from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import Picture, Sample
 from ommatidia.eval.few_shot import Demonstrations, FewShot
@@ -36,7 +37,7 @@ class BenchmarkConfig(Config, family=True):
     version: ClassVar[int] = 1
     """Raised by hand when the same config would ask or sum up otherwise; it is part of the digest."""
 
-    name: str = Field(min_length=1)
+    name: Name
     group: Group
     max_new_tokens: int = Field(default=16, ge=1)
     tolerance: float = Field(default=0.0, ge=0.0, lt=1.0)

@@ -63,7 +63,7 @@ def ablation_jobs(trial: TrialPlan, treatment: Treatment) -> dict[tuple[str, str
     for benchmark in trial.recipe.benchmarks:
         full = trial.predictions[benchmark.name, "full"]
         for taken in takings(tuple(trial.recipe.model.encoders), treatment):
-            job = AblationJob(full.weights, benchmark, "full", full.batch, full.device, taken)
+            job = AblationJob(full.weights, benchmark, "full", full.batch, full.device, full.threads, taken)
             found[benchmark.name, taken.name] = job
     return found
 

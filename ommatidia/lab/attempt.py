@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import shutil
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from ommatidia.core.console import console
@@ -36,7 +39,8 @@ def attempt(job: Job, store: Store) -> str | None:
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir()
         if group.leads or job.together:
-            notes = job.execute(store, scratch, out)
+            with _threads(job.cpu_threads):
+                notes = job.execute(store, scratch, out)
     except (OSError, SafetensorError) as error:
         place, reason = getattr(error, "filename", None) or store.root, getattr(error, "strerror", None) or error
         raise DiskError(f"{place}: {reason}; nothing finished was lost") from None
@@ -59,6 +63,17 @@ def attempt(job: Job, store: Store) -> str | None:
     return group.tell(None)
 
 
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with so many CPU threads, whatever the processor has; with None, with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _record(job: Job, notes: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What a finished node says of itself."""
     return {
@@ -68,5 +83,5 @@ def _record(job: Job, notes: dict[str, Any], seconds: float) -> dict[str, Any]:
         "notes": notes,
         "seconds": seconds,
         "flops": job.price().flops,
-        "made": {**provenance(), "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")},
+        "made": {**provenance(), **job.made(), "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")},
     }

@@ -7,7 +7,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ommatidia.core.console import shell_line
 from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.core.names import fit_name
 from ommatidia.lab.analyses import Analysis, analysis_plan
 from ommatidia.lab.driven import Driven, Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
@@ -34,7 +36,7 @@ def run_recipe(
     plan = Plan.of([recipe])
     trial_plan = plan.trials[0]
     plan.jobs[trial_plan.checkpoint.key] = trial_plan.checkpoint
-    name = f"{recipe.name}-seed{recipe.seed}".replace(" ", "")
+    name = fit_name(f"{recipe.name}-seed{recipe.seed}".replace(" ", ""))
     with writing(store), workers(jobs, store) as several:
         result = execute(plan, store, several)
         trial = collect(trial_plan, store)
@@ -49,7 +51,11 @@ def run_recipe(
     example = _example(trial_plan, store, folder.parent)
     scores = {f"{name}/{mode}": as_data(one) for (name, mode), one in trial.scored.items()}
     driven = Driven(tables=[score_table(trial.scored)], data={"model": str(folder), "scores": scores})
-    page = report_search(store, name, out=folder.parent) if report else f"omma report {name} --store {store.root}"
+    page = (
+        report_search(store, name, out=folder.parent)
+        if report
+        else shell_line("omma", "report", name, "--store", store.root)
+    )
     driven.lines = [_done(result), f"model:  {folder}", f"report: {page}"]
     driven.lines += [_chat_line(folder, example)]
     return driven
@@ -105,7 +111,11 @@ def drive_search(search: Search, store: Store, *, out: Path | None, command: str
 def _more(search: Search, store: Store) -> list[str]:
     """The command that makes the analyses which the search did not ask for."""
     wanted = ",".join(analysis for analysis in ("audit", "ablation") if analysis not in search.analyses)
-    return [f"more:   omma report {search.name} --with {wanted} --store {store.root}"] if wanted else []
+    return (
+        ["more:   " + shell_line("omma", "report", search.name, "--with", wanted, "--store", store.root)]
+        if wanted
+        else []
+    )
 
 
 def report_search(store: Store, name: str | None, *, out: Path | None, analyses: Sequence[Analysis] = ()) -> Path:
@@ -139,7 +149,7 @@ def _deliver(trial: TrialPlan, store: Store, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / ".model.new"
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(trial.checkpoint.folder(store) / "model", draft)
+        shutil.copytree(trial.checkpoint.folder(store) / "model", draft, copy_function=shutil.copyfile)
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
     except OSError as error:
@@ -159,9 +169,8 @@ def _example(trial: TrialPlan, store: Store, folder: Path) -> tuple[Path, str] |
 
 
 def _chat_line(model: Path, example: tuple[Path, str] | None) -> str:
-    if example is None:
-        return f'try:    omma chat {model} "Hello"'
-    return f'try:    omma chat {model} --image {example[0]} "{example[1]}"'
+    asked = ("Hello",) if example is None else ("--image", example[0], example[1])
+    return "try:    " + shell_line("omma", "chat", model, *asked)
 
 
 def _done(result: RunResult) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ommatidia.core.config import read_assignment, read_yaml
+from ommatidia.core.console import shell_line
 from ommatidia.lab.driven import Driven
 from ommatidia.models.published import export_checkpoint, import_checkpoint
 
@@ -20,7 +21,10 @@ def import_folder(path: Path, out: Path, *, encoders: Path | None, changes: Sequ
         pickles=pickles,
     )
     table = ("tensors", ("part", "tensors", "why"), done.account.table())
-    lines = [f"{out}: {done.family}, {done.dtype}", f'ask it: omma chat {out} --image FILE "question"']
+    lines = [
+        f"{out}: {done.family}, {done.dtype}",
+        f"ask it: {shell_line('omma', 'chat', out, '--image')} FILE 'question'",
+    ]
     data = {
         "folder": str(out), "family": done.family, "dtype": done.dtype, "used": len(done.account.used),
         "ignored": dict(done.account.ignored),

@@ -100,7 +100,7 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
         sources = [weighted.source for weighted in stage.data.used().values()]
         features = () if stage.distill else feature_jobs(recipe, config, sources, stored)
         weights = Weights(config, seed, tuple(overlays), features)
-        job = TrainingJob(weights, stage, seed, recipe.device)
+        job = TrainingJob(weights, stage, seed, recipe.device, recipe.threads)
         jobs.append(job)
         return job
 
@@ -126,7 +126,7 @@ def plan_trial(recipe: Recipe) -> TrialPlan:
             seen_through = feature_jobs(recipe, model, _whole_source(benchmark), stored) if mode == "full" else ()
             weights = Weights(model, recipe.seed, final, seen_through)
             predictions[benchmark.name, mode] = PredictionJob(
-                weights, benchmark, mode, recipe.eval_batch, recipe.device
+                weights, benchmark, mode, recipe.eval_batch, recipe.device, recipe.threads
             )
     checkpoint = CheckpointJob(Weights(model, recipe.seed, final), recipe.label())
     galleries = tuple(GalleryJob(benchmark) for benchmark in recipe.benchmarks)
@@ -213,7 +213,7 @@ def feature_jobs(
 ) -> tuple[FeatureJob, ...]:
     """Feature jobs of the model's ``stored`` encoders, for each source that has pictures."""
     return tuple(
-        FeatureJob(name, encoder, source, recipe.feature_precision, recipe.device, model.tiling)
+        FeatureJob(name, encoder, source, recipe.feature_precision, recipe.device, model.tiling, recipe.threads)
         for name, encoder in model.encoders.items()
         if name in stored
         for source in sources

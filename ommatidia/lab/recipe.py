@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.core.names import Name, fit_name
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.models.injection import Inline
 from ommatidia.models.mllm import MLLMConfig
@@ -29,7 +30,7 @@ Mode = Literal["full", "blind"]
 class Recipe(Config):
     """Model, stages, benchmarks and seed. Everything that can change a result is in here; ``name`` cannot."""
 
-    name: str = "design"
+    name: Name = "design"
     model: MLLMConfig
     stages: tuple[Stage, ...]
     benchmarks: tuple[BenchmarkConfig, ...] = ()
@@ -42,6 +43,9 @@ class Recipe(Config):
     """Arithmetic of a frozen trunk when its features are stored (they are kept in 16 bits either way)."""
     eval_batch: int = Field(64, ge=1)
     device: str = "cpu"
+    threads: int = Field(2, ge=1)
+    """CPU threads of one node's arithmetic. With another number sums come in another order, so on a CPU it is part of
+    the keys; on a GPU it changes nothing."""
 
     unhashed: ClassVar[frozenset[str]] = frozenset({"name", "eval_batch", "device", "modes"})
 
@@ -59,6 +63,11 @@ class Recipe(Config):
         if order != sorted(order):
             raise ConfigError("stages: first those of scope 'language', then 'expert', then 'mixture'")
         return self
+
+    def hashed(self) -> Any:
+        """Without the threads where they cannot change a result."""
+        data = super().hashed()
+        return data if self.device == "cpu" else {name: data[name] for name in data if name != "threads"}
 
     def design(self) -> str:
         """Address of the design: the digest without the seed. Trials of one design differ only in their seed."""
@@ -116,7 +125,7 @@ def with_encoders(recipe: Recipe, encoders: Mapping[str, EncoderConfig]) -> Reci
     if not encoders:
         data["stages"] = [s for s in map(_language_only, data["stages"]) if s is not None]
     new = Recipe.parse(data)
-    return new.model_copy(update={"name": new.label()})
+    return new.model_copy(update={"name": fit_name(new.label())})
 
 
 def _language_only(stage: dict[str, Any]) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ommatidia.core.config import Config, digest
 from ommatidia.core.errors import ConfigError
+from ommatidia.core.names import fit_name
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Listed, RoundRobin, Search, Singles, Strategy
@@ -77,7 +78,7 @@ def twin(value: Recipe | Search) -> Twin:
     notes = [_told()]
     if lost:
         notes.append(f"{lost} designs differ from others only in what a twin leaves out, such as lengths and sizes")
-    return Twin(Search(name=f"{value.name}_twin", strategy=strategy), tuple(notes))
+    return Twin(Search(name=fit_name(f"{value.name}_twin"), strategy=strategy), tuple(notes))
 
 
 def _told() -> str:
@@ -106,13 +107,14 @@ def twin_of_recipe(recipe: Recipe) -> Recipe:
     """The same kinds of parts and the same stages, small."""
     return Recipe.parse(
         {
-            "name": f"{recipe.name}_twin",
+            "name": fit_name(f"{recipe.name}_twin"),
             "model": _model(recipe.model),
             "stages": [_stage(stage) for stage in recipe.stages],
             "benchmarks": [_benchmark(name) for name in BENCHMARKS_ASKED],
             "seed": recipe.seed,
             "modes": recipe.modes,
             "features": recipe.features,
+            "threads": 1,
         }
     )
 

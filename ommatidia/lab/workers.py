@@ -1,6 +1,7 @@
-"""Workers: processes that do jobs of a plan at once, each with its share of the cores and, where there are, a GPU.
+"""Workers: processes that do jobs of a plan at once, each on a GPU of its own where there are several.
 
 Small models do not fill a machine: two of them on a core each are done sooner than one after another on both cores.
+A job on a CPU takes as many threads as its recipe says, whoever does it; others take their share of the cores.
 A worker is started when there is work for it and stays for the next plan. It ends with the process that started it,
 however that ends, and holds a lock of the store as long as it lives, so that nobody else takes up what it is doing.
 """

@@ -29,7 +29,7 @@ from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
 from ommatidia.models.vision.tiling import Places, Script, TilingConfig, Whole
 from ommatidia.models.vision.tilings.cutting import cut_maps
 
-_NAME = re.compile(r"[a-z][a-z0-9_@]*")
+_NAME = re.compile(r"[a-z][a-z0-9_@]{0,99}")
 
 
 class MLLMConfig(Config):
@@ -52,7 +52,7 @@ class MLLMConfig(Config):
         for name in self.encoders:
             if not _NAME.fullmatch(name):
                 raise ConfigError(
-                    f"encoders: {name!r} must be lower-case letters, digits, '_' or '@', for example clip_l"
+                    f"encoders: {name!r} must be at most 100 lower-case letters, digits, '_' or '@', for example clip_l"
                 )
             if hasattr(nn.ModuleDict(), name):
                 raise ConfigError(f"encoders: {name!r} is a word that torch's modules keep for themselves; add to it")

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ommatidia.core.errors import RunError, unknown
+from ommatidia.models.tensors import save_tensors
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _LARGEST = 4 * 2**30
@@ -117,7 +117,7 @@ class ShardWriter:
 
     def _flush(self) -> None:
         path = self._folder / f".shard-{len(self._files)}.safetensors"
-        save_file(self._held, path, metadata={"format": "pt"})
+        save_tensors(self._held, path, metadata={"format": "pt"})
         self._files.append((path, list(self._held)))
         self._held, self._bytes = {}, 0
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
+from ommatidia.core.names import fit_name
 from ommatidia.lab.recipe import Recipe
 
 _CHAT = {"scratch": "compact", "smollm2": "smollm2"}
@@ -81,7 +82,7 @@ def llava(
     )  # fmt: skip
     return Recipe.parse(
         {
-            "name": f"own_{chosen.data.stem}",
+            "name": fit_name(f"own_{chosen.data.stem}"),
             "model": _model(chosen),
             "stages": _stages(chosen),
             "benchmarks": [_benchmark(chosen)],

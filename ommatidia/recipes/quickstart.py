@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ommatidia.core.cpu import has_bfloat16
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.recipe import Recipe
@@ -79,8 +78,8 @@ def design(seed: int = 0) -> Recipe:
             ],
             "benchmarks": [BENCHMARKS[name] for name in TASKS],
             "seed": seed,
-            "feature_precision": "bf16" if has_bfloat16() else "fp32",
             "eval_batch": 240,
+            "threads": 1,  # several nodes at once, a core each
         }
     )
 
@@ -120,11 +119,10 @@ def smollm2(experts: str = "lite0_64,lite0", seed: int = 0) -> Recipe:
     for scenes in ("attributes", "counts"):
         source = {"kind": "scene_captions", "scenes": scenes, "pictures": 400}
         seen["sources"][f"captions_{scenes}"] = {"source": source}
-    precision = "bf16" if has_bfloat16() else "fp32"
     both = {"sources": {**seen["sources"], "plain_talk": {"source": PLAIN_TALK}}}
     # Texts are longer than questions about pictures: one behind another in a row they waste nothing on padding.
     packed = {"packing": {"tokens": 1024}}
-    common = {"data": seen, "batch": 32, "warmup": 0.1, "precision": precision, "engine": packed}
+    common = {"data": seen, "batch": 32, "warmup": 0.1, "engine": packed}
     visual = {"encoders.*:neck": 1e-3, "projector": 1e-3}
     names = [name.strip() for name in experts.split(",")]
     for name in names:
@@ -148,8 +146,8 @@ def smollm2(experts: str = "lite0_64,lite0", seed: int = 0) -> Recipe:
             ],
             "benchmarks": [BENCHMARKS[name] for name in (*TASKS, "plain_questions")],
             "seed": seed,
-            "feature_precision": precision,
             "eval_batch": 48,
+            "threads": 2,
         }
     )
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
 from ommatidia.core.errors import RunError
+from ommatidia.models.tensors import save_tensors
 
 _ROWS = "rows"
 """Key of a file's header: for each shard in it, its first row and how many rows the whole tensor has."""
@@ -71,7 +71,7 @@ def write_pieces(path: Path, pieces: Mapping[str, Piece]) -> None:
     """One safetensors file."""
     rows = {name: [piece.begin, piece.rows] for name, piece in pieces.items() if piece.rows is not None}
     tensors = {name: _alone(piece.tensor) for name, piece in pieces.items()}
-    save_file(tensors, path, metadata={_ROWS: json.dumps(rows)} if rows else None)
+    save_tensors(tensors, path, metadata={_ROWS: json.dumps(rows)} if rows else None)
 
 
 class Stored:

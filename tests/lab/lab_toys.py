@@ -85,6 +85,7 @@ def recipe_data(*experts: str, steps: int = 3) -> dict[str, Any]:
                 {"name": "tune", "train": {**rates, "language": 1e-3}, "data": data, "steps": steps, "batch": 8},
             ],
             "benchmarks": [benchmark("attributes", "general"), benchmark("counts", "vision_centric")],
+            "threads": 1,
         }
     )
 

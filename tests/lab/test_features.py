@@ -181,7 +181,7 @@ def test_one_lookup_over_several_sources(store_folder: Path) -> None:
 
 def test_the_key_is_of_the_trunk_and_the_content_not_of_the_neck_or_the_name() -> None:
     one = job_of(pictures("counts"))
-    renamed = FeatureJob("other", one.encoder, one.source, "fp32", device="cuda")
+    renamed = FeatureJob("other", one.encoder, one.source, "fp32")
     assert renamed.key == one.key
     assert job_of(pictures("counts"), {**VIT, "neck": "none"}).key == one.key
     cut = FeatureJob("eye", one.encoder, one.source, "fp32", tiling=TilingConfig.parse(TILING))
@@ -198,5 +198,7 @@ def test_the_key_is_of_the_trunk_and_the_content_not_of_the_neck_or_the_name() -
         job_of(pictures("counts"), {**VIT, "fit": "stretch"}),
         job_of(pictures("counts"), {**VIT, "weights": {"kind": "random", "seed": 1}}),
         FeatureJob("eye", one.encoder, one.source, "bf16"),
+        FeatureJob("eye", one.encoder, one.source, "fp32", threads=1),
+        FeatureJob("eye", one.encoder, one.source, "fp32", device="cuda"),
     ]
-    assert len({one.key, *(job.key for job in different)}) == 9
+    assert len({one.key, *(job.key for job in different)}) == 11

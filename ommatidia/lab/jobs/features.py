@@ -28,7 +28,7 @@ from ommatidia.core.errors import DataError, RunError
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture
 from ommatidia.data.mixture import MixtureConfig, Weighted
-from ommatidia.lab.jobs.job import Job, Price
+from ommatidia.lab.jobs.job import Computation, Job, Price
 from ommatidia.lab.store import Store
 from ommatidia.models.processor import sight
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
@@ -42,7 +42,7 @@ _LOOK = 48
 
 
 @dataclass(frozen=True)
-class FeatureJob(Job):
+class FeatureJob(Computation):
     """One trunk over the pictures of one source, cut to views as the tiling says."""
 
     kind: ClassVar[str] = "features"
@@ -54,6 +54,7 @@ class FeatureJob(Job):
     precision: Literal["fp32", "bf16"]
     device: str = "cpu"
     tiling: TilingConfig = field(default_factory=Whole)
+    threads: int = 2
 
     @property
     def label(self) -> str:
@@ -66,10 +67,14 @@ class FeatureJob(Job):
 
     def identity(self) -> Any:
         cut = [self.whole, self.tiling.cutting()]
-        return [self.encoder.trunk_digest(), self.source.fingerprint(), self.precision, cut]
+        return [self.encoder.trunk_digest(), self.source.fingerprint(), self.precision, cut, *self.arithmetic()]
 
     def needs(self) -> tuple[Job, ...]:
         return ()
+
+    @property
+    def number_format(self) -> str:
+        return self.precision
 
     def price(self) -> Price:
         pictures, grid, cost = picture_count(self.source), self.encoder.trunk_grid(), self.encoder.trunk_cost()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ommatidia.core.config import digest
+from ommatidia.lab.provenance import processor
 from ommatidia.lab.store import Store
 
 
@@ -68,6 +69,15 @@ class Job(ABC):
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
         """Do it: leave the result in ``out``, anything to continue from in ``scratch``; return notes to record."""
 
+    @property
+    def cpu_threads(self) -> int | None:
+        """How many CPU threads its arithmetic takes; None where torch's number is left as it is."""
+        return None
+
+    def made(self) -> dict[str, Any]:
+        """What its record says of the arithmetic that made it."""
+        return {}
+
     @cached_property
     def key(self) -> str:
         return digest([self.kind, self.version, self.identity(), [need.key for need in self.needs()]])
@@ -75,3 +85,27 @@ class Job(ABC):
     def folder(self, store: Store) -> Path:
         """Where the finished node lies."""
         return store.folder(self.kind, self.key)
+
+
+class Computation(Job):
+    """A job that computes with a model. On a CPU the number of threads is part of its identity, because sums come in
+    another order with another number; on a GPU it changes nothing."""
+
+    device: str
+    threads: int
+
+    @property
+    def cpu_threads(self) -> int | None:
+        return self.threads if self.device.partition(":")[0] == "cpu" else None
+
+    @property
+    def number_format(self) -> str:
+        """The precision it computes in."""
+        return "fp32"
+
+    def made(self) -> dict[str, Any]:
+        return {"processor": processor(self.device), "threads": self.cpu_threads, "precision": self.number_format}
+
+    def arithmetic(self) -> list[Any]:
+        """What its identity ends with."""
+        return [] if self.cpu_threads is None else [["threads", self.cpu_threads]]

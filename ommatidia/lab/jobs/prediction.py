@@ -20,7 +20,7 @@ from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.scoring.judged import JudgedScorer
 from ommatidia.lab.cost import benchmark_tokens, prediction_price
-from ommatidia.lab.jobs.job import Job, Price
+from ommatidia.lab.jobs.job import Computation, Job, Price
 from ommatidia.lab.jobs.training import Weights
 from ommatidia.lab.store import Store
 from ommatidia.models.generate import Decoding
@@ -33,7 +33,7 @@ _SEEN: dict[Mode, str] = {"full": "", "blind": " without pictures", "blank": ", 
 
 
 @dataclass(frozen=True)
-class PredictionJob(Job):
+class PredictionJob(Computation):
     """One model, one benchmark, one mode."""
 
     kind: ClassVar[str] = "prediction"
@@ -44,6 +44,7 @@ class PredictionJob(Job):
     mode: Mode
     batch: int
     device: str = "cpu"
+    threads: int = 2
 
     @property
     def label(self) -> str:
@@ -51,7 +52,8 @@ class PredictionJob(Job):
         return f"answers of {seen} to {self.benchmark.name}{_SEEN[self.mode]}"
 
     def identity(self) -> Any:
-        return [self.weights.identity(), self.benchmark.questions_fingerprint(), self.mode]
+        questions = self.benchmark.questions_fingerprint()
+        return [self.weights.identity(), questions, self.mode, *self.arithmetic()]
 
     def needs(self) -> tuple[Job, ...]:
         return self.weights.needs()

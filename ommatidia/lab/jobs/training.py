@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ommatidia.core.console import console
 from ommatidia.core.types import Example, Sample
@@ -22,11 +22,12 @@ from ommatidia.data.loader import Loader, Share
 from ommatidia.data.mixture import Mixture
 from ommatidia.lab.cost import sample_tokens, training_price
 from ommatidia.lab.jobs.features import FeatureJob, joined
-from ommatidia.lab.jobs.job import Job, Price
+from ommatidia.lab.jobs.job import Computation, Job, Price
 from ommatidia.lab.store import Store
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
 from ommatidia.models.resizing import resized
+from ommatidia.models.tensors import save_tensors
 from ommatidia.train.distill import Distillation, Distiller
 from ommatidia.train.ranks import Ranks, ranks
 from ommatidia.train.stage import Stage
@@ -89,7 +90,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class TrainingJob(Job):
+class TrainingJob(Computation):
     """One stage on one model."""
 
     kind: ClassVar[str] = "training"
@@ -100,6 +101,7 @@ class TrainingJob(Job):
     stage: Stage
     seed: int
     device: str = "cpu"
+    threads: int = 2
 
     @property
     def label(self) -> str:
@@ -108,10 +110,15 @@ class TrainingJob(Job):
     def identity(self) -> Any:
         distill = self.stage.distill
         teachers = [] if distill is None else [distill.weights_digest()]
-        return [self.weights.identity(), self.stage.hashed(), self.stage.data.fingerprint(), self.seed, *teachers]
+        data = self.stage.data.fingerprint()
+        return [self.weights.identity(), self.stage.hashed(), data, self.seed, *teachers, *self.arithmetic()]
 
     def needs(self) -> tuple[Job, ...]:
         return self.weights.needs()
+
+    @property
+    def number_format(self) -> str:
+        return self.stage.precision
 
     @cached_property
     def steps(self) -> int:
@@ -171,7 +178,7 @@ class TrainingJob(Job):
         refused = list(dict.fromkeys(line for loader in loaders for line in loader.refused))
         if not group.leads:
             return {}
-        save_file(trained, out / "trained.safetensors")
+        save_tensors(trained, out / "trained.safetensors")
         shutil.copyfile(report.metrics, out / "metrics.jsonl")
         if refused:
             console().warn(f"{self.label}: {len(refused)} unusable records, replaced by others; {refused[0]}")

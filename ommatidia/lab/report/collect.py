@@ -13,6 +13,7 @@ from ommatidia.eval.statistics import Comparison, judge
 from ommatidia.lab.cost import largest_cost
 from ommatidia.lab.jobs.training import TrainingJob
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
+from ommatidia.lab.provenance import arithmetic_of
 from ommatidia.lab.report.asked import ablations_of, audit_of, estimate, likeness_of
 from ommatidia.lab.report.contributions import contributions
 from ommatidia.lab.report.model import (
@@ -301,6 +302,7 @@ def _manifest(record: dict[str, Any], trials: Sequence[Trial], store: Store) -> 
         python=about.get("python", ""),
         torch=about.get("torch", ""),
         cpu=about.get("machine", ""),
+        **arithmetic_of([r["made"] for r in made]),
         store=store.root.name,
         seeds=tuple(sorted({trial.recipe.seed for trial in trials})),
         nodes_executed=len(made),

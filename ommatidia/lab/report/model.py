@@ -182,6 +182,11 @@ class Manifest:
     python: str = ""
     torch: str = ""
     cpu: str = ""
+    processors: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    threads: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    """Name and version of each library that changes numbers; a name twice where nodes were made with two versions."""
     store: str = ""
     seeds: tuple[int, ...] = ()
     nodes_executed: int | None = None

@@ -48,6 +48,18 @@ def notices(report: Report) -> tuple[str, ...]:
             f"This table mixes {len(commits)} commits ({', '.join(commits)}): "
             "differences between rows may come from the code."
         )
+    if len(report.manifest.processors) > 1:
+        found.append(
+            f"This table mixes {len(report.manifest.processors)} processors ({'; '.join(report.manifest.processors)}): "
+            "differences between rows may come from their arithmetic."
+        )
+    libraries = [package.partition(" ")[0] for package in report.manifest.packages]
+    if mixed := sorted({name for name in libraries if libraries.count(name) > 1}):
+        versions = [package for package in report.manifest.packages if package.partition(" ")[0] in mixed]
+        found.append(
+            f"This table mixes versions of libraries ({', '.join(versions)}): "
+            "differences between rows may come from them."
+        )
     if failed := [d.name for d in report.designs if d.failed is not None]:
         found.append(f"Failed and therefore unranked: {', '.join(failed)}.")
     if incomplete := [d.name for d in report.designs if gaps(d, report)]:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import os
-import tempfile
+import uuid
 from pathlib import Path
 
 from ommatidia.core.errors import RunError
@@ -57,13 +57,11 @@ def _plain(value: object) -> object:
 
 def _write(path: Path, text: str) -> None:
     """Through a temporary file in the same folder, so that a reader never sees half a report."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            # A lone surrogate (a model may emit one) cannot be encoded; it is shown as a question mark.
-            file.write(text.encode("utf-8", "replace").decode("utf-8"))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        # A lone surrogate (a model may emit one) cannot be encoded; it is shown as a question mark.
+        draft.write_bytes(text.encode("utf-8", "replace"))
+        os.replace(draft, path)
     except OSError:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from ommatidia.core.config import overridden
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.core.names import fit_name
 from ommatidia.eval.statistics import Comparison
 from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.search.strategy import Strategy, missing
@@ -151,7 +152,7 @@ class RoundRobin(Strategy):
             recipe = overridden(recipe, changes.items())
             label = recipe.label()
             same = label == self.design(experts).label()
-            out.append(recipe.model_copy(update={"name": f"{label} ({name})" if same else label}))
+            out.append(recipe.model_copy(update={"name": fit_name(f"{label} ({name})" if same else label)}))
         return out
 
     def final_designs(self, trials: Sequence[Trial]) -> list[Recipe]:

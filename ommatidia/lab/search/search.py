@@ -11,6 +11,7 @@ from pydantic import Field
 from ommatidia.core.config import Config
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.core.names import Name, fit_name
 from ommatidia.lab.analyses import Analysis
 from ommatidia.lab.jobs.job import Job
 from ommatidia.lab.plan import Plan, plan_trial
@@ -26,7 +27,7 @@ from ommatidia.train.ranks import ranks, together
 class Search(Config):
     """What ``omma search`` runs."""
 
-    name: str
+    name: Name
     strategy: Strategy
     analyses: tuple[Analysis, ...] = ()
     """What else is asked of the best designs when they are found, for the report."""
@@ -100,5 +101,7 @@ def remember(
 def recall(store: Store, name: str) -> tuple[dict[str, Any], list[Trial]]:
     """The record of a search and its trials, read back from the store alone. Raises RunError."""
     record = store.read_json(f"searches/{name}.json")
-    trials = [collect(plan_trial(Recipe.parse(entry["recipe"])), store) for entry in record["trials"]]
+    # Names of designs were free once, and change no key.
+    recipes = [{**entry["recipe"], "name": fit_name(entry["recipe"]["name"])} for entry in record["trials"]]
+    trials = [collect(plan_trial(Recipe.parse(recipe)), store) for recipe in recipes]
     return record, trials

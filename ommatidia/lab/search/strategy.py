@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ommatidia.core.config import Config, overridden
 from ommatidia.core.errors import ConfigError
+from ommatidia.core.names import fit_name
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.trial import Trial
 
@@ -39,7 +40,7 @@ class Space(Config):
 
 
 def _describe(point: dict[str, Any]) -> str:
-    return ", ".join(f"{path.rpartition('.')[2]}={value}" for path, value in point.items())
+    return fit_name(", ".join(f"{path.rpartition('.')[2]}={value}" for path, value in point.items()))
 
 
 class Strategy(Config, family=True):

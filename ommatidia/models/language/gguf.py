@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import tempfile
+import uuid
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -125,8 +125,11 @@ def _convert(source: Path, folder: Path, *, eos_token: str | None, pad_token: st
         del model.config.quantization_config
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+        draft.mkdir()
         model.save_pretrained(draft)
+        for file in draft.glob("*.safetensors"):  # the umask's mode, which its config has
+            file.chmod((draft / "config.json").stat().st_mode & 0o777)
         tokenizer.save_pretrained(draft)
         try:
             draft.rename(folder)

@@ -57,7 +57,7 @@ def export_checkpoint(folder: Path, out: Path) -> Exported:
         layout = _llava_layout(config)
     except ConfigError as reason:
         with drafted(out) as draft:
-            shutil.copytree(folder, draft, dirs_exist_ok=True)
+            shutil.copytree(folder, draft, dirs_exist_ok=True, copy_function=shutil.copyfile)
         return Exported(out, "OmmatidiaModel", str(reason))
     with drafted(out) as draft:
         _write(folder, config, layout, draft)

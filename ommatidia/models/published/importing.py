@@ -96,7 +96,7 @@ def _copied(path: Path, out: Path) -> Imported:
     """A folder of our own: checked and copied as it is."""
     config, shards = read_config(path), Shards(path)
     with drafted(out) as draft:
-        shutil.copytree(path, draft, dirs_exist_ok=True)
+        shutil.copytree(path, draft, dirs_exist_ok=True, copy_function=shutil.copyfile)
     return Imported(out, "ommatidia", config, Account({name: name for name in shards}), "as stored")
 
 

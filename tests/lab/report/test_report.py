@@ -221,6 +221,17 @@ def test_mixed_commits_are_warned_about(report: Report) -> None:
     assert "mixes 2 commits" not in " ".join(notices(report))
 
 
+def test_mixed_processors_and_versions_are_warned_about(report: Report) -> None:
+    facts = {"processors": ("A (torch: AVX2)", "B"), "packages": ("numpy 2.4.6", "torch 2.14.0", "torch 2.15.0")}
+    mixed = dataclasses.replace(report, manifest=dataclasses.replace(report.manifest, **facts))
+    said = " ".join(notices(mixed))
+    assert "mixes 2 processors (A (torch: AVX2); B)" in said
+    assert "mixes versions of libraries (torch 2.14.0, torch 2.15.0)" in said
+    assert "mixes" not in " ".join(notices(report))
+    for page in (Page(render_html(mixed)).text, render_markdown(mixed)):
+        assert "numpy 2.4.6" in page
+
+
 def test_an_empty_report_and_an_unscored_row_still_render() -> None:
     for empty in (bare(), bare(designs=(DesignRow("k", "only name"),))):
         text = Page(render_html(empty)).text
