@@ -87,7 +87,7 @@ def analysis_jobs(trial: TrialPlan, analysis: Analysis) -> list[PredictionJob]:
 def is_made(record: SearchRecord, trials: Sequence[Trial], analysis: Analysis, store: Store) -> bool:
     """Whether the record names this analysis of its subject and the store has all its answers."""
     subject, entry = subject_of(trials, analysis), record.analyses.get(analysis)
-    if subject is None or entry is None or entry.trial != subject.recipe.digest():
+    if subject is None or entry is None or entry.trial != subject.address:
         return False
     return all(store.has(one.node.kind, one.key) for one in entry.answers)
 
@@ -111,7 +111,7 @@ def make_analyses(
             continue
         planned = plan_trial(subject.recipe)
         jobs = analysis_jobs(planned, analysis)
-        entries[analysis] = record_analysis(planned, jobs)
+        entries[analysis] = record_analysis(subject.address, jobs)
         asked += jobs
         for job in jobs:
             plan.add(job)
@@ -144,7 +144,7 @@ def scored_again(record: SearchRecord, store: Store) -> SearchRecord:
         asked = {benchmark.name: benchmark for benchmark in recipe.benchmarks}
         for name, key in trial.predictions.items():
             answers[key] = asked[name.rpartition("/")[0]], trial.nodes[key].kind, key
-        for entry in (one for one in record.analyses.values() if one.trial == recipe.digest()):
+        for entry in (one for one in record.analyses.values() if one.trial == trial.address):
             answers |= {one.key: (asked[one.benchmark], one.node.kind, one.key) for one in entry.answers}
         benchmarks = benchmarks | {
             name: record_benchmark(one, benchmarks[name].questions) for name, one in asked.items() if name in benchmarks

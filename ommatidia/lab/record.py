@@ -6,7 +6,7 @@ came of a trial is read from its nodes, so a record stays true while the search 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,7 +14,7 @@ from ommatidia.core.errors import RunError
 from ommatidia.lab.jobs.job import Price
 from ommatidia.lab.store import Store
 
-LAYOUT = 2
+LAYOUT: Final = 2
 """Raised by hand when the fields below change their meaning."""
 
 
@@ -67,6 +67,11 @@ class TrialEntry(Entry):
     """Of one question with a picture of the largest size."""
 
     @property
+    def address(self) -> str:
+        """Of the trial among those of a search: its design and its seed."""
+        return f"{self.design}/{self.seed}"
+
+    @property
     def results(self) -> tuple[str, ...]:
         """Keys of the nodes that a finished trial has."""
         return (*(stage.key for stage in self.training), *self.predictions.values(), *self.galleries.values())
@@ -94,7 +99,7 @@ class AnswersEntry(Entry):
 
 
 class AnalysisEntry(Entry):
-    """One analysis: the trial it is about, by the recipe's digest, and the answers it rests on."""
+    """One analysis: the trial it is about, by its address, and the answers it rests on."""
 
     trial: str
     answers: tuple[AnswersEntry, ...]
@@ -130,6 +135,11 @@ class SearchRecord(Entry):
     def nodes(self) -> dict[str, NodeEntry]:
         """The nodes of all trials by key, needs first."""
         return {key: node for trial in self.trials for key, node in trial.nodes.items()}
+
+    @property
+    def asked(self) -> dict[str, NodeEntry]:
+        """The nodes of the analyses by key, those that are also of a trial among them."""
+        return {one.key: one.node for entry in self.analyses.values() for one in entry.answers}
 
     @property
     def owners(self) -> dict[str, tuple[str, ...]]:

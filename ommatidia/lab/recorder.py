@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ommatidia.core.config import digest
 from ommatidia.core.errors import RunError
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.lab.cost import largest_cost
@@ -75,8 +76,8 @@ def record_benchmark(benchmark: BenchmarkConfig, questions: int) -> BenchmarkEnt
     )
 
 
-def record_analysis(plan: TrialPlan, jobs: Iterable[PredictionJob]) -> AnalysisEntry:
-    """What a page needs of one analysis of a planned recipe."""
+def record_analysis(trial: str, jobs: Iterable[PredictionJob]) -> AnalysisEntry:
+    """What a page needs of one analysis of the trial with this address."""
     answers = tuple(
         AnswersEntry(
             key=job.key,
@@ -87,7 +88,7 @@ def record_analysis(plan: TrialPlan, jobs: Iterable[PredictionJob]) -> AnalysisE
         )
         for job in jobs
     )
-    return AnalysisEntry(trial=plan.recipe.digest(), answers=answers)
+    return AnalysisEntry(trial=trial, answers=answers)
 
 
 @dataclass
@@ -101,7 +102,7 @@ class Recorder:
     store: Store
     record: SearchRecord
     earlier: Mapping[str, TrialEntry] = field(default_factory=dict)
-    """By the recipe's address: design and seed."""
+    """By the recipe as it was written."""
     planned: dict[str, TrialEntry] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
 
@@ -167,4 +168,5 @@ def _earlier(store: Store, name: str) -> SearchRecord | None:
 
 
 def _address(entry: TrialEntry) -> str:
-    return f"{entry.design}/{entry.seed}"
+    """Of a recipe as it was written, whatever versions its parts had."""
+    return digest(entry.recipe)

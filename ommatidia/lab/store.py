@@ -115,7 +115,7 @@ class Store:
     def file(self, kind: str, key: str, name: str) -> Path:
         """One file of a finished node, compared with its checksum. Raises DamagedError."""
         folder = self.folder(kind, key)
-        problem = f"{_RECORD} is damaged" if _read(folder) is None else _changed(folder, name)
+        problem = _torn(folder) or _changed(folder, name)
         if problem:
             raise DamagedError(f"{folder}: {problem}", reason=problem)
         return folder / name
@@ -124,7 +124,7 @@ class Store:
         """What a finished node says of itself. Raises DamagedError when it cannot be read."""
         folder = self.folder(kind, key)
         if (record := _read(folder)) is None:
-            problem = f"{_RECORD} is damaged" if folder.is_dir() else "not there"
+            problem = _torn(folder) or "not there"
             raise DamagedError(f"{folder / _RECORD}: cannot be read: {problem}", reason=problem)
         return record
 
@@ -213,6 +213,13 @@ def _read(folder: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else None
 
 
+def _torn(folder: Path) -> str | None:
+    """What is wrong with a node's record; None where it can be read."""
+    if _read(folder) is not None:
+        return None
+    return f"{_RECORD} is damaged" if (folder / _RECORD).is_file() else f"{_RECORD} is missing"
+
+
 def _files(folder: Path) -> dict[str, str]:
     """Checksums of a node's files, by name."""
     files: dict[str, str] = (_read(folder) or {}).get("files", {})
@@ -221,9 +228,9 @@ def _files(folder: Path) -> dict[str, str]:
 
 def _damage(folder: Path) -> str | None:
     """What the record and a ``stat`` of each file tell of a damaged node; None for a sound one."""
-    record = _read(folder)
-    if record is None:
-        return f"{_RECORD} is damaged" if (folder / _RECORD).is_file() else f"{_RECORD} is missing"
+    if problem := _torn(folder):
+        return problem
+    record = _read(folder) or {"files": {}}
     sizes: Mapping[str, int] = record.get("bytes", {})
     for name in record["files"]:
         path = folder / name

@@ -32,7 +32,13 @@ class Trial:
 
     @property
     def design(self) -> str:
-        return self.recipe.design()
+        """Address of the design: as recorded, since the versions of scorers that count in it may have been raised."""
+        return self.entry.design if self.entry else self.recipe.design()
+
+    @property
+    def address(self) -> str:
+        """Of the trial among those of a search: its design and its seed."""
+        return f"{self.design}/{self.recipe.seed}"
 
     @property
     def full(self) -> list[Scored]:
@@ -69,8 +75,8 @@ def collect(entry: TrialEntry, store: Store, scores: Mapping[str, str] = Mapping
     ``scores``: documents of scores made again, by key.
     """
     recipe = Recipe.parse(entry.recipe)
-    if error := _lacks(entry, store):
-        return Trial(recipe, error=error, entry=entry)
+    if lack := _lacks(entry, store):
+        return Trial(recipe, error=lack, entry=entry)
     scored: dict[tuple[str, Mode], Scored] = {}
     seconds = 0.0
     for key in entry.results:

@@ -108,7 +108,7 @@ def test_a_file_is_compared_with_its_checksum_when_it_is_read(store: Store) -> N
         with pytest.raises(DamagedError, match=f"{name} {says}"):
             store.file(KIND, KEY, name)
     (folder / "node.json").unlink()
-    with pytest.raises(DamagedError, match=r"node\.json is damaged"):
+    with pytest.raises(DamagedError, match=r"node\.json is missing"):
         store.file(KIND, KEY, "a.txt")
 
 

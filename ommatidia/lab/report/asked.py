@@ -63,7 +63,7 @@ def audit_of(trials: Sequence[Trial], reader: NodeReader, names: Mapping[str, st
         rows.append(audit_row(benchmark, attribution(scored.pop("full"), scored, experts=()), guess_of(key, reader)))
     # As Cambrian-1 sorts them: what needs its pictures least comes first.
     rows.sort(key=lambda row: row.gain.mean)
-    return Audit(names[trial.recipe.design()], trial.recipe.seed, tuple(rows)), ""
+    return Audit(names[trial.design], trial.recipe.seed, tuple(rows)), ""
 
 
 def guess_of(gallery: str, reader: NodeReader) -> float | None:
@@ -77,7 +77,7 @@ def _recorded(
 ) -> tuple[AnalysisEntry | None, Trial | None]:
     """What was recorded of an analysis, and the finished trial that it is about."""
     entry = reader.record.analyses.get(analysis)
-    asked = (trial for trial in trials if entry is not None and trial.recipe.digest() == entry.trial)
+    asked = (trial for trial in trials if entry is not None and trial.address == entry.trial)
     return entry, next((trial for trial in asked if not trial.error), None)
 
 
@@ -114,7 +114,7 @@ def _ablation(
         found = attribution([whole[name] for name in inside], without, experts=single)
         suites.append(ablation_suite(suite, found, sets))
     experts = tuple(trial.recipe.model.encoders)
-    return Ablation(names[trial.recipe.design()], trial.recipe.seed, treatment, experts, tuple(suites))
+    return Ablation(names[trial.design], trial.recipe.seed, treatment, experts, tuple(suites))
 
 
 def _unfinished(analysis: str, missing: int, total: int) -> str:

@@ -64,6 +64,6 @@ class NodeReader:
 
     def look_over(self) -> None:
         """Find nodes of which a file is missing or has another size, at the cost of a ``stat`` a file."""
-        for key, node in self.record.nodes.items():
+        for key, node in (self.record.nodes | self.record.asked).items():
             if self.store.exists(node.kind, key) and (reason := self.store.damage(node.kind, key)):
                 self.damaged.setdefault((node.kind, key), reason)

@@ -24,7 +24,7 @@ def notes_of(reader: NodeReader, trials: Sequence[Trial]) -> tuple[str, ...]:
 
 def _damaged(reader: NodeReader) -> list[str]:
     reader.look_over()
-    nodes, owners = reader.record.nodes, reader.record.owners
+    nodes, owners = reader.record.asked | reader.record.nodes, reader.record.owners
     found = []
     for (kind, key), reason in reader.damaged.items():
         label = f"{nodes[key].label} " if key in nodes else ""
