@@ -287,13 +287,18 @@ def report(
     analyses: Annotated[
         str | None, typer.Option("--with", help="first make audit, ablation, ablation:mean, ablation:shuffle ...")
     ] = None,
+    rescore: Annotated[
+        bool, typer.Option("--rescore", help="first score the stored answers again with today's scorers and judge")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="also a page in place that shows more")] = False,
 ) -> None:
-    """Write the report of a search from the store alone: HTML, Markdown, CSV, JSON."""
+    """Write the report of a search from the store alone: HTML, Markdown, CSV, JSON. Changes nothing in the store."""
     from ommatidia.lab.analyses import read_analyses
     from ommatidia.lab.drive import report_search
     from ommatidia.lab.store import Store
 
-    path = report_search(Store(store), name, out=out, analyses=read_analyses(analyses) if analyses else ())
+    chosen = read_analyses(analyses) if analyses else ()
+    path = report_search(Store(store), name, out=out, analyses=chosen, rescore=rescore, replace=replace)
     console().say(f"report: {path}")
     console().result({"report": str(path)})
 

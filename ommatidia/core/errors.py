@@ -45,6 +45,14 @@ class NoVerdictError(RunError):
     """The judge of a benchmark gave no verdict on any of its answers. They are kept, and may be scored later."""
 
 
+class DamagedError(RunError):
+    """A file of a finished node is missing or was changed. Reading leaves the node as it is."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
 class DiskError(RunError):
     """A file cannot be written: a full disk, no permission. It ends a search: the next design would meet it as well."""
 

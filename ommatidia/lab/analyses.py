@@ -9,13 +9,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, cast, get_args
 
+from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.prompts import MODES, Mode
 from ommatidia.lab.jobs.ablation import AblationJob
 from ommatidia.lab.jobs.prediction import PredictionJob
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
+from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.record import AnalysisEntry, SearchRecord, save_record
+from ommatidia.lab.recorder import record_analysis, record_benchmark
+from ommatidia.lab.run import RunResult, execute
+from ommatidia.lab.scores import scores_of_today
+from ommatidia.lab.store import Store
 from ommatidia.lab.treatment import Treatment, takings
 from ommatidia.lab.trial import Trial, best_design
+from ommatidia.lab.workers import Workers
+from ommatidia.train.ranks import ranks
 
 Analysis = Literal["audit", "ablation", "ablation:mean", "ablation:shuffle", "ablation:remove"]
 """audit: asked with gray and with wrong pictures too. ablation: without each set of experts, zeroed as published or
@@ -33,16 +43,10 @@ def read_analyses(names: str) -> tuple[Analysis, ...]:
     return tuple(dict.fromkeys(cast("list[Analysis]", given)))
 
 
-def audited(trials: Sequence[Trial]) -> TrialPlan | None:
-    """The best design, in its first seed, when it sees something."""
-    best = best_design(trials)
-    return plan_trial(best[0].recipe) if best and best[0].recipe.model.encoders else None
-
-
-def ablated(trials: Sequence[Trial]) -> TrialPlan | None:
-    """The best mixture, in its first seed."""
-    best = best_design(trials, mixtures=True)
-    return plan_trial(best[0].recipe) if best else None
+def subject_of(trials: Sequence[Trial], analysis: Analysis) -> Trial | None:
+    """Whom an analysis asks: the best design that sees, or for an ablation the best mixture, in its first seed."""
+    best = best_design(trials, mixtures=analysis != "audit")
+    return best[0] if best and best[0].recipe.model.encoders else None
 
 
 def audit_jobs(trial: TrialPlan) -> dict[tuple[str, Mode], PredictionJob]:
@@ -73,15 +77,78 @@ def treatment_of(analysis: Analysis) -> Treatment:
     return cast(Treatment, analysis.partition(":")[2] or "zero")
 
 
-def analysis_plan(trials: Sequence[Trial], analyses: Sequence[Analysis]) -> Plan:
-    """The jobs of these analyses, and what they need, merged by key. An analysis without a subject has none."""
-    plan = Plan()
+def analysis_jobs(trial: TrialPlan, analysis: Analysis) -> list[PredictionJob]:
+    """The answers that an analysis of a planned recipe rests on."""
+    if analysis == "audit":
+        return list(audit_jobs(trial).values())
+    return list(ablation_jobs(trial, treatment_of(analysis)).values())
+
+
+def is_made(record: SearchRecord, trials: Sequence[Trial], analysis: Analysis, store: Store) -> bool:
+    """Whether the record names this analysis of its subject and the store has all its answers."""
+    subject, entry = subject_of(trials, analysis), record.analyses.get(analysis)
+    if subject is None or entry is None or entry.trial != subject.address:
+        return False
+    return all(store.has(one.node.kind, one.key) for one in entry.answers)
+
+
+def make_analyses(
+    record: SearchRecord,
+    trials: Sequence[Trial],
+    analyses: Sequence[Analysis],
+    store: Store,
+    workers: Workers | None = None,
+) -> tuple[SearchRecord, RunResult]:
+    """Carry out the analyses that the store lacks, and record which answers they rest on. The caller holds the store.
+
+    An analysis without a subject is left out; one that is recorded and finished is not planned again.
+    """
+    plan, entries = Plan(), dict[str, AnalysisEntry]()
+    asked: list[PredictionJob] = []
     for analysis in analyses:
-        jobs: list[PredictionJob] = []
-        if analysis == "audit" and (seeing := audited(trials)):
-            jobs += audit_jobs(seeing).values()
-        elif analysis != "audit" and (mixture := ablated(trials)):
-            jobs += ablation_jobs(mixture, treatment_of(analysis)).values()
+        subject = subject_of(trials, analysis)
+        if subject is None or is_made(record, trials, analysis, store):
+            continue
+        planned = plan_trial(subject.recipe)
+        jobs = analysis_jobs(planned, analysis)
+        entries[analysis] = record_analysis(subject.address, jobs)
+        asked += jobs
         for job in jobs:
             plan.add(job)
-    return plan
+    if not entries:
+        return record, RunResult()
+    record = _saved(record.model_copy(update={"analyses": record.analyses | entries}), store)
+    made = execute(plan, store, workers)
+    if ranks().leads:
+        today = scores_of_today(((job.benchmark, job.kind, job.key) for job in asked), store)
+        kept = {key: document for key, document in record.scores.items() if key not in {job.key for job in asked}}
+        record = _saved(record.model_copy(update={"scores": kept | today}), store)
+    return record, made
+
+
+def _saved(record: SearchRecord, store: Store) -> SearchRecord:
+    if ranks().leads:
+        save_record(record, store)
+    return record
+
+
+def scored_again(record: SearchRecord, store: Store) -> SearchRecord:
+    """The record with all its finished answers scored by today's scorers and judge. The caller holds the store.
+
+    Raises RunError where the data are gone or ask other questions now; the record then stays as it was.
+    """
+    answers: dict[str, tuple[BenchmarkConfig, str, str]] = {}
+    benchmarks = record.benchmarks
+    for trial in record.trials:
+        recipe = Recipe.parse(trial.recipe)
+        asked = {benchmark.name: benchmark for benchmark in recipe.benchmarks}
+        for name, key in trial.predictions.items():
+            answers[key] = asked[name.rpartition("/")[0]], trial.nodes[key].kind, key
+        for entry in (one for one in record.analyses.values() if one.trial == trial.address):
+            answers |= {one.key: (asked[one.benchmark], one.node.kind, one.key) for one in entry.answers}
+        benchmarks = benchmarks | {
+            name: record_benchmark(one, benchmarks[name].questions) for name, one in asked.items() if name in benchmarks
+        }
+    scores = scores_of_today(answers.values(), store)
+    console().log(f"{record.name}: {len(scores)} of {len(answers)} sets of answers have scores made again")
+    return record.model_copy(update={"scores": scores, "benchmarks": benchmarks})

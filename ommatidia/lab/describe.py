@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ommatidia.core.config import Config
+from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError
 from ommatidia.eval.statistics import UNLIKE, expected_difference
 from ommatidia.lab.cost import SampleTokens, largest_cost
@@ -269,7 +270,8 @@ def _nodes(recipes: Sequence[Recipe], store: Store) -> tuple[list[list[Any]], di
         price = job.price()
         rate = rates.setdefault(job.kind, seconds_per_flop(store, job.kind))
         seconds = price.flops * rate
-        done = store.has(job.kind, key)
+        state = _state(store, job.kind, key)
+        done = state == "done"
         to_do += 0.0 if done else seconds
         rows.append(
             [
@@ -282,7 +284,7 @@ def _nodes(recipes: Sequence[Recipe], store: Store) -> tuple[list[list[Any]], di
                 f"{price.flops / 1e9:,.0f}",
                 f"{price.bytes / 2**20:,.1f}",
                 f"{seconds:.1f}",
-                "done" if done else "to do",
+                state,
             ]
         )
     total, unshared = plan.price(), plan.unshared_price()
@@ -297,6 +299,16 @@ def _nodes(recipes: Sequence[Recipe], store: Store) -> tuple[list[list[Any]], di
         "estimated seconds to do": round(to_do),
     }
     return rows, summary | _detectable(plan)
+
+
+def _state(store: Store, kind: str, key: str) -> str:
+    """Of one node, at the cost of a ``stat`` a file."""
+    if not store.exists(kind, key):
+        return "to do"
+    if (problem := store.damage(kind, key)) is None:
+        return "done"
+    console().warn(f"{store.folder(kind, key)}: {problem}; left as it is, a run makes it again")
+    return "damaged"
 
 
 def _detectable(plan: Plan) -> dict[str, str]:

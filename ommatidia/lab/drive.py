@@ -7,19 +7,21 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ommatidia.core.console import shell_line
+from ommatidia.core.console import console, shell_line
 from ommatidia.core.errors import ConfigError, RunError, unknown
 from ommatidia.core.names import fit_name
-from ommatidia.lab.analyses import Analysis, analysis_plan
+from ommatidia.lab.analyses import Analysis, is_made, make_analyses, scored_again, subject_of
 from ommatidia.lab.driven import Driven, Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
 from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.record import save_record
+from ommatidia.lab.recorder import Recorder
 from ommatidia.lab.report.collect import report_of
 from ommatidia.lab.report.write import write_report
 from ommatidia.lab.run import RunResult, execute, writing
 from ommatidia.lab.scoring import as_data, score_table
 from ommatidia.lab.search import Search, run_search
-from ommatidia.lab.search.search import recall, remember
+from ommatidia.lab.search.search import recall, scores_of_plan
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, average_of, best_design, collect
 from ommatidia.lab.workers import workers
@@ -38,11 +40,13 @@ def run_recipe(
     plan.jobs[trial_plan.checkpoint.key] = trial_plan.checkpoint
     name = fit_name(f"{recipe.name}-seed{recipe.seed}".replace(" ", ""))
     with writing(store), workers(jobs, store) as several:
+        definition = {"name": name, "recipe": recipe.to_dict()}
+        recorder = Recorder.begin(store, name, command=command, definition=definition)
+        entries = recorder.plan(plan.trials)
         result = execute(plan, store, several)
-        trial = collect(trial_plan, store)
-        if ranks().leads:
-            definition = {"name": name, "recipe": recipe.to_dict()}
-            remember(store, name, definition, [trial], result, command)
+        recorder.carry_out(entries, scores_of_plan(plan, store), result)
+        recorder.finish()
+        trial = collect(entries[0], store, recorder.record.scores)
         if trial.error:
             raise together(RunError(f"{recipe.name}: {trial.error}"))
         if not ranks().leads:
@@ -71,7 +75,7 @@ def drive_search(search: Search, store: Store, *, out: Path | None, command: str
         last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)
         if last.failed:
             raise together(RunError(f"the best model could not be saved: {next(iter(last.failed.values()))}"))
-        more = execute(analysis_plan(result.trials, search.analyses), store, several)
+        _, more = make_analyses(result.record, result.trials, search.analyses, store, several)
         if not ranks().leads:
             return Driven()
         model = _deliver(trial_plan, store, folder)
@@ -118,10 +122,22 @@ def _more(search: Search, store: Store) -> list[str]:
     )
 
 
-def report_search(store: Store, name: str | None, *, out: Path | None, analyses: Sequence[Analysis] = ()) -> Path:
-    """Write the report of a search or run from the store alone, once ``analyses`` have been made where they lack.
+def report_search(
+    store: Store,
+    name: str | None,
+    *,
+    out: Path | None,
+    analyses: Sequence[Analysis] = (),
+    rescore: bool = False,
+    replace: bool = False,
+) -> Path:
+    """Write the report of a search or run from its record and its nodes.
 
-    Raises ConfigError for an unknown name or an analysis that no design allows, RunError when one fails.
+    ``analyses`` that the store lacks are made first; ``rescore`` first scores all answers again with today's scorers
+    and judge, which needs the data. Without either the store is only read. ``replace``: also a page that shows more.
+
+    Raises ConfigError for an unknown name or an analysis that no design allows, RunError when one fails, when the data
+    for scoring are gone, or when the page in place shows more.
     """
     known = store.searches()
     if not known:
@@ -130,16 +146,23 @@ def report_search(store: Store, name: str | None, *, out: Path | None, analyses:
         raise ConfigError(unknown("search", name, known))
     chosen = name or known[-1]
     record, trials = recall(store, chosen)
+    if rescore:
+        with store.writing():
+            save_record(scored_again(record, store), store)
+        record, trials = recall(store, chosen)
     for analysis in analyses:
-        if not analysis_plan(trials, [analysis]).jobs:
+        if subject_of(trials, analysis) is None:
             lacking = "sees anything" if analysis == "audit" else "has several experts"
             raise ConfigError(f"--with {analysis}: no finished design of {chosen!r} {lacking}")
-    if analyses:
+    if not all(is_made(record, trials, analysis, store) for analysis in analyses):
         with store.writing():
-            made = execute(analysis_plan(trials, analyses), store)
+            record, made = make_analyses(record, trials, analyses, store)
         if made.failed:
             raise RunError(f"{chosen}: {next(iter(made.failed.values()))}")
-    return write_report(report_of(record, trials, store), out or Path("runs") / chosen)
+    report = report_of(record, trials, store)
+    for note in report.notes:
+        console().warn(note)
+    return write_report(report, out or Path("runs") / chosen, replace=replace)
 
 
 def _deliver(trial: TrialPlan, store: Store, folder: Path) -> Path:

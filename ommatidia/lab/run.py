@@ -76,8 +76,15 @@ def _one_by_one(jobs: Sequence[Job], store: Store) -> Iterator[Outcome]:
 
 
 def _finished(plan: Plan, store: Store) -> list[str]:
-    """Keys of the jobs that are done."""
-    done = [key for key, job in plan.jobs.items() if store.has(job.kind, key)]
-    for key in done:
-        store.tidy(key)
+    """Keys of the jobs that are done. A damaged node is removed here, where the store is held, and made again."""
+    done = []
+    for key, job in plan.jobs.items():
+        if not store.exists(job.kind, key):
+            continue
+        if problem := store.verify(job.kind, key):
+            console().warn(f"{store.folder(job.kind, key)}: {problem}; it will be made again")
+            store.discard(job.kind, key)
+        else:
+            store.tidy(key)
+            done.append(key)
     return done

@@ -20,6 +20,7 @@ from ommatidia.eval.judge import MODEL, URL, EndpointJudge, Judge
 from ommatidia.eval.rescore import score_file
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.scoring.judged import JudgedScorer
+from ommatidia.eval.statistics import macro_mean
 from ommatidia.eval.submission import is_served, write_submission
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.driven import Driven, Table
@@ -155,13 +156,14 @@ def score_table(scored: Mapping[tuple[str, Any], Scored]) -> Table:
     rows: list[list[Any]] = []
     names = [name for name, mode in scored if mode == "full"]
     for name in names:
-        full, without = scored[name, "full"], scored.get((name, "blind"))
-        interval = f"{100 * full.interval.low:.1f} to {100 * full.interval.high:.1f}"
+        one, without = scored[name, "full"], scored.get((name, "blind"))
+        interval = f"{100 * one.interval.low:.1f} to {100 * one.interval.high:.1f}"
         blind = f"{100 * without.mean:.1f}" if without else "-"
-        rows.append([name, f"{100 * full.mean:.1f}", interval, full.n, blind, full.prompt or "-", version_of(full)])
+        rows.append([name, f"{100 * one.mean:.1f}", interval, one.n, blind, one.prompt or "-", version_of(one)])
     if rows:
-        values = [scored[name, "full"].mean for name in names]
-        rows.append(["average", f"{100 * sum(values) / len(values):.1f}", *[""] * 5])
+        full = [scored[name, "full"] for name in names]
+        average = macro_mean({one.benchmark: one.mean for one in full}, {one.benchmark: one.group for one in full})
+        rows.append(["average", f"{100 * average:.1f}", *[""] * 5])
     columns = ("benchmark", "score %", "95 % interval", "n", "without pictures %", "prompt", "scorer")
     return "scores", columns, rows
 

@@ -1,9 +1,13 @@
 """Store: finished work by key, on disk. Complete or absent, checked by checksum, written by one process at a time.
 
+Reading changes nothing: a damaged node is reported and left. Only a run that holds the store removes one, before it
+makes the node again.
+
 store/nodes/<kind>/<key>/   node.json (what it is, what it needed, checksums, seconds) and its files
 store/work/<key>/           a node in progress: checkpoints and partial files survive a kill and are continued
 store/failures/<key>.json   the traceback of a node that failed
-store/searches/<name>.json  which designs a search asked for, in order
+store/searches/<name>.json  the record of a search or run (``lab/record.py``)
+store/scores/<key>/         scores made again from the answers of a finished node (``lab/scores.py``)
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ommatidia.core.console import console
-from ommatidia.core.errors import RunError
+from ommatidia.core.errors import DamagedError, RunError
 
 _RECORD = "node.json"
 _WORKER = ".worker{}.lock"
@@ -34,7 +38,8 @@ class Store:
     """One folder of results. Reading needs no lock; ``writing`` holds it."""
 
     root: Path
-    _sound: dict[str, bool] = field(default_factory=dict)
+    _sound: set[tuple[str, str]] = field(default_factory=set)
+    _held: bool = False
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -54,9 +59,11 @@ class Store:
             for place in self.root.glob(_WORKER.format("*")):  # left behind by a process that was killed just now
                 with FileLock(place, timeout=_PATIENCE):
                     pass
+        self._held = True
         try:
             yield
         finally:
+            self._held = False
             owner.unlink(missing_ok=True)
             lock.release()
 
@@ -76,33 +83,60 @@ class Store:
     def folder(self, kind: str, key: str) -> Path:
         return self.root / "nodes" / kind / key
 
+    def exists(self, kind: str, key: str) -> bool:
+        """Whether the node is there, sound or damaged."""
+        return self.folder(kind, key).is_dir()
+
     def has(self, kind: str, key: str) -> bool:
-        """Whether the node is finished and sound. A damaged one is removed with a warning, so that it is made again."""
-        if key not in self._sound:
-            folder = self.folder(kind, key)
-            if not (folder / _RECORD).is_file():
-                return False
-            problem = _damage(folder)
-            if problem:
-                console().warn(f"{folder}: {problem}; it will be made again")
-                with self._disk():
-                    shutil.rmtree(folder)
-                return False
-            self._sound[key] = True
-        return True
+        """Whether the node is finished and sound; reads all of it the first time."""
+        return self.exists(kind, key) and self.verify(kind, key) is None
+
+    def damage(self, kind: str, key: str) -> str | None:
+        """What is wrong with a node that is there, as far as its record and the sizes of its files tell; or None."""
+        return _damage(self.folder(kind, key))
+
+    def verify(self, kind: str, key: str) -> str | None:
+        """What is wrong with a node that is there, by the checksums of all its files; or None."""
+        if (kind, key) in self._sound:
+            return None
+        folder = self.folder(kind, key)
+        problem = _damage(folder) or next(filter(None, (_changed(folder, name) for name in _files(folder))), None)
+        if problem is None:
+            self._sound.add((kind, key))
+        return problem
+
+    def discard(self, kind: str, key: str) -> None:
+        """Remove a damaged node, to make it again. Raises RunError when this process does not hold the store."""
+        if not self._held:
+            raise RunError(f"{self.folder(kind, key)}: only a run that holds the store removes a node")
+        with self._disk():
+            shutil.rmtree(self.folder(kind, key))
+
+    def file(self, kind: str, key: str, name: str) -> Path:
+        """One file of a finished node, compared with its checksum. Raises DamagedError."""
+        folder = self.folder(kind, key)
+        problem = _torn(folder) or _changed(folder, name)
+        if problem:
+            raise DamagedError(f"{folder}: {problem}", reason=problem)
+        return folder / name
 
     def record(self, kind: str, key: str) -> dict[str, Any]:
-        """What a finished node says of itself. Raises RunError when it is not there."""
-        path = self.folder(kind, key) / _RECORD
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise RunError(f"{path}: cannot be read: {error}") from None
+        """What a finished node says of itself. Raises DamagedError when it cannot be read."""
+        folder = self.folder(kind, key)
+        if (record := _read(folder)) is None:
+            problem = _torn(folder) or "not there"
+            raise DamagedError(f"{folder / _RECORD}: cannot be read: {problem}", reason=problem)
+        return record
 
     def records(self, kind: str) -> list[dict[str, Any]]:
-        """All finished nodes of a kind."""
-        folders = sorted((self.root / "nodes" / kind).glob("*/" + _RECORD))
-        return [self.record(kind, path.parent.name) for path in folders]
+        """All finished nodes of a kind. A record that cannot be read is left out with a warning."""
+        found = []
+        for folder in sorted((self.root / "nodes" / kind).glob("*")):
+            if (record := _read(folder)) is None:
+                console().warn(f"{folder}: {_RECORD} is damaged; left as it is")
+            else:
+                found.append(record)
+        return found
 
     def scratch(self, key: str) -> Path:
         """The folder a node works in; it survives a kill."""
@@ -114,8 +148,14 @@ class Store:
     def finish(self, kind: str, key: str, files: Path, record: Mapping[str, Any]) -> None:
         """Make ``files`` (a folder inside the node's scratch) the finished node, in one rename."""
         with self._disk():
-            sums = {str(p.relative_to(files)): _checksum(p) for p in sorted(files.rglob("*")) if p.is_file()}
-            (files / _RECORD).write_text(json.dumps({**record, "key": key, "kind": kind, "files": sums}, indent=1))
+            held = {str(p.relative_to(files)): p for p in sorted(files.rglob("*")) if p.is_file()}
+            about = {
+                "key": key,
+                "kind": kind,
+                "files": {name: _checksum(path) for name, path in held.items()},
+                "bytes": {name: path.stat().st_size for name, path in held.items()},
+            }
+            (files / _RECORD).write_text(json.dumps({**record, **about}, indent=1))
             for path in files.rglob("*"):
                 if path.is_file():
                     _sync(path)
@@ -126,7 +166,7 @@ class Store:
             _sync(target.parent)
             self.tidy(key)
             (self.root / "failures" / f"{key}.json").unlink(missing_ok=True)
-        self._sound[key] = True
+        self._sound.add((kind, key))
 
     def tidy(self, key: str) -> None:
         """Remove the working folder of a finished node; a kill may have come between finishing it and this."""
@@ -164,19 +204,51 @@ class Store:
         return [path.stem for path in sorted(paths, key=lambda p: p.stat().st_mtime)]
 
 
-def _damage(folder: Path) -> str | None:
-    """What is wrong with a finished node's files, or None."""
+def _read(folder: Path) -> dict[str, Any] | None:
+    """A node's record; None where it is missing or torn."""
     try:
-        files: dict[str, str] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))["files"]
-    except (OSError, json.JSONDecodeError, KeyError):
-        return f"{_RECORD} is damaged"
-    for name, checksum in files.items():
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else None
+
+
+def _torn(folder: Path) -> str | None:
+    """What is wrong with a node's record; None where it can be read."""
+    if _read(folder) is not None:
+        return None
+    return f"{_RECORD} is damaged" if (folder / _RECORD).is_file() else f"{_RECORD} is missing"
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """Checksums of a node's files, by name."""
+    files: dict[str, str] = (_read(folder) or {}).get("files", {})
+    return files
+
+
+def _damage(folder: Path) -> str | None:
+    """What the record and a ``stat`` of each file tell of a damaged node; None for a sound one."""
+    if problem := _torn(folder):
+        return problem
+    record = _read(folder) or {"files": {}}
+    sizes: Mapping[str, int] = record.get("bytes", {})
+    for name in record["files"]:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if _checksum(path) != checksum:
-            return f"{name} does not match its checksum"
+        if (size := path.stat().st_size) != sizes.get(name, size):
+            return f"{name} has {size} bytes, expected {sizes[name]}"
     return None
+
+
+def _changed(folder: Path, name: str) -> str | None:
+    """What is wrong with one file of a node, by its checksum."""
+    path, expected = folder / name, _files(folder).get(name)
+    if expected is None:
+        return f"{name} is not among its files"
+    if not path.is_file():
+        return f"{name} is missing"
+    return None if _checksum(path) == expected else f"{name} does not match its checksum"
 
 
 def _checksum(path: Path) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import cast
 
+from ommatidia.core.errors import DamagedError
+from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scored import Scored
-from ommatidia.eval.statistics import Comparison, Interval, compare_suites, macro_average
+from ommatidia.eval.statistics import Comparison, Interval, compare_suites, macro_average, macro_mean
 from ommatidia.lab.jobs.job import Price
-from ommatidia.lab.plan import TrialPlan
-from ommatidia.lab.recipe import Mode, Recipe
+from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.record import TrialEntry
+from ommatidia.lab.scores import read_scores
 from ommatidia.lab.store import Store
 
 
@@ -23,12 +27,18 @@ class Trial:
     price: Price = field(default_factory=Price)
     seconds: float = 0.0
     error: str | None = None
-    keys: dict[str, Any] = field(default_factory=dict)
-    """Addresses of the nodes behind it: ``training`` in order of stages, ``predictions``, ``checkpoint``."""
+    entry: TrialEntry | None = None
+    """What was recorded when it was planned; None for one made by hand."""
 
     @property
     def design(self) -> str:
-        return self.recipe.design()
+        """Address of the design: as recorded, since the versions of scorers that count in it may have been raised."""
+        return self.entry.design if self.entry else self.recipe.design()
+
+    @property
+    def address(self) -> str:
+        """Of the trial among those of a search: its design and its seed."""
+        return f"{self.design}/{self.recipe.seed}"
 
     @property
     def full(self) -> list[Scored]:
@@ -37,17 +47,15 @@ class Trial:
 
     @property
     def average(self) -> float:
-        """Mean of the benchmark groups' means (Cambrian-1, section 4); NaN for a failed trial."""
-        groups: dict[str, list[float]] = {}
-        for scored in self.full:
-            groups.setdefault(scored.group, []).append(scored.mean)
-        means = [sum(values) / len(values) for values in groups.values()]
-        return sum(means) / len(means) if means else float("nan")
+        """What designs are ranked by: the mean of ``average_of``; NaN for a failed trial."""
+        means, groups = {s.benchmark: s.mean for s in self.full}, {s.benchmark: s.group for s in self.full}
+        return macro_mean(means, groups) if means else float("nan")
 
 
 def average_of(trials: Sequence[Trial], *, confidence: float = 0.95) -> Interval:
-    """The average of one design over its seeds: the mean of its benchmark groups' means, with its interval."""
-    return macro_average([s for t in trials for s in t.full], by_group=True, confidence=confidence)
+    """What designs are ranked by, over one design's seeds: the mean of the benchmark groups' means (Cambrian-1,
+    section 4), with its interval."""
+    return macro_average([s for t in trials for s in t.full], confidence=confidence)
 
 
 def benchmarks_of(trials: Sequence[Trial]) -> dict[str, Interval]:
@@ -58,25 +66,40 @@ def benchmarks_of(trials: Sequence[Trial]) -> dict[str, Interval]:
 
 def compare_trials(a: Sequence[Trial], b: Sequence[Trial], *, confidence: float = 0.95) -> Comparison:
     """One design against another on the same questions, over their seeds."""
-    return compare_suites([t.full for t in a], [t.full for t in b], by_group=True, confidence=confidence)
+    return compare_suites([t.full for t in a], [t.full for t in b], confidence=confidence)
 
 
-def collect(plan: TrialPlan, store: Store) -> Trial:
-    """Read a planned recipe's outcome from the store; what is not there is why it failed."""
-    keys = {
-        "training": [job.key for job in plan.training],
-        "predictions": {f"{name}/{mode}": job.key for (name, mode), job in plan.predictions.items()},
-        "galleries": {job.benchmark.name: job.key for job in plan.galleries},
-        "checkpoint": plan.checkpoint.key,
-    }
-    for job in plan.jobs():
-        if not (job.folder(store) / "node.json").is_file():
-            error = store.failure(job.key) or "not finished"
-            return Trial(plan.recipe, error=f"{job.label}: {error}", keys=keys)
-    scored = {which: job.scored(store) for which, job in plan.predictions.items()}
-    price = sum((job.price() for job in plan.training), Price())
-    seconds = sum(store.record(job.kind, job.key)["seconds"] for job in plan.training)
-    return Trial(plan.recipe, scored, price, seconds, None, keys)
+def collect(entry: TrialEntry, store: Store, scores: Mapping[str, str] = MappingProxyType({})) -> Trial:
+    """Read a recorded recipe's outcome from the store; what is not there, or damaged, is why it failed.
+
+    ``scores``: documents of scores made again, by key.
+    """
+    recipe = Recipe.parse(entry.recipe)
+    if lack := _lacks(entry, store):
+        return Trial(recipe, error=lack, entry=entry)
+    scored: dict[tuple[str, Mode], Scored] = {}
+    seconds = 0.0
+    for key in entry.results:
+        node = entry.nodes[key]
+        try:
+            if node.kind == "training":
+                seconds += store.record(node.kind, key)["seconds"]
+            for name in (name for name, answers in entry.predictions.items() if answers == key):
+                benchmark, _, mode = name.rpartition("/")
+                scored[benchmark, cast(Mode, mode)] = read_scores(store, node.kind, key, scores)
+        except DamagedError as error:
+            return Trial(recipe, error=f"{node.label}: damaged: {error.reason}", entry=entry)
+    return Trial(recipe, scored, entry.price, seconds, None, entry)
+
+
+def _lacks(entry: TrialEntry, store: Store) -> str | None:
+    """Why a recipe has no outcome; None where all its results are there. What they were made from may be gone."""
+    if all(store.exists(entry.nodes[key].kind, key) for key in entry.results):
+        return None
+    missing = [key for key, node in entry.nodes.items() if not store.exists(node.kind, key)]
+    reasons = {key: reason for key in missing if (reason := store.failure(key))}
+    first = next(iter(reasons), missing[0])
+    return f"{entry.nodes[first].label}: {reasons.get(first, 'not finished')}"
 
 
 def by_design(trials: Sequence[Trial]) -> dict[str, list[Trial]]:

@@ -226,7 +226,6 @@ def test_suites(tmp_path):
     good, bad = suites
     assert macro_average(good).mean == 1.0
     assert macro_average(bad).mean == pytest.approx(13 / 20)
-    assert macro_average(bad, by_group=True).mean == pytest.approx(13 / 20)
     assert list(group_averages(bad)) == ["general", "ocr_chart"]
     found = compare_suites([good], [bad], confidence=0.9)
     assert (found.difference, found.verdict) == (pytest.approx(7 / 20), "better")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ommatidia.eval.benchmark import Score
 from ommatidia.eval.scored import Scored
@@ -16,19 +16,25 @@ Right = Callable[[Recipe], int]
 """How many of the hundred questions of each benchmark a recipe answers right: always the first ones."""
 
 
-def trial(recipe: Recipe, right: int, *, error: str | None = None) -> Trial:
-    """A carried-out recipe, or a failed one."""
+def trial(
+    recipe: Recipe, right: int | Mapping[str, int], *, blind: Mapping[str, int] | None = None, error: str | None = None
+) -> Trial:
+    """A carried-out recipe, or a failed one. ``right`` is for every benchmark, or by benchmark."""
     if error:
         return Trial(recipe, error=error)
     scored = {}
     for benchmark in recipe.benchmarks:
-        scores = tuple(
-            Score(f"{benchmark.name}-{i}", float(i < right), cluster=f"picture {i}") for i in range(QUESTIONS)
-        )
-        interval = bootstrap_interval([s.value for s in scores], [s.cluster for s in scores], resamples=200)
-        scored[benchmark.name, "full"] = Scored(
-            benchmark.name, benchmark.group, "full", "", "exact", 1, scores, scores, interval
-        )
+        for mode, counts in (("full", right), ("blind", blind)):
+            if counts is None:
+                continue
+            count = counts if isinstance(counts, int) else counts[benchmark.name]
+            scores = tuple(
+                Score(f"{benchmark.name}-{i}", float(i < count), cluster=f"picture {i}") for i in range(QUESTIONS)
+            )
+            interval = bootstrap_interval([s.value for s in scores], [s.cluster for s in scores], resamples=200)
+            scored[benchmark.name, mode] = Scored(
+                benchmark.name, benchmark.group, mode, "", "exact", 1, scores, scores, interval
+            )
     return Trial(recipe, scored)  # type: ignore[arg-type]
 
 

@@ -14,15 +14,19 @@ from lab_toys import recipe
 from made_up_trials import trial
 
 from ommatidia.core.errors import ConfigError
+from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import attribution
-from ommatidia.lab.analyses import ablated, ablation_jobs, analysis_plan, audit_jobs, audited, read_analyses
+from ommatidia.lab.analyses import Analysis, ablation_jobs, audit_jobs, read_analyses, subject_of
 from ommatidia.lab.drive import report_search
+from ommatidia.lab.jobs.prediction import PredictionJob
+from ommatidia.lab.plan import TrialPlan, plan_trial
 from ommatidia.lab.report.asked import likeness_of
 from ommatidia.lab.report.collect import report_of
 from ommatidia.lab.report.html import render_html
 from ommatidia.lab.report.markdown import render_markdown
 from ommatidia.lab.report.model import Report
 from ommatidia.lab.report.sections import chance_correlation
+from ommatidia.lab.scores import read_scores
 from ommatidia.lab.search.search import recall
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, best_design
@@ -31,6 +35,16 @@ if TYPE_CHECKING:
     from conftest import Searched
 
 WITH = read_analyses("audit,ablation,ablation:shuffle")
+
+
+def planned(trials: list[Trial], analysis: Analysis) -> TrialPlan:
+    subject = subject_of(trials, analysis)
+    assert subject is not None
+    return plan_trial(subject.recipe)
+
+
+def scores(job: PredictionJob, store: Store) -> Scored:
+    return read_scores(store, job.kind, job.key, {})
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +76,11 @@ def test_a_report_has_what_the_store_has(searched: Searched, analysed: tuple[Sto
 
 def test_the_audit_is_that_of_the_answers(analysed: tuple[Store, list[Trial], Report]) -> None:
     store, trials, report = analysed
-    subject = audited(trials)
-    assert subject is not None
+    subject = planned(trials, "audit")
     assert report.audit is not None
     jobs = audit_jobs(subject)
     for row in report.audit.rows:
-        means = {mode: jobs[row.benchmark, mode].scored(store).mean for mode in row.scores}  # type: ignore[index]
+        means = {mode: scores(jobs[row.benchmark, mode], store).mean for mode in row.scores}  # type: ignore[index]
         assert {mode: score.mean for mode, score in row.scores.items()} == pytest.approx(means)
         assert row.gain.mean == pytest.approx(means["full"] - means["blind"])
     gains = [row.gain.mean for row in report.audit.rows]
@@ -81,13 +94,12 @@ def test_the_audit_is_that_of_the_answers(analysed: tuple[Store, list[Trial], Re
 
 def test_the_ablation_is_that_of_the_answers(analysed: tuple[Store, list[Trial], Report]) -> None:
     store, trials, report = analysed
-    subject = ablated(trials)
-    assert subject is not None
+    subject = planned(trials, "ablation")
     one = report.ablations[0]
     assert [suite.name for suite in one.suites] == ["attributes", "counts", "average"]
     jobs = ablation_jobs(subject, "zero")
-    whole = subject.predictions["counts", "full"].scored(store)
-    without = {name: [jobs["counts", name].scored(store)] for name in ("coarse", "fine")}
+    whole = scores(subject.predictions["counts", "full"], store)
+    without = {name: [scores(jobs["counts", name], store)] for name in ("coarse", "fine")}
     found = attribution([whole], without, experts=list(without))
     rows = {row.taken: row for row in one.suites[1].rows}
     assert set(rows) == {*one.experts, " + ".join(one.experts)}
@@ -116,13 +128,11 @@ def test_what_was_begun_and_not_finished_is_said(analysed: tuple[Store, list[Tri
     store, trials, _ = analysed
     shutil.copytree(store.root, tmp_path / "store")
     torn = Store(tmp_path / "store")
-    subject = audited(trials)
-    assert subject is not None
-    shutil.rmtree(audit_jobs(subject)["counts", "shuffled"].folder(torn))
+    shutil.rmtree(audit_jobs(planned(trials, "audit"))["counts", "shuffled"].folder(torn))
     record, trials = recall(torn, "tiny")
     report = report_of(record, trials, torn)
     assert report.audit is None
-    assert report.warnings == ("The audit lacks 1 of its 4 nodes: omma report --with audit makes them.",)
+    assert report.warnings == ("The audit lacks 1 of its 8 nodes: omma report --with audit makes them.",)
     assert len(report.ablations) == 2
 
 
@@ -130,9 +140,10 @@ def test_an_analysis_without_a_subject_is_refused(searched: Searched, tmp_path: 
     with pytest.raises(ConfigError, match="did you mean 'ablation'"):
         read_analyses("audit,ablatoin")
     blind = [trial(recipe(), 5)]
-    assert not analysis_plan(blind, WITH).jobs
+    assert [subject_of(blind, analysis) for analysis in WITH] == [None, None, None]
     one = [trial(recipe("coarse"), 5)]
-    assert not analysis_plan(one, ["ablation"]).jobs
+    assert subject_of(one, "ablation") is None
+    assert subject_of(one, "audit") is one[0]
     assert best_design([trial(recipe("coarse"), 5, error="nan")]) == []
     shutil.copytree(searched.store.root, tmp_path / "store")
     store = Store(tmp_path / "store")

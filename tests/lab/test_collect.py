@@ -198,7 +198,7 @@ def test_failed_designs_stand_in_the_report_by_name(searched: Searched) -> None:
 def test_a_run_of_one_recipe_has_a_report_without_a_path(searched: Searched) -> None:
     record, trials = recall(searched.store, "tiny")
     single = next(t for t in trials if t.recipe.label() == "coarse")
-    report = report_of(record | {"definition": {"name": "one"}}, [single], searched.store)
+    report = report_of(record.model_copy(update={"definition": {"name": "one"}}), [single], searched.store)
     assert (report.rounds, report.stop_reason) == ((), "")
     assert len(report.designs) == 1
     assert report.designs[0].versus_best is not None

@@ -18,7 +18,9 @@ from ommatidia.lab.evaluation import Choices, evaluate_checkpoint
 from ommatidia.lab.jobs.training import TrainingJob
 from ommatidia.lab.plan import Plan, plan_trial
 from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.recorder import record_trial
 from ommatidia.lab.run import RunResult, execute
+from ommatidia.lab.scores import read_scores, read_texts, scores_of_today
 from ommatidia.lab.search import Search
 from ommatidia.lab.search.search import recall
 from ommatidia.lab.store import Store
@@ -33,7 +35,7 @@ def carry_out(store: Store, *recipes: Recipe) -> tuple[RunResult, list[Trial]]:
     plan = Plan.of(recipes)
     with use(Console(quiet=True)), store.writing():
         result = execute(plan, store)
-    return result, [collect(trial, store) for trial in plan.trials]
+    return result, [collect(record_trial(trial), store) for trial in plan.trials]
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -66,8 +68,8 @@ def test_the_same_search_again_does_nothing(searched: Searched) -> None:
 
 def test_trials_are_read_back_from_the_store_alone(searched: Searched) -> None:
     record, trials = recall(Store(searched.store.root), "tiny")
-    assert record["command"] == COMMAND
-    assert Search.parse(record["definition"]) == searched.search
+    assert record.command == COMMAND
+    assert Search.parse(record.definition) == searched.search
     told = [(t.recipe.label(), t.recipe.seed, t.average) for t in trials]
     assert told == [(d["design"], d["seed"], d["average"]) for d in searched.driven.data["trials"]]
     assert all(t.seconds > 0 and t.price.flops > 0 for t in trials)
@@ -79,7 +81,7 @@ def test_a_recipe_of_a_search_is_already_done(searched: Searched, tmp_path: Path
     seen = next(t.recipe for t in trials if t.recipe.label() == "coarse")
     plan = Plan.of([seen])
     assert all(searched.store.has(job.kind, key) for key, job in plan.jobs.items())
-    assert record["trials"][1]["keys"]["training"] == [job.key for job in plan.trials[0].training]
+    assert [stage.key for stage in record.trials[1].training] == [job.key for job in plan.trials[0].training]
 
 
 def test_what_a_stage_leaves_is_what_it_trained(searched: Searched) -> None:
@@ -119,7 +121,7 @@ def test_the_delivered_model_gives_the_answers_that_were_scored(searched: Search
     for (name, mode), job in plan_trial(owner).predictions.items():
         lines = [json.loads(line) for line in (tmp_path / f"{name}.{mode}.jsonl").read_text().splitlines()]
         said = {line["id"]: line["answer"] for line in lines}
-        stored = job.answers(searched.store)
+        stored = read_texts(searched.store, job.kind, job.key)
         assert said.keys() == stored.keys()
         # Stored features have 16 bits, so a near tie may fall the other way; more than one would be a mistake.
         assert sum(said[sample] != stored[sample] for sample in said) <= 1
@@ -244,14 +246,19 @@ def test_a_recipe_with_a_judged_benchmark(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(EndpointJudge, "ask", lambda self, prompt: "0.2" if self.model == "strict" else "0.9")
     assert not execute(plan, store).failed
     (job,) = plan.trials[0].predictions.values()
-    scored = job.scored(store)
+    scored = read_scores(store, job.kind, job.key, {})
     assert scored.judge == "strict"
-    answers = [text for text in job.answers(store).values() if text]
+    answers = [text for text in read_texts(store, job.kind, job.key).values() if text]
     assert scored.mean == pytest.approx(0.2 * len(answers) / size)
+    ours = (job.benchmark, job.kind, job.key)
+    assert scores_of_today([ours], store) == {}
     monkeypatch.setenv(MODEL, "kind")
-    kind = job.scored(store)
+    assert read_scores(store, job.kind, job.key, {}) == scored  # reading asks nobody
+    again = scores_of_today([ours], store)
+    kind = read_scores(store, job.kind, job.key, again)
     assert (kind.judge, kind.mean) == ("kind", pytest.approx(0.9 * len(answers) / size))
     monkeypatch.delenv(URL)
     monkeypatch.delenv(MODEL)
-    assert job.scored(store) == scored  # what the node holds
+    assert scores_of_today([ours], store) == {}  # who judged stands when no other judge is named
+    assert read_scores(store, job.kind, job.key, {}) == scored
     assert store.has(job.kind, job.key)

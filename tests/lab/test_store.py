@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ommatidia.core.console import Console, use
-from ommatidia.core.errors import RunError
+from ommatidia.core.errors import DamagedError, RunError
 from ommatidia.lab.store import Store
 
 KIND, KEY = "features", "abc"
@@ -61,38 +62,62 @@ def test_records_are_by_kind(store: Store) -> None:
         store.record(KIND, "none")
 
 
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "says", "at_a_glance"),
     [
-        (lambda folder: (folder / "a.txt").write_text("resulT"), "a.txt does not match its checksum"),
-        (lambda folder: (folder / "a.txt").unlink(), "a.txt is missing"),
-        (lambda folder: os.truncate(folder / "deep" / "b.bin", 999), "b.bin does not match its checksum"),
-        (lambda folder: (folder / "node.json").write_text('{"files"'), "node.json is damaged"),
-        (lambda folder: (folder / "node.json").write_text("{}"), "node.json is damaged"),
+        (lambda folder: (folder / "a.txt").write_text("resulT"), "a.txt does not match its checksum", False),
+        (lambda folder: (folder / "a.txt").unlink(), "a.txt is missing", True),
+        (lambda folder: os.truncate(folder / "deep" / "b.bin", 999), "b.bin has 999 bytes, expected 1000", True),
+        (lambda folder: (folder / "node.json").write_text('{"files"'), "node.json is damaged", True),
+        (lambda folder: (folder / "node.json").write_text("{}"), "node.json is damaged", True),
+        (lambda folder: (folder / "node.json").unlink(), "node.json is missing", True),
     ],
 )
-def test_a_damaged_node_is_removed_and_can_be_made_again(store: Store, damage, says, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_a_damaged_node_is_told_and_left_until_a_writer_removes_it(
+    store: Store, damage: Callable[[Path], object], says: str, at_a_glance: bool
+) -> None:
     folder = finished(store)
+    assert store.damage(KIND, KEY) is None
     damage(folder)
-    later = Store(store.root)
-    with use(Console()):
-        assert not later.has(KIND, KEY)
-    warned = " ".join(capsys.readouterr().err.split())
-    assert says in warned
-    assert "it will be made again" in warned
-    assert not folder.exists()
-    finished(later)
-    assert Store(store.root).has(KIND, KEY)
-
-
-def test_what_a_kill_left_of_a_removed_node_is_in_nobodys_way(store: Store) -> None:
-    folder = finished(store)
-    (folder / "node.json").unlink()
-    later = Store(store.root)
+    later, before = Store(store.root), tree(folder)
     assert not later.has(KIND, KEY)
+    assert later.exists(KIND, KEY)
+    assert says in str(later.verify(KIND, KEY))
+    assert (later.damage(KIND, KEY) is not None) == at_a_glance
+    with pytest.raises(RunError, match="only a run that holds the store removes a node"):
+        later.discard(KIND, KEY)
+    assert tree(folder) == before
+    with later.writing():
+        later.discard(KIND, KEY)
+    assert not folder.exists()
     finished(later, text="again")
-    assert (folder / "a.txt").read_text() == "again"
     assert Store(store.root).has(KIND, KEY)
+    assert (folder / "a.txt").read_text() == "again"
+
+
+def test_a_file_is_compared_with_its_checksum_when_it_is_read(store: Store) -> None:
+    folder = finished(store)
+    assert store.file(KIND, KEY, "a.txt") == folder / "a.txt"
+    (folder / "deep" / "b.bin").write_bytes(bytes(999) + b"1")
+    assert store.file(KIND, KEY, "a.txt").read_text() == "result"
+    for name, says in (("deep/b.bin", "does not match its checksum"), ("c.txt", "is not among its files")):
+        with pytest.raises(DamagedError, match=f"{name} {says}"):
+            store.file(KIND, KEY, name)
+    (folder / "node.json").unlink()
+    with pytest.raises(DamagedError, match=r"node\.json is missing"):
+        store.file(KIND, KEY, "a.txt")
+
+
+def test_a_damaged_record_among_others_is_named(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(store, "one")
+    (finished(store, "two") / "node.json").write_text("{")
+    with use(Console()):
+        assert [record["key"] for record in store.records(KIND)] == ["one"]
+    assert "node.json is damaged; left as it is" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_failure_is_kept_until_the_node_is_finished(store: Store) -> None:

@@ -6,7 +6,13 @@ from ommatidia.eval.statistics.correlation import spearman
 from ommatidia.eval.statistics.interval import Interval, bootstrap_interval, macro_interval
 from ommatidia.eval.statistics.multiplicity import holm
 from ommatidia.eval.statistics.power import UNLIKE, expected_difference, minimum_detectable_difference
-from ommatidia.eval.statistics.suites import compare_suites, group_averages, macro_average, seeds_by_benchmark
+from ommatidia.eval.statistics.suites import (
+    compare_suites,
+    group_averages,
+    macro_average,
+    macro_mean,
+    seeds_by_benchmark,
+)
 
 __all__ = [
     "UNLIKE",
@@ -25,6 +31,7 @@ __all__ = [
     "judge",
     "macro_average",
     "macro_interval",
+    "macro_mean",
     "mcnemar",
     "minimum_detectable_difference",
     "seeds_by_benchmark",

@@ -49,7 +49,7 @@ def attribution(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Attribution:
-    """From the scores of one or more benchmarks (averaged plainly) with all experts and under each ablation.
+    """From the scores of one or more benchmarks, averaged as designs are, with all experts and under each ablation.
 
     ``experts`` names the ablations that take one expert away each: the gap is taken over them. Raises RunError when
     benchmarks or samples differ.
@@ -57,7 +57,7 @@ def attribution(
     names = list(ablations)
     suites = [list(full), *(list(ablations[name]) for name in names)]
     order = [one.benchmark for one in full]
-    shares = macro_weights(order, None)
+    shares = macro_weights(order, {one.benchmark: one.group for one in full})
     rng = np.random.default_rng(seed)
     means_D, means_RD, clusters, samples = np.zeros(len(suites)), np.zeros((resamples, len(suites))), 0, 0
     for benchmark in order:

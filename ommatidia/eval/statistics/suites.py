@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ommatidia.core.errors import RunError
 from ommatidia.eval.statistics.comparison import Comparison, compare_macro
-from ommatidia.eval.statistics.interval import Interval, macro_interval
+from ommatidia.eval.statistics.interval import Interval, macro_interval, macro_weights
 from ommatidia.eval.statistics.resampling import RESAMPLES, Array
 
 if TYPE_CHECKING:
     from ommatidia.eval.scored import Scored
 
 
+def macro_mean(means: Mapping[str, float], groups: Mapping[str, str]) -> float:
+    """The number that ranks designs: the mean over groups of the mean over each group's benchmarks (Cambrian-1,
+    section 4). Both by benchmark. Raises RunError without benchmarks, or when one has no group."""
+    weights = macro_weights(list(means), groups)
+    return sum(weights[name] * mean for name, mean in means.items())
+
+
 def macro_average(
     scored: Iterable[Scored],
     *,
-    by_group: bool = False,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The mean over benchmarks of one design, or with ``by_group`` the mean of group means as in Cambrian-1.
+    """The average of one design as ``macro_mean`` defines it, with its interval.
 
     Several results of one benchmark are training seeds, in the same order for each benchmark. Raises RunError when
     they answered unlike samples, or benchmarks have unlike numbers of seeds.
@@ -34,7 +40,7 @@ def macro_average(
         seeds_by_benchmark(scored),
         clusters={one.benchmark: one.clusters for one in scored},
         weights={one.benchmark: one.weights for one in scored},
-        groups={one.benchmark: one.group for one in scored} if by_group else None,
+        groups={one.benchmark: one.group for one in scored},
         confidence=confidence,
         resamples=resamples,
         seed=seed,
@@ -58,7 +64,6 @@ def compare_suites(
     a: Sequence[Iterable[Scored]],
     b: Sequence[Iterable[Scored]],
     *,
-    by_group: bool = False,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -76,7 +81,7 @@ def compare_suites(
         seeds_by_benchmark(right),
         clusters={name: one.clusters for name, one in reference.items()},
         weights={name: one.weights for name, one in reference.items()},
-        groups={name: one.group for name, one in reference.items()} if by_group else None,
+        groups={name: one.group for name, one in reference.items()},
         confidence=confidence,
         resamples=resamples,
         seed=seed,

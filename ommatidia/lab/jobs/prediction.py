@@ -1,9 +1,8 @@
-"""Prediction: a trained model's answers to one benchmark. Scoring reads them later and needs no model."""
+"""Prediction: a trained model's answers to one benchmark, and their scores as they were when it was made."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,22 +11,19 @@ from typing import Any, ClassVar
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.types import Sample
-from ommatidia.eval.answers import read_answers
 from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
 from ommatidia.eval.evaluate import predict, score_file
-from ommatidia.eval.judge import MODEL, URL, EndpointJudge
+from ommatidia.eval.judge import MODEL, URL
 from ommatidia.eval.prompts import Mode
-from ommatidia.eval.scored import Scored
 from ommatidia.eval.scoring.judged import JudgedScorer
 from ommatidia.lab.cost import benchmark_tokens, prediction_price
 from ommatidia.lab.jobs.job import Computation, Job, Price
 from ommatidia.lab.jobs.training import Weights
+from ommatidia.lab.scores import ANSWERS, REPLIES, SCORES, judge_of
 from ommatidia.lab.store import Store
 from ommatidia.models.generate import Decoding
 from ommatidia.models.processor import Processor
 from ommatidia.models.sharing import SharedFeatures
-
-_ANSWERS, _SCORES, _REPLIES = "answers.jsonl", "scores.json", "answers.judge*.jsonl"
 
 _SEEN: dict[Mode, str] = {"full": "", "blind": " without pictures", "blank": ", gray", "shuffled": ", wrong pictures"}
 
@@ -68,7 +64,7 @@ class PredictionJob(Computation):
         model = self.weights.build(store, blind=self.mode == "blind").to(self.device).eval()
         processor = Processor(self.weights.model, features=self.weights.lookups(store))
         shared = SharedFeatures(model, processor, batch=self.batch)
-        benchmark, path = self.benchmark.open(), scratch / _ANSWERS
+        benchmark, path = self.benchmark.open(), scratch / ANSWERS
         with self.asked(benchmark, shared) as answering:
             decoding = Decoding(max_new_tokens=self.benchmark.max_new_tokens)
 
@@ -76,11 +72,11 @@ class PredictionJob(Computation):
                 return answering.answer(samples, decoding)
 
             predicted = predict(benchmark, answer, path, mode=self.mode, batch=4 * self.batch)
-        scored = score_file(benchmark, path, judge=self._judge())
+        scored = score_file(benchmark, path, judge=judge_of(self.benchmark))
         scores = {"fingerprint": self.benchmark.fingerprint(), "scored": scored.to_dict()}
-        (out / _SCORES).write_text(json.dumps(scores))
-        path.rename(out / _ANSWERS)
-        for kept in scratch.glob(_REPLIES):
+        (out / SCORES).write_text(json.dumps(scores))
+        path.rename(out / ANSWERS)
+        for kept in scratch.glob(REPLIES):
             kept.rename(out / kept.name)
         return {"unreadable": predicted.unreadable}
 
@@ -91,34 +87,8 @@ class PredictionJob(Computation):
     def check(self) -> None:
         """Raises ConfigError where only a judge can score the answers and the environment names none."""
         scorer = getattr(self.benchmark, "scorer", None)
-        if isinstance(scorer, JudgedScorer) and scorer.needs_judge and self._judge() is None:
+        if isinstance(scorer, JudgedScorer) and scorer.needs_judge and judge_of(self.benchmark) is None:
             raise ConfigError(
                 f"{self.benchmark.name} is scored by a language model: name an OpenAI-compatible endpoint in {URL} and "
                 f"{MODEL} before anything is trained"
             )
-
-    def _judge(self) -> EndpointJudge | None:
-        judged = isinstance(getattr(self.benchmark, "scorer", None), JudgedScorer)
-        return EndpointJudge.from_environment() if judged else None
-
-    def scored(self, store: Store) -> Scored:
-        """The finished answers' scores; scored again, without a model, where the scorer has changed since or another
-        judge is named. Its replies then lie in the store's folder ``judged``: a finished node stays as it is."""
-        kept, judge = json.loads((self.folder(store) / _SCORES).read_text()), self._judge()
-        other = judge is not None and not kept["scored"]["judge"].startswith(judge.name)
-        if kept["fingerprint"] == self.benchmark.fingerprint() and not other:
-            return Scored.from_dict(kept["scored"])
-        if judge is None:
-            return score_file(self.benchmark.open(), self.folder(store) / _ANSWERS)
-        again = store.root / "judged" / self.key
-        again.mkdir(parents=True, exist_ok=True)
-        folder = self.folder(store)
-        for file in (folder / _ANSWERS, *folder.glob(_REPLIES)):
-            if not (again / file.name).is_file():
-                shutil.copyfile(file, again / file.name)
-        return score_file(self.benchmark.open(), again / _ANSWERS, judge=judge)
-
-    def answers(self, store: Store) -> dict[str, str]:
-        """What the model said, by sample id."""
-        held = read_answers(self.folder(store) / _ANSWERS)
-        return {sample: record.answer or "" for sample, record in held.items()}

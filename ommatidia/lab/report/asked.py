@@ -10,13 +10,12 @@ from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import Attribution, attribution
 from ommatidia.eval.statistics import Interval as Estimate
 from ommatidia.eval.statistics.grouping import components, correlations
-from ommatidia.lab.analyses import ANALYSES, ablated, ablation_jobs, audit_jobs, audited, treatment_of
-from ommatidia.lab.jobs.prediction import PredictionJob
-from ommatidia.lab.plan import TrialPlan
+from ommatidia.lab.analyses import ANALYSES, Analysis, treatment_of
+from ommatidia.lab.record import AnalysisEntry
 from ommatidia.lab.report.figures.asked import CONDITIONS
 from ommatidia.lab.report.model import Ablation, AblationRow, AblationSuite, Audit, AuditRow, Interval, Likeness
-from ommatidia.lab.store import Store
-from ommatidia.lab.treatment import Taken
+from ommatidia.lab.report.nodes import NodeReader
+from ommatidia.lab.treatment import Taken, Treatment
 from ommatidia.lab.trial import Trial, by_design
 
 AVERAGE = "average"
@@ -50,73 +49,75 @@ def ablation_suite(name: str, found: Attribution, sets: Sequence[Taken]) -> Abla
     return AblationSuite(name, estimate(found.full), tuple(rows), None if found.gap is None else estimate(found.gap))
 
 
-def audit_of(trials: Sequence[Trial], store: Store, names: Mapping[str, str]) -> tuple[Audit | None, str]:
-    """The best design's audit where the store has it; else None, and a warning where it has some of it."""
-    trial = audited(trials)
-    if trial is None:
+def audit_of(trials: Sequence[Trial], reader: NodeReader, names: Mapping[str, str]) -> tuple[Audit | None, str]:
+    """The recorded audit where the store has all its answers; else None, and a warning where some are missing."""
+    entry, trial = _recorded(trials, reader, "audit")
+    if entry is None or trial is None:
         return None, ""
-    jobs = audit_jobs(trial)
-    extra = [job for (_, mode), job in jobs.items() if mode in ("blank", "shuffled")]
-    if missing := _missing(extra, store):
-        return None, _unfinished("audit", missing, len(extra))
+    found = {(one.benchmark, one.mode): reader.scores(one.node.kind, one.key) for one in entry.answers}
+    if missing := sum(scored is None for scored in found.values()):
+        return None, _unfinished("audit", missing, len(found))
     rows = []
-    for gallery in trial.galleries:
-        name = gallery.benchmark.name
-        scored = {mode: [jobs[name, mode].scored(store)] for mode in CONDITIONS}  # type: ignore[index]
-        found = attribution(scored.pop("full"), scored, experts=())
-        guess = store.record(gallery.kind, gallery.key)["notes"].get("guess")
-        rows.append(audit_row(name, found, guess))
+    for benchmark, key in trial.entry.galleries.items() if trial.entry else ():
+        scored = {mode: [one] for mode in CONDITIONS if (one := found[benchmark, mode]) is not None}
+        rows.append(audit_row(benchmark, attribution(scored.pop("full"), scored, experts=()), guess_of(key, reader)))
     # As Cambrian-1 sorts them: what needs its pictures least comes first.
     rows.sort(key=lambda row: row.gain.mean)
-    return Audit(names[trial.recipe.design()], trial.recipe.seed, tuple(rows)), ""
+    return Audit(names[trial.design], trial.recipe.seed, tuple(rows)), ""
+
+
+def guess_of(gallery: str, reader: NodeReader) -> float | None:
+    """What a random guess scores, as the gallery with this key says."""
+    node = reader.node("gallery", gallery)
+    return None if node is None else node["notes"].get("guess")
+
+
+def _recorded(
+    trials: Sequence[Trial], reader: NodeReader, analysis: Analysis
+) -> tuple[AnalysisEntry | None, Trial | None]:
+    """What was recorded of an analysis, and the finished trial that it is about."""
+    entry = reader.record.analyses.get(analysis)
+    asked = (trial for trial in trials if entry is not None and trial.address == entry.trial)
+    return entry, next((trial for trial in asked if not trial.error), None)
 
 
 def ablations_of(
-    trials: Sequence[Trial], store: Store, names: Mapping[str, str]
+    trials: Sequence[Trial], reader: NodeReader, names: Mapping[str, str]
 ) -> tuple[tuple[Ablation, ...], tuple[str, ...]]:
-    """The best mixture's ablations that the store has, and a warning for each that it has in part."""
-    trial, found, warnings = ablated(trials), list[Ablation](), list[str]()
-    for analysis in ANALYSES if trial else ():
-        if analysis == "audit" or trial is None:
+    """The recorded ablations that the store has, and a warning for each that it has in part."""
+    found, warnings = list[Ablation](), list[str]()
+    for analysis in ANALYSES:
+        entry, trial = _recorded(trials, reader, analysis)
+        if analysis == "audit" or entry is None or trial is None:
             continue
-        treatment = treatment_of(analysis)
-        jobs = ablation_jobs(trial, treatment)
-        if missing := _missing(list(jobs.values()), store):
-            warnings.append(_unfinished(analysis, missing, len(jobs)))
+        read = {(one.benchmark, one.experts): reader.scores(one.node.kind, one.key) for one in entry.answers}
+        scored = {which: one for which, one in read.items() if one is not None}
+        if missing := len(read) - len(scored):
+            warnings.append(_unfinished(analysis, missing, len(read)))
             continue
-        scored = {which: job.scored(store) for which, job in jobs.items()}
-        sets = list(dict.fromkeys(job.taken for job in jobs.values()))
-        found.append(_ablation(trial, store, names, treatment, scored, sets))
-    return tuple(found), tuple(filter(None, warnings))
+        found.append(_ablation(trial, names, treatment_of(analysis), scored))
+    return tuple(found), tuple(warnings)
 
 
 def _ablation(
-    trial: TrialPlan,
-    store: Store,
+    trial: Trial,
     names: Mapping[str, str],
-    treatment: str,
-    scored: Mapping[tuple[str, str], Scored],
-    sets: Sequence[Taken],
+    treatment: Treatment,
+    scored: Mapping[tuple[str, tuple[str, ...]], Scored],
 ) -> Ablation:
-    whole = {b.name: trial.predictions[b.name, "full"].scored(store) for b in trial.recipe.benchmarks}
+    whole = {one.benchmark: one for one in trial.full}
+    sets = [Taken(treatment, experts) for experts in dict.fromkeys(experts for _, experts in scored)]
     suites = []
     for suite, inside in suites_of(list(whole)).items():
-        without = {one.name: [scored[name, one.name] for name in inside] for one in sets}
+        without = {one.name: [scored[name, one.experts] for name in inside] for one in sets}
         single = [one.name for one in sets if len(one.experts) == 1]
         found = attribution([whole[name] for name in inside], without, experts=single)
         suites.append(ablation_suite(suite, found, sets))
     experts = tuple(trial.recipe.model.encoders)
-    return Ablation(names[trial.recipe.design()], trial.recipe.seed, treatment, experts, tuple(suites))
-
-
-def _missing(jobs: Sequence[PredictionJob], store: Store) -> int:
-    return sum(not (job.folder(store) / "node.json").is_file() for job in jobs)
+    return Ablation(names[trial.design], trial.recipe.seed, treatment, experts, tuple(suites))
 
 
 def _unfinished(analysis: str, missing: int, total: int) -> str:
-    """Empty where nothing was asked at all."""
-    if missing == total:
-        return ""
     return f"The {analysis} lacks {missing} of its {total} nodes: omma report --with {analysis} makes them."
 
 

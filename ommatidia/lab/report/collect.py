@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
 from ommatidia.eval.statistics import Comparison, judge
-from ommatidia.lab.cost import largest_cost
-from ommatidia.lab.jobs.training import TrainingJob
-from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
 from ommatidia.lab.provenance import arithmetic_of
-from ommatidia.lab.report.asked import ablations_of, audit_of, estimate, likeness_of
+from ommatidia.lab.record import SearchRecord
+from ommatidia.lab.report.asked import ablations_of, audit_of, estimate, guess_of, likeness_of
 from ommatidia.lab.report.contributions import contributions
-from ommatidia.lab.report.model import (
-    BenchmarkInfo,
-    Candidate,
-    Curve,
-    DesignRow,
-    ExampleCard,
-    GreedyRound,
-    Manifest,
-    Outcome,
-    Reply,
-    Report,
-    Verdict,
-)
+from ommatidia.lab.report.examples import examples_of
+from ommatidia.lab.report.model import BenchmarkInfo, Candidate, GreedyRound, Manifest, Report
+from ommatidia.lab.report.nodes import NodeReader
+from ommatidia.lab.report.notes import notes_of
 from ommatidia.lab.report.numbers import p_value, signed
+from ommatidia.lab.report.rows import row_of
 from ommatidia.lab.search.greedy import RoundRobin
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, average_of, benchmarks_of, best_design, by_design, compare_trials
-from ommatidia.train.metrics import read_metrics
-
-_CARDS = 12
+from ommatidia.lab.trial import Trial, average_of, best_design, by_design, compare_trials
 
 
-def report_of(record: dict[str, Any], trials: Sequence[Trial], store: Store) -> Report:
-    """Everything a page shows of one search or run."""
+def report_of(record: SearchRecord, trials: Sequence[Trial], store: Store) -> Report:
+    """Everything a page shows of one search or run, from its record and its nodes alone."""
+    reader = NodeReader(store, record)
     groups = list(by_design(trials).values())
     working = [group for group in groups if not any(t.error for t in group)]
     most = max((len(group) for group in working), default=1)
@@ -48,30 +34,33 @@ def report_of(record: dict[str, Any], trials: Sequence[Trial], store: Store) -> 
     best = best_design(trials)
     names = _names(groups)
     verdicts = _verdicts(best, working)
-    rows = [_row(group, names, verdicts, best, most, record, store) for group in groups]
+    rows = [
+        row_of(g, reader, name=names[g[0].design], verdicts=verdicts, best=best, final=len(g) == most) for g in groups
+    ]
     strategy = _strategy(record)
     rounds, stop = _rounds(strategy, trials) if isinstance(strategy, RoundRobin) else ((), "")
-    audit, unfinished = audit_of(trials, store, names)
-    ablations, partial = ablations_of(trials, store, names)
-    return Report(
-        title=record["name"],
+    audit, unfinished = audit_of(trials, reader, names)
+    ablations, partial = ablations_of(trials, reader, names)
+    report = Report(
+        title=record.name,
         headline=tuple(_headline(best, finals, names)),
-        benchmarks=_benchmarks(best, store),
+        benchmarks=_benchmarks(best, reader),
         designs=tuple(rows),
-        manifest=_manifest(record, trials, store),
+        manifest=_manifest(reader, trials),
         rounds=rounds,
         stop_reason=stop,
         contributions=contributions(trials),
-        examples=tuple(_examples(working, names, store)),
+        examples=tuple(examples_of([group[0] for group in working], names, reader)),
         warnings=tuple(filter(None, (unfinished, *partial))),
         audit=audit,
         ablations=ablations,
         likeness=likeness_of(trials),
     )
+    return replace(report, notes=notes_of(reader, trials))
 
 
-def _strategy(record: dict[str, Any]) -> Strategy | None:
-    data = record["definition"].get("strategy")
+def _strategy(record: SearchRecord) -> Strategy | None:
+    data = record.definition.get("strategy")
     return Strategy.parse(data) if data else None
 
 
@@ -111,93 +100,14 @@ def _of_seeds(best: Sequence[Trial], group: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in best if trial.recipe.seed in seeds] or list(best)
 
 
-_OUTCOMES: dict[str, Outcome] = {"better": "ahead", "worse": "behind", "cannot tell apart": "tie"}
-
-
-def _row(
-    group: Sequence[Trial],
-    names: dict[str, str],
-    verdicts: dict[str, tuple[Comparison, float, str]],
-    best: Sequence[Trial],
-    most: int,
-    record: dict[str, Any],
-    store: Store,
-) -> DesignRow:
-    first = group[0]
-    model = first.recipe.model
-    row = partial(
-        DesignRow,
-        key=first.design,
-        name=names[first.design],
-        encoders=tuple(model.encoders),
-        fusion=model.fusion.kind if len(model.encoders) > 1 else "none",  # type: ignore[attr-defined]
-        is_blind_model=not model.encoders,
-        seeds=tuple(t.recipe.seed for t in group),
-        visual_tokens=model.most_visual_tokens,
-        command=f"{record['command']}  # row {first.design[:12]}",
-    )
-    if error := next((t.error for t in group if t.error), None):
-        return row(failed=error)
-    costs = largest_cost(model, text_tokens=32, head_tokens=4)
-    if first.design == best[0].design:
-        verdict = Verdict("best")
-    else:
-        comparison, p, words = verdicts[first.design]
-        verdict = Verdict(_OUTCOMES[words], estimate(comparison.interval), p)
-    return row(
-        final=len(group) == most,
-        average=estimate(average_of(group)),
-        scores={name: estimate(interval) for name, interval in benchmarks_of(group).items()},
-        blind=_blind(group),
-        seed_averages={t.recipe.seed: t.average for t in group},
-        curves={t.recipe.seed: _curves(plan_trial(t.recipe), store) for t in group},
-        versus_best=verdict,
-        parameters=sum(c.parameters for c in costs.values()),
-        trained_parameters=_trained(plan_trial(first.recipe), store),
-        train_flops=mean(t.price.flops for t in group),
-        flops_per_sample=sum(c.flops for c in costs.values()),
-        train_seconds=mean(t.seconds for t in group),
-        checkpoint="model" if first.design == best[0].design else None,
-    )
-
-
-def _blind(group: Sequence[Trial]) -> dict[str, float]:
-    """What the same models score without pictures; a model that sees nothing is its own blind score."""
-    mode = "blind" if group[0].recipe.model.encoders else "full"
-    found: dict[str, list[float]] = {}
-    for trial in group:
-        for (name, which), scored in trial.scored.items():
-            if which == mode:
-                found.setdefault(name, []).append(scored.mean)
-    return {name: mean(values) for name, values in found.items()}
-
-
-def _curves(plan: TrialPlan, store: Store) -> tuple[Curve, ...]:
-    return tuple(_curve(job, store) for job in plan.training)
-
-
-def _curve(job: TrainingJob, store: Store) -> Curve:
-    reports = read_metrics(job.folder(store) / "metrics.jsonl")
-    stage = (
-        f"{job.stage.name} {next(iter(job.weights.model.encoders))}" if job.stage.scope == "expert" else job.stage.name
-    )
-    return Curve(stage, tuple(r.step for r in reports), tuple(r.loss for r in reports))
-
-
-def _trained(plan: TrialPlan, store: Store) -> int | None:
-    """Parameters that the last stage trained; None for a design without stages."""
-    if not plan.training:
-        return None
-    notes = store.record("training", plan.training[-1].key)["notes"]
-    return int(notes["trained_parameters"])
-
-
-def _benchmarks(best: Sequence[Trial], store: Store) -> tuple[BenchmarkInfo, ...]:
+def _benchmarks(best: Sequence[Trial], reader: NodeReader) -> tuple[BenchmarkInfo, ...]:
+    """As the best design was asked them; before any design is finished, as they were planned."""
     if not best:
-        return ()
-    galleries = {job.benchmark.name: job for job in plan_trial(best[0].recipe).galleries}
-    guesses = {name: store.record(job.kind, job.key)["notes"].get("guess") for name, job in galleries.items()}
-    return tuple(BenchmarkInfo(s.benchmark, s.group, s.n, s.scorer, guesses[s.benchmark]) for s in best[0].full)
+        planned = reader.record.benchmarks.items()
+        return tuple(BenchmarkInfo(name, e.group, e.questions, e.scorer) for name, e in planned)
+    galleries = best[0].entry.galleries if best[0].entry else {}
+    guesses = {name: guess_of(key, reader) for name, key in galleries.items()}
+    return tuple(BenchmarkInfo(s.benchmark, s.group, s.n, s.scorer, guesses.get(s.benchmark)) for s in best[0].full)
 
 
 def _headline(best: Sequence[Trial], finals: Sequence[Sequence[Trial]], names: dict[str, str]) -> list[str]:
@@ -258,44 +168,14 @@ def _rounds(strategy: RoundRobin, trials: Sequence[Trial]) -> tuple[tuple[Greedy
     return tuple(rounds), stop
 
 
-def _examples(working: Sequence[Sequence[Trial]], names: dict[str, str], store: Store) -> list[ExampleCard]:
-    """Questions from every benchmark's gallery; those that divide the designs come first."""
-    if not working:
-        return []
-    plans = {names[group[0].design]: plan_trial(group[0].recipe) for group in working}
-    answered, scores = {}, {}
-    for group in working:
-        name = names[group[0].design]
-        for (benchmark, mode), job in plans[name].predictions.items():
-            if mode == "full":
-                answered[name, benchmark] = job.answers(store)
-                scores[name, benchmark] = {s.id: s.value for s in group[0].scored[benchmark, mode].scores}
-    benchmarks = [b.name for b in working[0][0].recipe.benchmarks]
-    cards: list[tuple[float, ExampleCard]] = []
-    for gallery in next(iter(plans.values())).galleries:
-        found = []
-        folder, title = gallery.folder(store), gallery.benchmark.name
-        for card in json.loads((folder / "cards.json").read_text()):
-            replies = {
-                name: Reply(answered[name, title][card["id"]], scores[name, title].get(card["id"], 0.0) >= 0.5)
-                for name in plans
-                if card["id"] in answered.get((name, title), {})
-            }
-            share = mean(reply.correct for reply in replies.values()) if replies else 0.0
-            image = (folder / card["image"]).read_bytes()
-            found.append((abs(share - 0.5), ExampleCard(title, card["question"], card["answer"], image, replies)))
-        found.sort(key=lambda pair: pair[0])
-        cards += found[: max(1, math.ceil(_CARDS / len(benchmarks)))]
-    return [card for _, card in cards][:_CARDS]
-
-
-def _manifest(record: dict[str, Any], trials: Sequence[Trial], store: Store) -> Manifest:
-    plan = Plan.of([trial.recipe for trial in trials])
-    made = [store.record(job.kind, key) for key, job in plan.jobs.items() if store.has(job.kind, key)]
+def _manifest(reader: NodeReader, trials: Sequence[Trial]) -> Manifest:
+    record = reader.record
+    nodes = record.nodes
+    made = [node for key, one in nodes.items() if (node := reader.node(one.kind, key)) is not None]
     about: dict[str, Any] = made[0]["made"] if made else {}
     return Manifest(
-        recipe=record["name"],
-        command=record["command"],
+        recipe=record.name,
+        command=record.command,
         date=max((r["made"]["at"] for r in made), default="")[:19],
         version=about.get("ommatidia", ""),
         commits=tuple(sorted({r["made"]["commit"] for r in made if r["made"]["commit"]})),
@@ -303,11 +183,11 @@ def _manifest(record: dict[str, Any], trials: Sequence[Trial], store: Store) -> 
         torch=about.get("torch", ""),
         cpu=about.get("machine", ""),
         **arithmetic_of([r["made"] for r in made]),
-        store=store.root.name,
+        store=reader.store.root.name,
         seeds=tuple(sorted({trial.recipe.seed for trial in trials})),
         nodes_executed=len(made),
-        nodes_reused=sum(len(trial.jobs()) for trial in plan.trials) - len(plan.jobs),
-        flops_spent=plan.price().flops,
-        flops_without_sharing=plan.unshared_price().flops,
+        nodes_reused=sum(len(entry.nodes) for entry in record.trials) - len(nodes),
+        flops_spent=sum(node.flops for node in nodes.values()),
+        flops_without_sharing=sum(entry.flops_alone for entry in record.trials),
         node_seconds=sum(r["seconds"] for r in made),
     )

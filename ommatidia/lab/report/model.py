@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ommatidia.core.errors import RunError
+from ommatidia.eval.statistics import macro_mean
 
 Outcome = Literal["best", "ahead", "tie", "behind"]
 """``best``: the design the others are compared with. ``tie``: the comparison cannot tell the two apart."""
@@ -103,10 +104,11 @@ class DesignRow:
     failed: str | None = None
 
     def blind_average(self, benchmarks: tuple[BenchmarkInfo, ...]) -> float | None:
-        """The mean no-image score over ``benchmarks``, or None when one of them was not run without the image."""
+        """The no-image score over ``benchmarks``, averaged as designs are ranked; None when one of them was not run
+        without the image."""
         if not benchmarks or any(b.name not in self.blind for b in benchmarks):
             return None
-        return sum(self.blind[b.name] for b in benchmarks) / len(benchmarks)
+        return macro_mean({b.name: self.blind[b.name] for b in benchmarks}, {b.name: b.group for b in benchmarks})
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +233,8 @@ class AblationRow:
 
 @dataclass(frozen=True, slots=True)
 class AblationSuite:
-    """One benchmark, or the plain mean of all. ``gap``: the largest utilisation of one expert less the smallest."""
+    """One benchmark, or the average that ranks designs. ``gap``: the largest utilisation of one expert less the
+    smallest."""
 
     name: str
     whole: Interval
@@ -268,7 +271,11 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything on the page. ``headline``: sentences, the verdict first. ``stop_reason``: why the search ended."""
+    """Everything on the page. ``headline``: sentences, the verdict first. ``stop_reason``: why the search ended.
+
+    ``notes``: what has changed since the results were made. They are of the day a page is drawn and not among its
+    results, so report.json leaves them out.
+    """
 
     title: str
     headline: tuple[str, ...]
@@ -276,6 +283,7 @@ class Report:
     designs: tuple[DesignRow, ...]
     manifest: Manifest
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     rounds: tuple[GreedyRound, ...] = ()
     stop_reason: str = ""
     contributions: tuple[Contribution, ...] = ()

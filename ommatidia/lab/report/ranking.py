@@ -40,8 +40,8 @@ def gaps(design: DesignRow, report: Report) -> tuple[str, ...]:
 
 
 def notices(report: Report) -> tuple[str, ...]:
-    """The report's own warnings, then those that follow from its rows: mixed commits, failed and incomplete designs."""
-    found = list(report.warnings)
+    """The report's notes and warnings, then what follows from its rows: mixed commits, failed, incomplete designs."""
+    found = [*report.notes, *report.warnings]
     commits = report.manifest.commits
     if len(commits) > 1:
         found.append(

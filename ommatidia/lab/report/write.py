@@ -9,6 +9,7 @@ import math
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 from ommatidia.core.errors import RunError
 from ommatidia.lab.report.html import render_html
@@ -17,10 +18,11 @@ from ommatidia.lab.report.model import Report
 from ommatidia.lab.report.table_csv import render_csv
 
 
-def write_report(report: Report, folder: Path) -> Path:
+def write_report(report: Report, folder: Path, *, replace: bool = False) -> Path:
     """Render everything, then write it; returns the path of the page.
 
-    Raises RunError when the folder cannot be written or an example's picture cannot be read.
+    Raises RunError when the folder cannot be written, an example's picture cannot be read, or the page in place shows
+    more than this one would and ``replace`` does not ask for it.
     """
     files = {
         "report.html": render_html(report),
@@ -28,6 +30,8 @@ def write_report(report: Report, folder: Path) -> Path:
         "designs.csv": render_csv(report),
         "report.json": render_json(report),
     }
+    if not replace:
+        _keep_more(folder, files["report.json"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
@@ -37,9 +41,36 @@ def write_report(report: Report, folder: Path) -> Path:
     return folder / "report.html"
 
 
+def _keep_more(folder: Path, text: str) -> None:
+    """Raises RunError when the report.json in place shows more than ``text`` does."""
+    path = folder / "report.json"
+    if not path.is_file():
+        return
+    ask = f"write to another folder with --out, or add --replace to omma report {json.loads(text)['title']}"
+    try:
+        before = _extent(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise RunError(f"{path}: cannot be read, so what it shows cannot be compared; {ask}") from None
+    now = _extent(json.loads(text))
+    less = [f"{before[what]} {what}, this one {now[what]}" for what in before if now[what] < before[what]]
+    if less:
+        raise RunError(f"{path}: the page in place shows {'; '.join(less)}; it was left as it is: {ask}")
+
+
+def _extent(data: dict[str, Any]) -> dict[str, int]:
+    """How much a report shows."""
+    finished = [design for design in data["designs"] if design["failed"] is None and design["average"] is not None]
+    return {
+        "finished designs": len(finished),
+        "finished trainings of them": sum(len(design["seeds"]) for design in finished),
+        "benchmarks": len({name for design in finished for name in design["scores"]}),
+        "analyses": (data["audit"] is not None) + len(data["ablations"]),
+    }
+
+
 def render_json(report: Report) -> str:
-    """The whole value as JSON; pictures in base64, a loss that is not finite as null."""
-    plain = _plain(dataclasses.asdict(report))
+    """The results as JSON, equal for equal records and nodes; pictures in base64, a loss that is not finite as null."""
+    plain = _plain({name: value for name, value in dataclasses.asdict(report).items() if name != "notes"})
     return json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from ommatidia.core.config import Config
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, RunError
-from ommatidia.core.names import Name, fit_name
+from ommatidia.core.names import Name
 from ommatidia.lab.analyses import Analysis
 from ommatidia.lab.jobs.job import Job
-from ommatidia.lab.plan import Plan, plan_trial
-from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.plan import Plan
+from ommatidia.lab.record import SearchRecord, load_record
+from ommatidia.lab.recorder import Recorder
 from ommatidia.lab.run import RunResult, execute
+from ommatidia.lab.scores import scores_of_today
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, collect
@@ -39,18 +40,20 @@ class Search(Config):
 
 @dataclass
 class SearchResult:
-    """The trials in the order they were asked for, and what doing them took this time."""
+    """The trials in the order they were asked for, what doing them took this time, and the search's record."""
 
     trials: list[Trial]
     run: RunResult
     jobs: dict[str, Job]
+    record: SearchRecord
 
 
 def run_search(search: Search, store: Store, *, command: str, workers: Workers | None = None) -> SearchResult:
     """Propose, plan, run, until the strategy has no more to ask. Raises RunError when nothing at all succeeded.
 
-    Ranks of a distributed run all ask the strategy, which answers them alike.
+    Ranks of a distributed run all ask the strategy, which answers them alike; rank 0 writes the record.
     """
+    recorder = Recorder.begin(store, search.name, command=command, definition=search.to_dict())
     trials: list[Trial] = []
     total = RunResult()
     jobs: dict[str, Job] = {}
@@ -59,6 +62,7 @@ def run_search(search: Search, store: Store, *, command: str, workers: Workers |
     while recipes := search.strategy.propose(trials):
         plan = Plan.of(recipes)
         console().log(f"{len(recipes)} designs, {len(plan.jobs)} nodes")
+        entries = recorder.plan(plan.trials)
         result = execute(plan, store, workers)
         jobs |= plan.jobs
         total.executed += result.executed
@@ -66,42 +70,30 @@ def run_search(search: Search, store: Store, *, command: str, workers: Workers |
         total.failed |= result.failed
         total.flops += result.flops
         total.seconds += result.seconds
-        trials += [collect(trial, store) for trial in plan.trials]
-        if ranks().leads:
-            remember(store, search.name, search.to_dict(), trials, total, command)
+        scores = scores_of_plan(plan, store)
+        recorder.carry_out(entries, scores, total)
+        trials += [collect(entry, store, recorder.record.scores) for entry in entries]
     if not trials:
         raise ConfigError(f"search {search.name!r} proposed no design")
+    recorder.finish()
     if all(trial.error for trial in trials):
         raise together(RunError(f"every design failed; the first: {trials[0].error}"))
-    return SearchResult(trials, total, jobs)
+    return SearchResult(trials, total, jobs, recorder.record)
 
 
-def remember(
-    store: Store, name: str, definition: dict[str, Any], trials: Sequence[Trial], run: RunResult, command: str
-) -> None:
-    """Write down what was asked for, so that a report needs the store alone."""
-    store.write_json(
-        f"searches/{name}.json",
-        {
-            "name": name,
-            "command": command,
-            "definition": definition,
-            "trials": [{"recipe": t.recipe.to_dict(), "error": t.error, "keys": t.keys} for t in trials],
-            "run": {
-                "executed": len(run.executed),
-                "reused": len(run.reused),
-                "failed": len(run.failed),
-                "seconds": run.seconds,
-                "flops": run.flops,
-            },
-        },
-    )
+def scores_of_plan(plan: Plan, store: Store) -> dict[str, str]:
+    """Where a plan reuses answers that an older scorer or another judge scored: today's scores, for the record.
+
+    A search compares its designs with one another, so one scorer and one judge score them all.
+    """
+    answers = ((job.benchmark, job.kind, job.key) for trial in plan.trials for job in trial.predictions.values())
+    return ranks().tell(scores_of_today(answers, store) if ranks().leads else {})
 
 
-def recall(store: Store, name: str) -> tuple[dict[str, Any], list[Trial]]:
-    """The record of a search and its trials, read back from the store alone. Raises RunError."""
-    record = store.read_json(f"searches/{name}.json")
-    # Names of designs were free once, and change no key.
-    recipes = [{**entry["recipe"], "name": fit_name(entry["recipe"]["name"])} for entry in record["trials"]]
-    trials = [collect(plan_trial(Recipe.parse(recipe)), store) for recipe in recipes]
-    return record, trials
+def recall(store: Store, name: str) -> tuple[SearchRecord, list[Trial]]:
+    """The record of a search and its trials, read back from the store alone: nothing is planned, no data are opened.
+
+    Raises RunError.
+    """
+    record = load_record(store, name)
+    return record, [collect(entry, store, record.scores) for entry in record.trials]
