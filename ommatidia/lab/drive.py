@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.core.files import settled
 from ommatidia.lab.analyses import Analysis, analysis_plan
 from ommatidia.lab.driven import Driven, Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
@@ -113,6 +114,11 @@ def report_search(store: Store, name: str | None, *, out: Path | None, analyses:
 
     Raises ConfigError for an unknown name or an analysis that no design allows, RunError when one fails.
     """
+    with settled():
+        return _report_search(store, name, out=out, analyses=analyses)
+
+
+def _report_search(store: Store, name: str | None, *, out: Path | None, analyses: Sequence[Analysis]) -> Path:
     known = store.searches()
     if not known:
         raise ConfigError(f"{store.root}: no search or run has been made in this store")

@@ -2,6 +2,7 @@
 
 store/nodes/<kind>/<key>/   node.json (what it is, what it needed, checksums, seconds) and its files
 store/work/<key>/           a node in progress: checkpoints and partial files survive a kill and are continued
+store/inputs/<digest>       what nodes read: a line for each file with its name, size and SHA-256, packed
 store/failures/<key>.json   the traceback of a node that failed
 store/searches/<name>.json  which designs a search asked for, in order
 """
@@ -9,10 +10,11 @@ store/searches/<name>.json  which designs a search asked for, in order
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import gzip
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ommatidia.core.console import console
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import RunError
+from ommatidia.core.files import hash_file
 
 _RECORD = "node.json"
 _WORKER = ".worker{}.lock"
@@ -114,7 +118,7 @@ class Store:
     def finish(self, kind: str, key: str, files: Path, record: Mapping[str, Any]) -> None:
         """Make ``files`` (a folder inside the node's scratch) the finished node, in one rename."""
         with self._disk():
-            sums = {str(p.relative_to(files)): _checksum(p) for p in sorted(files.rglob("*")) if p.is_file()}
+            sums = {str(p.relative_to(files)): hash_file(p) for p in sorted(files.rglob("*")) if p.is_file()}
             (files / _RECORD).write_text(json.dumps({**record, "key": key, "kind": kind, "files": sums}, indent=1))
             for path in files.rglob("*"):
                 if path.is_file():
@@ -127,6 +131,26 @@ class Store:
             self.tidy(key)
             (self.root / "failures" / f"{key}.json").unlink(missing_ok=True)
         self._sound[key] = True
+
+    def keep_inputs(self, contents: Contents) -> None:
+        """Write down what a node reads, once however many read it."""
+        path = self.root / "inputs" / f"{contents.digest}.jsonl.gz"
+        if path.is_file():
+            return
+        with self._disk():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(f".{os.getpid()}")
+            draft.write_bytes(gzip.compress(contents.lines, 1, mtime=0))
+            draft.replace(path)
+
+    def inputs(self, digest: str) -> Contents | None:
+        """What a node read, by the digest that it has of it; None where it was not written down or is damaged."""
+        try:
+            lines = gzip.decompress((self.root / "inputs" / f"{digest}.jsonl.gz").read_bytes())
+        except (OSError, EOFError, zlib.error):
+            return None
+        found = Contents.read(lines)
+        return found if found.digest == digest else None
 
     def tidy(self, key: str) -> None:
         """Remove the working folder of a finished node; a kill may have come between finishing it and this."""
@@ -174,14 +198,9 @@ def _damage(folder: Path) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if _checksum(path) != checksum:
+        if hash_file(path) != checksum:
             return f"{name} does not match its checksum"
     return None
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

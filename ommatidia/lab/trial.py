@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ommatidia.core.files import settled
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import Comparison, Interval, compare_suites, macro_average
 from ommatidia.lab.jobs.job import Price
@@ -73,8 +74,9 @@ def collect(plan: TrialPlan, store: Store) -> Trial:
         if not (job.folder(store) / "node.json").is_file():
             error = store.failure(job.key) or "not finished"
             return Trial(plan.recipe, error=f"{job.label}: {error}", keys=keys)
-    scored = {which: job.scored(store) for which, job in plan.predictions.items()}
-    price = sum((job.price() for job in plan.training), Price())
+    with settled():
+        scored = {which: job.scored(store) for which, job in plan.predictions.items()}
+        price = sum((job.price() for job in plan.training), Price())
     seconds = sum(store.record(job.kind, job.key)["seconds"] for job in plan.training)
     return Trial(plan.recipe, scored, price, seconds, None, keys)
 
