@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -28,6 +29,8 @@ _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 _Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 R = TypeVar("R")
+
+_without_places: ContextVar[bool] = ContextVar("without_places", default=False)
 
 
 def once(method: Callable[[Any], R]) -> Callable[[Any], R]:
@@ -55,6 +58,8 @@ class Config(BaseModel):
     )
     # Fields that cannot change a result (how often to log, where to write) and so stay out of the digest.
     unhashed: ClassVar[frozenset[str]] = frozenset()
+    # Fields that say where something lies whose content counts beside this value; see ``hashed_without_places``.
+    located: ClassVar[frozenset[str]] = frozenset()
     _members: ClassVar[dict[str, type[Config]]]
     _family: ClassVar[type[Config] | None] = None
 
@@ -162,7 +167,20 @@ class Config(BaseModel):
 
     def hashed(self) -> Any:
         """The plain data that identifies this value: everything but the ``unhashed`` fields, at every depth."""
-        return {name: _hashed(getattr(self, name)) for name in type(self).model_fields if name not in self.unhashed}
+        left_out = self.unhashed | self.places() if _without_places.get() else self.unhashed
+        return {name: _hashed(getattr(self, name)) for name in type(self).model_fields if name not in left_out}
+
+    def places(self) -> frozenset[str]:
+        """The ``located`` fields of this value; fewer where one of them names something that has no content here."""
+        return self.located
+
+    def hashed_without_places(self) -> Any:
+        """``hashed`` without the places of what is known by its content, at every depth: equal wherever files lie."""
+        token = _without_places.set(True)
+        try:
+            return self.hashed()
+        finally:
+            _without_places.reset(token)
 
     @once
     def digest(self) -> str:

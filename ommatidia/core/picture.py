@@ -13,7 +13,6 @@ import io
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from ommatidia.core.errors import DataError
+from ommatidia.core.files import file_digest
 
 SMALLEST_SIDE = 2
 """Pixels. A side of one pixel is a broken download or a tracking pixel, never a picture worth a question."""
@@ -55,21 +55,6 @@ class Decoded(Image.Image):
             pixels_HWX, self._pixels_HWX = self._pixels_HWX, None
             self.im = Image.frombytes("RGB", self.size, pixels_HWX, "raw", "RGBX").im
         return super().load()
-
-
-@lru_cache(maxsize=2**17)
-def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, remembered as long as its size and modification time stay. Raises DataError."""
-    try:
-        stat = path.stat()
-        return _file_sha256(str(path), stat.st_size, stat.st_mtime_ns)
-    except OSError as error:
-        raise DataError(f"{path}: {_reason(error)}; expected a file that can be read") from None
 
 
 def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Image:

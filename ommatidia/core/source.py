@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ommatidia.core.config import Config
+from ommatidia.core.config import Config, digest
+from ommatidia.core.contents import Contents, Entry
 from ommatidia.core.errors import DataError
+from ommatidia.core.files import looked
 from ommatidia.core.types import Message, Picture, Sample
 
 
@@ -79,8 +81,22 @@ class SourceConfig(Config, family=True):
         return Opened(self.open())
 
     def fingerprint(self) -> str:
-        """Digest of the config and of the content it reads, so that changed files change every key built on them."""
-        return self.digest()
+        """Digest of this value and of the content of all that it reads, wherever that lies.
+
+        Raises DataError when the source as a whole cannot be read.
+        """
+        return digest([self.hashed_without_places(), self.contents().digest])
+
+    def contents(self) -> Contents:
+        """What it reads, by content; looked at once inside ``files.settled``. Raises DataError as ``open`` does."""
+        return looked(["source", self.to_json()], self.reads)
+
+    def reads(self) -> Contents:
+        """What it reads, looked at now: every file whose bytes can change a sample, under the name the data give it.
+
+        Without files, nothing. A kind that does not say is read through, sample by sample: right for any, and slow.
+        """
+        return _read_through(self.open())
 
     def absent(self) -> str | None:
         """A file or folder that it reads and that is not there, for those who can do without; None: all is there."""
@@ -93,3 +109,17 @@ class SourceConfig(Config, family=True):
     def describe(self) -> str:
         """A few words for tables."""
         return type(self).__name__
+
+
+def _read_through(source: Source) -> Contents:
+    def entries() -> Iterator[Entry]:
+        for index in range(len(source)):
+            try:
+                sample = source[index]
+                images = [picture.digest for picture in sample.images]
+                said = [[message.role, [repr(part) for part in message.parts]] for message in sample.messages]
+                yield sample.id, None, digest([said, images, repr(sample.meta)])
+            except DataError as error:
+                yield f"record {index + 1}", None, digest(str(error))
+
+    return Contents.of(entries())

@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ommatidia.core.config import digest, once
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError
-from ommatidia.core.picture import FilePicture, file_digest
+from ommatidia.core.files import file_digest
+from ommatidia.core.picture import FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
 
@@ -43,10 +44,12 @@ class EasyVQA(SourceConfig):
         """Raises ConfigError when the package is not installed, DataError when its files are broken."""
         return EasyVQASource(self, data_folder() / self.split)
 
-    @once
-    def fingerprint(self) -> str:
+    def reads(self) -> Contents:
+        """The questions of the split, and the pictures that are asked about."""
         folder = data_folder() / self.split
-        return digest([self.hashed(), file_digest(folder / "questions.json"), _sizes(folder / "images")])
+        asked = {f"images/{path.name}": path for path in self.open().files()}
+        questions = {"questions.json": folder / "questions.json"}
+        return Contents.joined([Contents.of_needed(questions), Contents.of_files(asked)])
 
     def describe(self) -> str:
         return f"easy-VQA ({self.split}, {self.pictures or 'all'} pictures)"
@@ -60,18 +63,13 @@ def data_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "data"
 
 
-@lru_cache(maxsize=2)
-def _sizes(folder: Path) -> list[tuple[str, int]]:
-    """Name and bytes of every picture: looked up once a process, for a plan asks thousands of times."""
-    return sorted((path.name, path.stat().st_size) for path in folder.glob("*.png"))
-
-
 class EasyVQASource:
     """Questions grouped by picture."""
 
     def __init__(self, config: EasyVQA, folder: Path) -> None:
         self._split, self._folder = config.split, folder
-        self._entries = _chosen(_by_picture(folder / "questions.json"), config)
+        questions = folder / "questions.json"
+        self._entries = _chosen(_by_picture(questions, file_digest(questions)), config)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -95,8 +93,11 @@ class EasyVQASource:
 
     def pictures(self) -> Iterator[Picture]:
         """All pictures asked about, undecoded."""
-        for number in dict.fromkeys(number for _, _, number in self._entries):
-            yield self._picture(number)
+        return (FilePicture(path) for path in self.files())
+
+    def files(self) -> Iterator[Path]:
+        """The files of all pictures asked about."""
+        return (self._picture(number).path for number in dict.fromkeys(number for _, _, number in self._entries))
 
     def _picture(self, number: int) -> FilePicture:
         return FilePicture(self._folder / "images" / f"{number}.png")
@@ -111,7 +112,7 @@ def _variant(answer: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def _by_picture(path: Path) -> dict[int, tuple[Entry, ...]]:
+def _by_picture(path: Path, content: str) -> dict[int, tuple[Entry, ...]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         entries = [(str(question), str(answer), int(number)) for question, answer, number in rows]

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from ommatidia.core.config import digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
-from ommatidia.core.picture import FilePicture, file_digest
+from ommatidia.core.files import file_digest
+from ommatidia.core.picture import FilePicture
 from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
 from ommatidia.data.verbalise import Wording
@@ -45,14 +46,38 @@ class ExpertText(SourceConfig):
     missing: Literal["refuse", "skip"] = "refuse"
     """Whether a picture without a record is an error, or goes without words."""
 
+    located: ClassVar[frozenset[str]] = frozenset({"records", "image_root"})
+
     def open(self) -> ExpertTextSource:
         """Raises DataError: what the inner source raises; a line of the records that is no JSON object or has no key;
         a key that comes twice (with both lines)."""
         return ExpertTextSource(self)
 
-    def fingerprint(self) -> str:
-        """Digest of this config, of the inner source, and of the records."""
-        return digest([self.hashed(), self.source.fingerprint(), file_digest(self.records)])
+    def reads(self) -> Contents:
+        """What the inner source reads, and the records.
+
+        Records that name files find them by where both lie, so that this counts too.
+        """
+        records = Contents.of_needed({self.records.name: self.records})
+        beside = Contents.of([(f"images at {self._way_to_images()}", None, None)] if self.by == "image" else [])
+        return Contents.joined([self.source.contents(), records, beside])
+
+    def root(self) -> Path:
+        """The folder that the records' image files are relative to."""
+        return self.image_root or self.records.parent
+
+    def _way_to_images(self) -> str:
+        """From ``root`` to the folder of the first picture that is a file; empty where there is none."""
+        source = self.source.open()
+        for index in range(len(source)):
+            try:
+                images = source[index].images
+            except DataError:
+                continue
+            for picture in images:
+                if isinstance(picture, FilePicture):
+                    return os.path.relpath(os.path.abspath(picture.path.parent), os.path.abspath(self.root()))
+        return ""
 
     def absent(self) -> str | None:
         return self.source.absent() or (None if self.records.is_file() else str(self.records))
@@ -68,7 +93,7 @@ class ExpertTextSource:
         self._config = config
         self._inner: Source = config.source.open()
         self._spans = _index(config.records, file_digest(config.records), config.by)
-        self._root = config.image_root or config.records.parent
+        self._root = config.root()
         if config.by == "image":
             self._spans = {self._path(key): span for key, span in self._spans.items()}
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ommatidia.core.config import digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError, unknown
-from ommatidia.core.picture import BytesPicture, FilePicture, file_digest
+from ommatidia.core.files import derived
+from ommatidia.core.picture import BytesPicture, FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
 from ommatidia.data.conversation import from_data_uri, read_dialogue
+from ommatidia.data.survey import file_names, is_file_name, named_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,6 +46,8 @@ class HFDataset(SourceConfig):
     task: str | None = None
     """What a benchmark calls this; None: the path's last name."""
 
+    located: ClassVar[frozenset[str]] = frozenset({"path"})
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.messages is not None and not self.messages:
@@ -52,9 +58,24 @@ class HFDataset(SourceConfig):
         """Raises ConfigError when ``datasets`` is missing or a column is, DataError when the files cannot be read."""
         return HFDatasetSource(self)
 
-    def fingerprint(self) -> str:
-        found = [[str(file.relative_to(self.path.parent)), file_digest(file)] for file in files(self.path)]
-        return digest([self.hashed(), found])
+    def hashed(self) -> Any:
+        return {**super().hashed(), "task": self.task or self.path.stem}
+
+    def reads(self) -> Contents:
+        """The tables whole, and the images that their rows name."""
+        found = tables(self.path)
+        key = digest(["hf_dataset", found.digest, self.part, self.image, self.messages])
+        root = self.path if self.path.is_dir() else self.path.parent
+        return Contents.joined([found, named_files(derived(key, self._file_names), root)])
+
+    def _file_names(self) -> list[str]:
+        rows = opened(self.path, self.part, tables(self.path).digest)
+        names = dict.fromkeys(image_names(rows, self.image)) if self.image in rows.column_names else {}
+        if self.messages in rows.column_names:
+            for row in rows.select_columns([self.messages]).with_format("arrow").iter(batch_size=1000):
+                for turns in row.column(0).to_pylist():
+                    names |= dict.fromkeys(_named({"messages": [_without_nothing(turn) for turn in turns or []]}))
+        return list(names)
 
     def absent(self) -> str | None:
         return None if self.path.exists() else str(self.path)
@@ -68,7 +89,7 @@ class HFDatasetSource:
 
     def __init__(self, config: HFDataset) -> None:
         self._config = config
-        self._rows = opened(config.path, config.part, tuple(map(str, files(config.path))))
+        self._rows = opened(config.path, config.part, tables(config.path).digest)
         columns = [config.image, config.id]
         columns += [config.messages] if config.messages else [config.question, config.answer]
         for column in columns:
@@ -153,14 +174,58 @@ def files(path: Path) -> list[Path]:
     return found
 
 
+def tables(path: Path) -> Contents:
+    """The data files under a path. Raises DataError when there are none."""
+    if path.is_file():
+        return Contents.of_needed({path.name: path})
+    return Contents.of_needed({file.relative_to(path).as_posix(): file for file in files(path)})
+
+
+def _named(record: dict[str, Any]) -> list[str]:
+    try:
+        return file_names(record)
+    except DataError:  # refused and counted where it is read
+        return []
+
+
+def image_names(rows: Dataset, column: str) -> Iterator[str]:
+    """Names of files in a column of images: text, or {bytes, path} without bytes, or lists of these."""
+    for batch in rows.select_columns([column]).with_format("arrow").iter(batch_size=1000):
+        for value in _without_bytes(batch.column(0)).to_pylist():
+            for image in value if isinstance(value, list) else [value]:
+                if is_file_name(image):
+                    yield image
+
+
+def _without_bytes(column: Any) -> Any:
+    """The column with an image's name alone; None where its bytes are stored."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _without_bytes(column.flatten())
+    if pa.types.is_struct(kind):
+        names = [field.name for field in kind]
+        paths = compute.struct_field(column, "path") if "path" in names else pa.nulls(len(column), pa.string())
+        if "bytes" not in names:
+            return paths
+        return compute.if_else(compute.is_null(compute.struct_field(column, "bytes")), paths, None)
+    return column if pa.types.is_string(kind) or pa.types.is_large_string(kind) else pa.nulls(len(column))
+
+
 @lru_cache(maxsize=16)
-def opened(path: Path, part: str | None, files: tuple[str, ...]) -> Dataset:
-    """The rows of these files, memory-mapped. Raises ConfigError, or DataError for files that cannot be read."""
+def opened(path: Path, part: str | None, content: str) -> Dataset:
+    """The rows of the files under a path, whose content has this digest, memory-mapped.
+
+    Raises ConfigError, or DataError for files that cannot be read.
+    """
     try:
         import datasets
     except ImportError:
         raise ConfigError("the source hf_dataset needs the package datasets: pip install 'ommatidia[hub]'") from None
-    parquet = [file for file in files if file.endswith(".parquet")]
+    parquet = [str(file) for file in files(path) if file.suffix == ".parquet"]
     try:
         if parquet:
             return datasets.Dataset.from_parquet(parquet)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ommatidia.core.config import digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
-from ommatidia.core.picture import FilePicture, file_digest
+from ommatidia.core.picture import FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
 from ommatidia.data import json_records
 from ommatidia.data.conversation import from_data_uri
 from ommatidia.data.documents import Layout, read_document
+from ommatidia.data.survey import Rows, recorded, surveyed
 
 
 class Interleaved(SourceConfig):
@@ -41,6 +42,8 @@ class Interleaved(SourceConfig):
     limit: Annotated[int, Field(ge=1)] | None = None
     """Only the first so many documents."""
 
+    located: ClassVar[frozenset[str]] = frozenset({"path", "image_root"})
+
     def open(self) -> InterleavedSource:
         """Raises DataError: no such file, not JSON (with the line), no records."""
         return InterleavedSource(self)
@@ -60,7 +63,7 @@ class Interleaved(SourceConfig):
         if isinstance(value, Mapping):
             if isinstance(data := value.get("image_base64"), str):
                 return from_data_uri(f"data:image/jpeg;base64,{data}")
-            value = value.get("image_name") or value.get("raw_url")
+            value = _name(value)
         if not isinstance(value, str):
             raise DataError(f"an image is {type(value).__name__}; expected a name or a data URI", kind="layout")
         if value.startswith("data:"):
@@ -68,20 +71,41 @@ class Interleaved(SourceConfig):
         if value.startswith(("http://", "https://")):
             cause = f"{value}: a remote image, and no run fetches any; download it and write its path into the document"
             raise DataError(f"{cause}, or leave it out (missing: leave_out)", kind="missing image")
-        path = (self.image_root or self.path.parent) / value
+        path = self.root() / value
         if not path.is_file():
             raise DataError(f"{path}: no such image file", kind="missing image")
         return FilePicture(path)
 
-    def fingerprint(self) -> str:
-        """Digest of this config and the file. Images count by their names here, by their bytes where they are used."""
-        return digest([self.hashed(), file_digest(self.path)])
+    def root(self) -> Path:
+        """The folder that image names are relative to."""
+        return self.image_root or self.path.parent
+
+    def hashed(self) -> Any:
+        return {**super().hashed(), "task": self.path.stem}
+
+    def reads(self) -> Contents:
+        """The documents up to the limit, and the images that the layout takes of them."""
+        layout = self.layout()
+
+        def names(record: dict[str, Any]) -> list[str]:
+            return recorded(lambda resolve: read_document(record, resolve, layout), _name)
+
+        rules = ["interleaved", layout.hashed(), self.limit]
+        part = "" if self.limit is None else f"{self.limit} documents"
+        return surveyed(self.path, rules, lambda: self.open().rows(), names, self.root(), part=part)
 
     def absent(self) -> str | None:
         return None if self.path.is_file() else str(self.path)
 
     def describe(self) -> str:
         return self.path.name
+
+
+def _name(value: Any) -> Any:
+    """What an image is called; None for one whose bytes stand in the document."""
+    if not isinstance(value, Mapping):
+        return value
+    return None if isinstance(value.get("image_base64"), str) else value.get("image_name") or value.get("raw_url")
 
 
 class InterleavedSource:
@@ -95,6 +119,10 @@ class InterleavedSource:
 
     def __len__(self) -> int:
         return min(len(self._starts), self._config.limit or len(self._starts))
+
+    def rows(self) -> Rows:
+        """The documents that are yielded, and where all of them lie."""
+        return range(len(self)), (self._starts, self._ends)
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):

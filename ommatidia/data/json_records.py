@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ommatidia.core.errors import DataError
-from ommatidia.core.picture import file_digest
+from ommatidia.core.files import file_digest
 from ommatidia.core.source import Looked
 from ommatidia.core.types import Message, Picture
 
@@ -47,7 +47,7 @@ def read(path: Path, start: int, end: int, *, row: int) -> dict[str, Any]:
     """The record in these bytes; ``row`` counts from 0. Raises DataError."""
     with path.open("rb") as file:
         file.seek(start)
-        return _parsed(file.read(end - start), path, row)
+        return parse(file.read(end - start), path, row)
 
 
 def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
@@ -60,12 +60,13 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]
         for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
             file.seek(start)
             try:
-                yield row + 1, _parsed(file.read(end - start), path, row)
+                yield row + 1, parse(file.read(end - start), path, row)
             except DataError as error:
                 yield row + 1, error
 
 
-def _parsed(data: bytes, path: Path, row: int) -> dict[str, Any]:
+def parse(data: bytes, path: Path, row: int) -> dict[str, Any]:
+    """The record that these bytes are; ``path`` and ``row`` are for errors. Raises DataError."""
     try:
         record = json.loads(data)
     except ValueError as error:  # broken JSON, or bytes that are no UTF-8

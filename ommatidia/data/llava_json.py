@@ -16,13 +16,15 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ommatidia.core.config import digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError
-from ommatidia.core.picture import FilePicture, file_digest
+from ommatidia.core.files import file_digest
+from ommatidia.core.picture import FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
 from ommatidia.data import json_records
 from ommatidia.data.conversation import from_data_uri, inspect_dialogue, named_images, read_dialogue
+from ommatidia.data.survey import Rows, file_names, surveyed
 
 _PASSED_ON = ("options", "references", "category")
 """Fields of a record that a benchmark may want; they go into ``Sample.meta`` as they are."""
@@ -54,6 +56,7 @@ class LlavaJSON(SourceConfig):
     """About how many records the published file has: told where the file is not here, and nothing else."""
 
     unhashed: ClassVar[frozenset[str]] = frozenset({"about"})
+    located: ClassVar[frozenset[str]] = frozenset({"path", "package", "image_root"})
 
     def file(self) -> Path:
         """Where the records are. Raises ConfigError when the package is not installed."""
@@ -76,7 +79,7 @@ class LlavaJSON(SourceConfig):
         if image.startswith(("http://", "https://")):
             cause = f"{image}: a remote image; download it and give its path"
             raise DataError(cause, kind="missing image")
-        path = (self.image_root or self.file().parent) / image.removeprefix("file://")
+        path = self.root() / image.removeprefix("file://")
         if not path.is_file():
             raise DataError(f"{path}: no such image file", kind="missing image")
         return FilePicture(path, self.at_least)
@@ -89,9 +92,19 @@ class LlavaJSON(SourceConfig):
         """The records of the whole file, whatever the split. Raises DataError when there is no such file."""
         return json_records.JSONInspection(self.file(), lambda record: inspect_dialogue(record, self.picture))
 
-    def fingerprint(self) -> str:
-        """Digest of this config and the file. Images count by their paths here, by their bytes where they are used."""
-        return digest([self.hashed(), file_digest(self.file())])
+    def hashed(self) -> Any:
+        return {**super().hashed(), "task": self.task or self.path.stem}
+
+    def reads(self) -> Contents:
+        """The records that the split and the limit leave, and the images that they name."""
+        some = self.split != "all" or self.limit is not None
+        rules = ["llava_json", self.split, self.holdout if self.split != "all" else None, self.limit]
+        part = f"{self.split}, {self.limit or 'all'} records" if some else ""
+        return surveyed(self.file(), rules, lambda: self.open().rows(), file_names, self.root(), part=part)
+
+    def root(self) -> Path:
+        """The folder that image paths are relative to."""
+        return self.image_root or self.file().parent
 
     def absent(self) -> str | None:
         path = self.file()
@@ -131,6 +144,10 @@ class LlavaJSONSource:
 
     def __len__(self) -> int:
         return len(self._chosen)
+
+    def rows(self) -> Rows:
+        """The rows of the file that are yielded, in order, and where all of its records lie."""
+        return self._chosen, (self._starts, self._ends)
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):

@@ -6,18 +6,21 @@ from array import array
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from string import Formatter
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ommatidia.core.config import digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError
-from ommatidia.core.picture import BytesPicture, FilePicture, SpanPicture, file_digest
+from ommatidia.core.files import derived, file_digest
+from ommatidia.core.picture import BytesPicture, FilePicture, SpanPicture
 from ommatidia.core.source import Inspection, SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
 from ommatidia.data import hub, json_records
-from ommatidia.data.shards import Members, ShardInspection, Shards, absent_shards, shard_paths
-from ommatidia.data.tar_index import content
+from ommatidia.data.shards import Members, ShardInspection, Shards, absent_shards, shard_contents
+from ommatidia.data.survey import Rows, is_file_name, named_files, surveyed
 
 
 class Pairs(SourceConfig):
@@ -41,6 +44,8 @@ class Pairs(SourceConfig):
     """VILA: clip_similarity_vitb32 + clip_similarity_vitl14 > 0.6."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Only the first so many rows that are left."""
+
+    located: ClassVar[frozenset[str]] = frozenset({"path", "image_root"})
 
     def model_post_init(self, context: Any) -> None:
         if bool(self.similarity) != (self.least_similarity is not None):
@@ -97,28 +102,65 @@ class Pairs(SourceConfig):
         return turns, pictures, []
 
     def _picture(self, row: Mapping[str, Any]) -> Picture:
-        try:
-            value = self.image.format_map(row) if "{" in self.image else row[self.image]
-        except KeyError as error:
-            raise DataError(f"no field {error}, which names the image", kind="layout") from None
+        value = self._image(row)
         if isinstance(value, SpanPicture):
             return value
-        value = value.get("bytes") or value.get("path") if isinstance(value, Mapping) else value
         if isinstance(value, bytes):
             return BytesPicture(value)
         if not isinstance(value, str):
             raise DataError(f"the image is {type(value).__name__}; expected a name or bytes", kind="layout")
-        path = (self.image_root or (self.path if self.path.is_dir() else self.path.parent)) / value
+        path = self.root() / value
         if not path.is_file():
             raise DataError(f"{path}: no such image file", kind="missing image")
         return FilePicture(path)
 
-    def fingerprint(self) -> str:
-        """Digest of this config and the list. Images count by their names here, by their bytes where they are used."""
+    def _image(self, row: Mapping[str, Any]) -> Any:
+        """What the row says of its image: bytes, a name, a member of a shard. Raises DataError."""
+        try:
+            value = self.image.format_map(row) if "{" in self.image else row[self.image]
+        except KeyError as error:
+            raise DataError(f"no field {error}, which names the image", kind="layout") from None
+        return value.get("bytes") or value.get("path") if isinstance(value, Mapping) else value
+
+    def root(self) -> Path:
+        """The folder that image names are relative to."""
+        return self.image_root or (self.path if self.path.is_dir() else self.path.parent)
+
+    def hashed(self) -> Any:
+        return {**super().hashed(), "task": self.path.stem}
+
+    def reads(self) -> Contents:
+        """The rows that the filters and the limit leave of a list, tables and shards whole, and the images named."""
         if _is_tar(self.path):
-            return digest([self.hashed(), [content(path) for path in shard_paths(str(self.path))]])
-        files = hub.files(self.path) if _is_parquet(self.path) else [self.path]
-        return digest([self.hashed(), [file_digest(file) for file in files]])
+            return shard_contents(str(self.path))
+        if _is_parquet(self.path):
+            tables = hub.tables(self.path)
+            key = ["pairs", tables.digest, self.image]
+            return Contents.joined([tables, named_files(derived(digest(key), self._table_names), self.root())])
+        rules = ["pairs", self.image, self.limit, self._filter()]
+        part = f"{self.limit or 'all'} rows, filtered" if self.filtered or self.limit else ""
+        return surveyed(self.path, rules, lambda: self.open().rows(), self._names, self.root(), part=part)
+
+    def records_digest(self) -> str:
+        """Of the rows alone, whatever images they name. Raises DataError."""
+        if _is_tar(self.path):
+            return shard_contents(str(self.path)).digest
+        return hub.tables(self.path).digest if _is_parquet(self.path) else file_digest(self.path)
+
+    def _filter(self) -> list[Any]:
+        return [self.least_side, list(self.similarity), self.least_similarity]
+
+    def _names(self, row: Mapping[str, Any]) -> list[str]:
+        value = self._image(row)
+        return [value] if is_file_name(value) else []
+
+    def _table_names(self) -> list[str]:
+        table = hub.opened(self.path, None, hub.tables(self.path).digest)
+        if "{" not in self.image:
+            return list(dict.fromkeys(hub.image_names(table, self.image))) if self.image in table.column_names else []
+        fields = [field for _, field, _, _ in Formatter().parse(self.image) if field]
+        rows = (row for row in _Parquet(self.path).each(fields) if not isinstance(row, DataError))
+        return list(dict.fromkeys(self.image.format_map(row) for row in rows))
 
     def absent(self) -> str | None:
         if _is_tar(self.path):
@@ -137,12 +179,17 @@ class PairsSource:
         self._rows = _rows(config)
         self._kept: range | array[int] = range(len(self._rows))
         if config.filtered:
-            self._kept = _kept(config, config.fingerprint())
+            self._kept = _kept(config, config.records_digest())
         if len(self._kept) == 0:
             raise DataError(f"none of {len(self._rows)} rows is left by the filters", source=str(config.path))
 
     def __len__(self) -> int:
         return min(len(self._kept), self._config.limit or len(self._kept))
+
+    def rows(self) -> Rows:
+        """The rows of a list that are yielded, and where all of them lie."""
+        assert isinstance(self._rows, _Lines)
+        return self._kept[: len(self)], self._rows.spans
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
@@ -161,7 +208,7 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._starts, self._ends = json_records.index(path)
+        self.spans = self._starts, self._ends = json_records.index(path)
         if len(self._starts) == 0:
             raise DataError("no records; expected one row a line, or a JSON list", source=str(path))
 
@@ -179,7 +226,7 @@ class _Parquet:
     """Rows of memory-mapped Arrow."""
 
     def __init__(self, path: Path) -> None:
-        self._table = hub.opened(path, None, tuple(map(str, hub.files(path)))).with_format("arrow")
+        self._table = hub.opened(path, None, hub.tables(path).digest).with_format("arrow")
         if len(self._table) == 0:
             raise DataError("no rows; expected at least one", source=str(path))
 

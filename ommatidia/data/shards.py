@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
 from ommatidia.core.picture import SpanPicture
 from ommatidia.core.source import Looked
@@ -151,6 +152,11 @@ class ShardInspection:
         members = self._shards[index]
         name, found = self._examine(members)
         return Looked(f"{members.shard.name}, {members.place}", name, *found)
+
+
+def shard_contents(pattern: str) -> Contents:
+    """The files of a pattern, in order. Raises DataError as ``shard_paths`` does."""
+    return Contents.joined([Contents.of_needed({path.name: path}) for path in shard_paths(pattern)])
 
 
 def absent_shards(pattern: str) -> str | None:

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ommatidia.core.errors import DataError
-from ommatidia.core.picture import file_digest
 
 _VERSION = 1
 _ENDING = ".omma-index"
@@ -67,21 +66,6 @@ def inspect_tar(path: Path, *, root: Path | None = None) -> tuple[TarIndex, tupl
     """The samples of a shard that can be read, and what is wrong with it. Raises DataError when nothing can be."""
     stamp = _stamp(path)
     return _known(path, _place(path, root), stamp)
-
-
-def content(path: Path, *, root: Path | None = None) -> str:
-    """SHA-256 of a shard's bytes, kept beside its index: it is read in full once. Raises DataError."""
-    stamp, place = _stamp(path), _place(path, root)
-    place = place.with_name(place.name + ".sha256")
-    try:
-        size, time, kept = place.read_text().split()
-        if (int(size), int(time)) == stamp:
-            return kept
-    except (OSError, ValueError):
-        pass  # not kept yet, or of a shard that was
-    made = file_digest(path)
-    _keep(place, [f"{stamp[0]} {stamp[1]} {made}\n".encode()])
-    return made
 
 
 def _stamp(path: Path) -> tuple[int, int]:

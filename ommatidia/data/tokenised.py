@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ommatidia.core.config import digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError, DiskError
-from ommatidia.core.picture import file_digest
 from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import Sample, View, Written
 
@@ -40,6 +40,8 @@ class Tokenised(SourceConfig):
     path: Path
     """A folder that ``omma data pack`` wrote for one source."""
 
+    located: ClassVar[frozenset[str]] = frozenset({"path"})
+
     def facts(self) -> dict[str, Any]:
         """What the folder was made of. Raises DataError."""
         try:
@@ -58,9 +60,12 @@ class Tokenised(SourceConfig):
         """The source whose samples these are. Raises DataError."""
         return SourceConfig.parse(self.facts()["source"])
 
-    def fingerprint(self) -> str:
-        """Digest of the facts and of the source; the parts follow from these."""
-        return digest([self.hashed(), file_digest(self.path / _FACTS), self.source().fingerprint()])
+    def reads(self) -> Contents:
+        """The parts, how they were written, and what the source reads."""
+        facts, source = self.facts(), self.source()
+        written = digest([source.hashed_without_places(), facts["fingerprint"], facts["speech"], facts["part"]])
+        parts = {path.name: path for path in sorted(self.path.glob("part-*.safetensors"))}
+        return Contents.joined([Contents.of([(_FACTS, None, written)]), Contents.of_files(parts), source.contents()])
 
     def absent(self) -> str | None:
         return str(self.path) if not (self.path / _FACTS).is_file() else self.source().absent()

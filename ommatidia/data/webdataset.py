@@ -7,15 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ommatidia.core.config import digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
 from ommatidia.data.conversation import inspect_dialogue
 from ommatidia.data.documents import Layout, read_document
 from ommatidia.data.json_records import Examined
-from ommatidia.data.shards import Members, ShardInspection, Shards, absent_shards, shard_paths
-from ommatidia.data.tar_index import content
+from ommatidia.data.shards import Members, ShardInspection, Shards, absent_shards, shard_contents
 
 
 class WebDataset(SourceConfig):
@@ -38,6 +37,7 @@ class WebDataset(SourceConfig):
     """Only the first so many samples."""
 
     unhashed = frozenset({"index_root"})
+    located = frozenset({"shards"})
 
     def open(self) -> WebDatasetSource:
         """Raises DataError: a shard that is missing, truncated, or has a key twice, with its name and the offset."""
@@ -52,10 +52,9 @@ class WebDataset(SourceConfig):
 
         return ShardInspection(self.shards, examine, root=self.index_root)
 
-    def fingerprint(self) -> str:
-        """Digest of this config and of the shards, each of which is read in full once; see ``tar_index.content``."""
-        paths = shard_paths(self.shards)
-        return digest([self.hashed(), [content(path, root=self.index_root) for path in paths]])
+    def reads(self) -> Contents:
+        """The shards, each of which is read in full once."""
+        return shard_contents(self.shards)
 
     def absent(self) -> str | None:
         return absent_shards(self.shards)

@@ -12,7 +12,9 @@ import numpy as np
 from pydantic import Field
 
 from ommatidia.core.config import Config, digest, override
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError, RunError
+from ommatidia.core.files import looked
 from ommatidia.core.names import Name
 from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import Picture, Sample
@@ -61,12 +63,13 @@ class BenchmarkConfig(Config, family=True):
     def questions_fingerprint(self) -> str:
         """Digest of all that answers depend on; stored answers stay good while it does not change."""
         scoring = {name for name in type(self).model_fields if isinstance(getattr(self, name), ScorerConfig)}
-        asked = {name: value for name, value in self.hashed().items() if name not in scoring | {"group", "tolerance"}}
-        return digest([asked, self._content()])
+        data = self.hashed_without_places()
+        asked = {name: value for name, value in data.items() if name not in scoring | {"group", "tolerance"}}
+        return digest([asked, self.contents().digest])
 
     def fingerprint(self) -> str:
         """Digest of all that scores depend on, the content of the data and the version of the scorer included."""
-        return digest([self.hashed(), self._content()])
+        return digest([self.hashed_without_places(), self.contents().digest])
 
     def hashed(self) -> Any:
         data = {**super().hashed(), "version": self.version}
@@ -74,11 +77,20 @@ class BenchmarkConfig(Config, family=True):
             del data["few_shot"]
         return data
 
-    def _content(self) -> list[str]:
+    def contents(self) -> Contents:
+        """What it reads, by content; looked at once inside ``files.settled``. Raises DataError as ``open`` does."""
+        return looked(["benchmark", self.to_json()], self.reads)
+
+    def reads(self) -> Contents:
+        """What it reads, looked at now: the sources among its fields; a kind with files of its own adds them."""
         fields = [getattr(self, name) for name in type(self).model_fields]
         if self.few_shot is not None:
-            fields.append(self.few_shot.source)
-        return [value.fingerprint() for value in fields if isinstance(value, SourceConfig)]
+            fields.append(self.few_shot.source or self.examples_source(self.few_shot.split))
+        return Contents.joined(value.contents() for value in fields if isinstance(value, SourceConfig))
+
+    def examples_source(self, split: str) -> SourceConfig | None:
+        """The source that solved examples of a split come from; None where they come from no source."""
+        return None
 
     def describe(self) -> str:
         """A few words for tables."""
@@ -105,10 +117,14 @@ class SourceBenchmark(BenchmarkConfig):
         return Benchmark(self, samples, scorer=self.scorer, prompt_suffix=self.prompt_suffix)
 
     def examples(self, split: str) -> Sequence[Sample]:
-        if "split" not in type(self.source).model_fields:
+        config = self.examples_source(split)
+        if config is None:
             return super().examples(split)
-        source = override(self.source, "split", split).open()
+        source = config.open()
         return Chosen(source, range(len(source)), name=self.name)
+
+    def examples_source(self, split: str) -> SourceConfig | None:
+        return override(self.source, "split", split) if "split" in type(self.source).model_fields else None
 
     def describe(self) -> str:
         return f"{self.source.describe()}, scored by {getattr(self.scorer, 'kind', type(self.scorer).__name__)}"

@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 
 from ommatidia.core.console import console
 from ommatidia.core.errors import DiskError, OmmatidiaError
+from ommatidia.core.files import fresh
+from ommatidia.lab.inputs import changed_while_running, keep_inputs
 from ommatidia.lab.jobs.job import Job
 from ommatidia.lab.provenance import provenance
 from ommatidia.lab.store import Store
@@ -24,7 +26,15 @@ from ommatidia.train.watchdog import RanksError
 
 
 def attempt(job: Job, store: Store) -> str | None:
-    """Do one job; None, or the error's one line. The store itself failing is not the job's failure and goes up."""
+    """Do one job; None, or the error's one line. The store itself failing is not the job's failure and goes up.
+
+    What it reads is looked at before and after it: where that has changed, nothing is stored under its key.
+    """
+    with fresh():
+        return _attempt(job, store)
+
+
+def _attempt(job: Job, store: Store) -> str | None:
     group = ranks()
     console().log(f"{job.kind}: {job.label}")
     began = time.monotonic()
@@ -32,6 +42,8 @@ def attempt(job: Job, store: Store) -> str | None:
     out = scratch / "out"
     failure: tuple[str, str] | None = None
     notes: dict[str, Any] = {}
+    if (changed := group.tell(keep_inputs(job, store) if group.leads else None)) is not None:
+        return _failed(job, store, changed, "")
     # What lives now outlives the job: collecting then looks at the job's own objects alone, which is many times faster.
     gc.freeze()
     try:
@@ -55,9 +67,10 @@ def attempt(job: Job, store: Store) -> str | None:
         gc.unfreeze()
     failure = group.outcome(failure, together=job.together)
     if failure is not None:
-        if group.leads:
-            store.fail(job.key, job.label, *failure)
-        return failure[0]
+        return _failed(job, store, *failure)
+    if (changed := group.tell(changed_while_running(job, store) if group.leads else None)) is not None:
+        store.tidy(job.key)
+        return _failed(job, store, changed, "")
     if group.leads:
         store.finish(job.kind, job.key, out, _record(job, notes, time.monotonic() - began))
     return group.tell(None)
@@ -74,12 +87,19 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _failed(job: Job, store: Store, message: str, trace: str) -> str:
+    if ranks().leads:
+        store.fail(job.key, job.label, message, trace)
+    return message
+
+
 def _record(job: Job, notes: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What a finished node says of itself."""
     return {
         "label": job.label,
         "version": job.version,
         "needs": [need.key for need in job.needs()],
+        "inputs": job.inputs,
         "notes": notes,
         "seconds": seconds,
         "flops": job.price().flops,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ommatidia.core.config import overridden, read_assignment
+from ommatidia.core.config import digest, overridden, read_assignment
 from ommatidia.core.errors import ConfigError, DiskError
 from ommatidia.core.types import Sample
 from ommatidia.data.curation import report
@@ -23,7 +23,9 @@ def curate_file(path: Path, out: Path, *, changes: Sequence[str] = (), data: Pat
     config = overridden(config, map(read_assignment, changes))
     if out.resolve() in {corpus.path.resolve() for corpus in config.sources.values()}:
         raise ConfigError(f"--out {out} is one of the sources; write into another file")
-    passages = curate(config, out, samples_of=lambda name: _samples(name, data))
+    passages = curate(
+        config, out, samples_of=lambda name: _samples(name, data), fingerprint_of=lambda name: _fingerprint(name, data)
+    )
     pages = {".report.md": report.markdown(passages), ".report.html": report.html(passages)}
     try:
         for ending, page in pages.items():
@@ -40,6 +42,12 @@ def _samples(name: str, data: Path | None) -> Iterable[Sample]:
 
     for config in read_benchmarks(name, Choices(data=data)):
         yield from config.open().samples()
+
+
+def _fingerprint(name: str, data: Path | None) -> str:
+    from ommatidia.lab.evaluation import Choices, read_benchmarks
+
+    return digest([config.questions_fingerprint() for config in read_benchmarks(name, Choices(data=data))])
 
 
 def run_engine(path: Path, out: Path, *, changes: Sequence[str] = ()) -> Driven:

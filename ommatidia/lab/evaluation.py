@@ -10,7 +10,7 @@ from typing import Any
 from ommatidia import __version__
 from ommatidia.core.config import digest, override, read_yaml
 from ommatidia.core.errors import ConfigError
-from ommatidia.core.picture import file_digest
+from ommatidia.core.files import file_digest
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.benchmarks import Published

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.core.files import settled
 from ommatidia.core.source import SourceConfig
 from ommatidia.eval.benchmark import BenchmarkConfig, SourceBenchmark
 from ommatidia.lab.cost import sample_tokens, trains
@@ -64,11 +65,12 @@ class Plan:
     def of(cls, recipes: Iterable[Recipe]) -> Plan:
         """Raises ConfigError when a recipe's parts do not fit."""
         plan = cls()
-        for recipe in recipes:
-            trial = plan_trial(recipe)
-            plan.trials.append(trial)
-            for job in trial.jobs():
-                plan.jobs.setdefault(job.key, job)
+        with settled():
+            for recipe in recipes:
+                trial = plan_trial(recipe)
+                plan.trials.append(trial)
+                for job in trial.jobs():
+                    plan.jobs.setdefault(job.key, job)
         return plan
 
     def add(self, job: Job) -> None:
@@ -77,16 +79,23 @@ class Plan:
 
     def price(self) -> Price:
         """Of doing every job once."""
-        return sum((job.price() for job in self.jobs.values()), Price())
+        with settled():
+            return sum((job.price() for job in self.jobs.values()), Price())
 
     def unshared_price(self) -> Price:
         """Of every trial working alone: each stage again, each picture encoded each time it is read."""
-        alone = [plan_trial(trial.recipe.model_copy(update={"features": "never"})) for trial in self.trials]
-        return sum((job.price() for trial in alone for job in trial.jobs()), Price())
+        with settled():
+            alone = [plan_trial(trial.recipe.model_copy(update={"features": "never"})) for trial in self.trials]
+            return sum((job.price() for trial in alone for job in trial.jobs()), Price())
 
 
 def plan_trial(recipe: Recipe) -> TrialPlan:
     """The jobs of one recipe, stage after stage, each building on what earlier ones changed."""
+    with settled():
+        return _plan_trial(recipe)
+
+
+def _plan_trial(recipe: Recipe) -> TrialPlan:
     model = recipe.model
     jobs: list[TrainingJob] = []
     spoken: list[Overlay] = []  # what language stages changed

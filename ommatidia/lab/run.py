@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ommatidia.core.console import console
 from ommatidia.lab.attempt import attempt
+from ommatidia.lab.inputs import skipped
 from ommatidia.lab.jobs.job import Job
 from ommatidia.lab.plan import Plan
 from ommatidia.lab.store import Store
@@ -44,6 +45,8 @@ def execute(plan: Plan, store: Store, workers: Workers | None = None) -> RunResu
     """
     result = RunResult()
     result.reused = ranks().tell(_finished(plan, store) if ranks().leads else [])
+    if ranks().leads:
+        _tell_skipped(plan, store, result.reused)
     missing = [job for key, job in plan.jobs.items() if key not in result.reused]
     for job in missing:
         job.check()
@@ -55,7 +58,7 @@ def execute(plan: Plan, store: Store, workers: Workers | None = None) -> RunResu
             job = outcome.job
             if outcome.failure is None:
                 result.executed.append(job.key)
-                result.flops += job.price().flops
+                result.flops += store.record(job.kind, job.key)["flops"]
             else:
                 result.failed[job.key] = outcome.failure
                 # One failure warns once; what it held up is news, not another failure.
@@ -73,6 +76,14 @@ def _one_by_one(jobs: Sequence[Job], store: Store) -> Iterator[Outcome]:
         if failure is not None:
             failed.add(job.key)
         yield Outcome(job, failure, blocked=why is not None)
+
+
+def _tell_skipped(plan: Plan, store: Store, reused: Sequence[str]) -> None:
+    """One line for each reused node that was made without some of its samples."""
+    for job in (plan.jobs[key] for key in reused):
+        if lines := skipped(store.record(job.kind, job.key)):
+            more = "1 sample was" if len(lines) == 1 else f"{len(lines)} samples were"
+            console().warn(f"{job.label}, reused: {more} skipped when it was made; the first: {lines[0]}")
 
 
 def _finished(plan: Plan, store: Store) -> list[str]:

@@ -5,6 +5,7 @@ makes the node again.
 
 store/nodes/<kind>/<key>/   node.json (what it is, what it needed, checksums, seconds) and its files
 store/work/<key>/           a node in progress: checkpoints and partial files survive a kill and are continued
+store/inputs/<digest>       what nodes read: a line for each file with its name, size and SHA-256, packed
 store/failures/<key>.json   the traceback of a node that failed
 store/searches/<name>.json  the record of a search or run (``lab/record.py``)
 store/scores/<key>/         scores made again from the answers of a finished node (``lab/scores.py``)
@@ -13,10 +14,11 @@ store/scores/<key>/         scores made again from the answers of a finished nod
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import gzip
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +27,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ommatidia.core.console import console
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DamagedError, RunError
+from ommatidia.core.files import hash_file
 
 _RECORD = "node.json"
 _WORKER = ".worker{}.lock"
@@ -152,7 +156,7 @@ class Store:
             about = {
                 "key": key,
                 "kind": kind,
-                "files": {name: _checksum(path) for name, path in held.items()},
+                "files": {name: hash_file(path) for name, path in held.items()},
                 "bytes": {name: path.stat().st_size for name, path in held.items()},
             }
             (files / _RECORD).write_text(json.dumps({**record, **about}, indent=1))
@@ -167,6 +171,26 @@ class Store:
             self.tidy(key)
             (self.root / "failures" / f"{key}.json").unlink(missing_ok=True)
         self._sound.add((kind, key))
+
+    def keep_inputs(self, contents: Contents) -> None:
+        """Write down what a node reads, once however many read it."""
+        path = self.root / "inputs" / f"{contents.digest}.jsonl.gz"
+        if path.is_file():
+            return
+        with self._disk():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(f".{os.getpid()}")
+            draft.write_bytes(gzip.compress(contents.lines, 1, mtime=0))
+            draft.replace(path)
+
+    def inputs(self, digest: str) -> Contents | None:
+        """What a node read, by the digest that it has of it; None where it was not written down or is damaged."""
+        try:
+            lines = gzip.decompress((self.root / "inputs" / f"{digest}.jsonl.gz").read_bytes())
+        except (OSError, EOFError, zlib.error):
+            return None
+        found = Contents.read(lines)
+        return found if found.digest == digest else None
 
     def tidy(self, key: str) -> None:
         """Remove the working folder of a finished node; a kill may have come between finishing it and this."""
@@ -248,12 +272,7 @@ def _changed(folder: Path, name: str) -> str | None:
         return f"{name} is not among its files"
     if not path.is_file():
         return f"{name} is missing"
-    return None if _checksum(path) == expected else f"{name} does not match its checksum"
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None if hash_file(path) == expected else f"{name} does not match its checksum"
 
 
 def _sync(path: Path) -> None:

@@ -9,7 +9,6 @@ own, ``trained.00001-of-00002.safetensors``, and any number of processes reads t
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from torch import Tensor
 from ommatidia.core.config import digest
 from ommatidia.core.console import console
 from ommatidia.core.errors import DiskError, RunError
+from ommatidia.core.files import hash_file
 from ommatidia.train.pieces import Piece, Stored, pieces_of, write_pieces
 
 _FORMAT = 2
@@ -192,7 +192,7 @@ def _write(path: Path, pieces: Mapping[str, Piece]) -> str:
     """Write and sync one file; its SHA-256."""
     write_pieces(path, pieces)
     _sync(path)
-    return _sha256(path)
+    return hash_file(path)
 
 
 def _link(source: str, target: str) -> None:
@@ -213,18 +213,13 @@ def _verified(folder: Path) -> Checkpoint:
         if manifest["format"] != _FORMAT:
             raise RunError(f"written in format {manifest['format']}, this version reads {_FORMAT}")
         for name, wanted in manifest["files"].items():
-            if _sha256(folder / name) != wanted:
+            if hash_file(folder / name) != wanted:
                 raise RunError(f"{name} is corrupt: its checksum differs from the manifest's")
     except OSError as error:
         raise RunError(f"{Path(error.filename or folder).name}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise RunError(f"{_MANIFEST} is torn or no manifest") from None
     return Checkpoint(folder, manifest["step"], manifest["run"], manifest["loss"])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ommatidia.core.config import Config, digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.core.files import looked
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Batch, Example
 from ommatidia.models.fusion import SequenceAppend
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.pretrained import load, read_config
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
-from ommatidia.models.vision.weights import file_sha256
 from ommatidia.train.hadamard import hadamard
 
 PART = "distillation"
@@ -38,6 +39,7 @@ class Distillation(Config):
 
     student: str
     """An encoder of the model."""
+    located: ClassVar[frozenset[str]] = frozenset({"teacher_model"})
     teachers: dict[str, EncoderConfig] = Field(default_factory=dict)
     """Frozen encoders by name; give either these or ``teacher_model``."""
     teacher_model: Path | None = None
@@ -109,9 +111,21 @@ class Distillation(Config):
 
     def weights_digest(self) -> str:
         """Identity of the teachers, their weights included."""
-        if self.teacher_model is not None:
-            return digest([file_sha256(path) for path in sorted(self.teacher_model.glob("*.safetensors"))])
-        return digest([[name, config.trunk_digest(), config.digest()] for name, config in self.teachers.items()])
+        trunks = [[name, config.trunk_digest()] for name, config in self.teachers.items()]
+        return digest([trunks, self.hashed_without_places(), self.contents().digest])
+
+    def contents(self) -> Contents:
+        """The files that the teachers are read from, by content."""
+        return looked(["teachers", self.to_json()], self.reads)
+
+    def reads(self) -> Contents:
+        """``contents``, looked at now."""
+        folder = self.teacher_model
+        if folder is None:
+            return Contents.joined(config.weights.contents() for config in self.teachers.values())
+        names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        kept = [name for name in names if name.name != "README.md" and not any(p.startswith(".") for p in name.parts)]
+        return Contents.of_files({name.as_posix(): folder / name for name in kept})
 
 
 class Teacher(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from eval_toys import CountingSource, Dot, benchmark_of, sample_of
 
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError, RunError
 from ommatidia.core.types import ImagePart, Message, Sample
 from ommatidia.eval import BenchmarkConfig, Score, SourceBenchmark
@@ -128,6 +129,7 @@ def test_fingerprints(monkeypatch):
         assert config(**change).questions_fingerprint() != plain.questions_fingerprint()
         assert config(**change).fingerprint() != plain.fingerprint()
     before = plain.fingerprint(), plain.questions_fingerprint()
-    monkeypatch.setattr(CountingSource, "fingerprint", lambda self: "the files changed")
+    changed = Contents.of([("the files changed", 1, "00")])
+    monkeypatch.setattr(CountingSource, "reads", lambda self: changed)
     assert plain.fingerprint() != before[0]
     assert plain.questions_fingerprint() != before[1]

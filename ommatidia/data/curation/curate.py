@@ -20,12 +20,14 @@ from pydantic import Field
 
 from ommatidia.core.config import Config, digest
 from ommatidia.core.console import console
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError, DiskError
-from ommatidia.core.picture import file_digest
+from ommatidia.core.files import file_digest, looked, settled
 from ommatidia.core.types import Sample
 from ommatidia.data.curation.operation import Operation, Place, Verdict, no_benchmarks
 from ommatidia.data.curation.record import Record, read_lines
-from ommatidia.data.json_records import read_records
+from ommatidia.data.json_records import index, read_records
+from ommatidia.data.survey import Rows, file_names, surveyed
 
 _VERSION = 1
 """Raised by hand when an operation comes to do something else to the same records."""
@@ -45,6 +47,16 @@ class Corpus(Config):
     category_field: str | None = None
     """Field of a record that names its category."""
 
+    def images(self) -> Contents:
+        """The image files that the records name, by content. Raises DataError for a missing file."""
+
+        def rows() -> Rows:
+            starts, ends = index(self.path)
+            return range(len(starts)), (starts, ends)
+
+        root = self.image_root or self.path.parent
+        return looked(["corpus", self.to_json()], lambda: surveyed(self.path, ["curate"], rows, file_names, root))
+
 
 class Curation(Config):
     """Corpora by name and what is done to their records, in order."""
@@ -55,12 +67,17 @@ class Curation(Config):
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of records that may be broken; they are dropped, counted and shown."""
 
-    def keys(self) -> list[str]:
-        """An address for what comes out of reading and of each operation. Raises DataError for a missing file."""
+    def keys(self, fingerprint_of: Callable[[str], str] = str) -> list[str]:
+        """An address for what comes out of reading and of each operation. Raises DataError for a missing file.
+
+        ``fingerprint_of`` gives that of a benchmark by its name.
+        """
         files = [[name, corpus.hashed(), file_digest(corpus.path)] for name, corpus in self.sources.items()]
         keys = [digest([_VERSION, files, self.tolerance])]
         for operation in self.operations:
-            keys.append(digest([keys[-1], operation.fingerprint(), self.seed]))
+            seen = [corpus.images().digest for corpus in self.sources.values()] if operation.looks else []
+            beside = [fingerprint_of(name) for name in operation.benchmarks_read()]
+            keys.append(digest([keys[-1], operation.fingerprint(), self.seed, seen, beside]))
         return keys
 
 
@@ -100,20 +117,28 @@ class Passage:
 
 
 def curate(
-    config: Curation, out: Path, *, samples_of: Callable[[str], Iterable[Sample]] = no_benchmarks
+    config: Curation,
+    out: Path,
+    *,
+    samples_of: Callable[[str], Iterable[Sample]] = no_benchmarks,
+    fingerprint_of: Callable[[str], str] = str,
 ) -> list[Passage]:
     """Write ``out`` (JSONL) and say what each operation did, reading first.
 
     ``out`` appears whole or not at all. Nothing is done again that stands finished in ``out.work``, and nothing at all
     where ``out`` is already what this configuration makes of these files. Raises DataError or ConfigError.
     """
-    return _Curating(config, out, samples_of).run()
+    with settled():
+        keys = config.keys(fingerprint_of)
+    return _Curating(config, out, samples_of, keys).run()
 
 
 class _Curating:
-    def __init__(self, config: Curation, out: Path, samples_of: Callable[[str], Iterable[Sample]]) -> None:
+    def __init__(
+        self, config: Curation, out: Path, samples_of: Callable[[str], Iterable[Sample]], keys: list[str]
+    ) -> None:
         self._config, self._out, self._samples_of = config, out, samples_of
-        self._keys = config.keys()
+        self._keys = keys
         self._work = out.with_name(f"{out.name}.work")
         self._facts = out.with_name(f"{out.name}.curation.json")
 

@@ -40,6 +40,13 @@ class Decontaminate(Operation):
             raise ConfigError("name an evaluation set in against or benchmarks")
         return self
 
+    @property
+    def looks(self) -> bool:
+        return self.by != "question"
+
+    def benchmarks_read(self) -> tuple[str, ...]:
+        return self.benchmarks
+
     def fingerprint(self) -> str:
         return digest([self.hashed(), [source.fingerprint() for source in self.against]])
 

@@ -23,6 +23,10 @@ class Duplicates(Operation):
     at_most: Annotated[int, Field(ge=1)] = 1
     """How often the same may come."""
 
+    @property
+    def looks(self) -> bool:
+        return self.by != "text"
+
     def start(self, place: Place) -> Step:
         return _Recognising(self, place)
 

@@ -36,6 +36,10 @@ class NearDuplicates(Operation):
     same_pictures: bool = True
     """Whether only records with the same pictures are compared."""
 
+    @property
+    def looks(self) -> bool:
+        return self.same_pictures
+
     def start(self, place: Place) -> Step:
         return _Comparing(self, place)
 

@@ -66,6 +66,15 @@ class Operation(Config, family=True):
 
     surveys: ClassVar[bool] = False
 
+    @property
+    def looks(self) -> bool:
+        """Whether what it does depends on the records' images, and not on their words alone."""
+        return False
+
+    def benchmarks_read(self) -> tuple[str, ...]:
+        """Names of the benchmarks whose samples it reads."""
+        return ()
+
     @abstractmethod
     def start(self, place: Place) -> Step:
         """Raises ConfigError or DataError."""

@@ -24,6 +24,10 @@ class Resolution(Operation):
     unreadable: Literal["refuse", "drop"] = "refuse"
     """What to do about a picture that is missing or broken: end with its name, or drop its record and count it."""
 
+    @property
+    def looks(self) -> bool:
+        return True
+
     def start(self, place: Place) -> Step:
         return _Looking(self)
 

@@ -7,7 +7,6 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.source import Source
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
@@ -41,9 +40,6 @@ class DrawnCaptions(DrawnConfig):
 
     def open(self) -> Source:
         return CaptionSource(self)
-
-    def fingerprint(self) -> str:
-        return digest([self.hashed(), self.task().identity()])
 
     def describe(self) -> str:
         return f"captions of drawn {self.scenes} ({self.split}, {self.pictures} pictures)"

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from PIL import Image, ImageDraw
 
+from ommatidia.core.contents import Contents
 from ommatidia.data.synthetic import tables
 from ommatidia.data.synthetic.look import BACKGROUNDS, COLOURS, FONTS, RGB, fitting_font, outline
 from ommatidia.data.synthetic.shapes import COLOUR_NAMES
@@ -116,8 +117,8 @@ class Charts(Task):
         "extreme_colour": 2, "extreme_label": 2, "how_many": 1, "higher": 1, "value": 2, "label": 2,
     }  # fmt: skip
 
-    def identity(self) -> str:
-        return f"{Task.identity(self)}/{tables.fingerprint()}"
+    def contents(self) -> Contents:
+        return Contents.joined([Task.contents(self), tables.contents()])
 
     def compose(self, rng: Random, split: Split) -> ChartScene:
         of_table = tables.panels()

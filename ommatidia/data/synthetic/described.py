@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ommatidia.core.config import digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Message, Sample
@@ -62,8 +62,8 @@ class DescribedScenes(SourceConfig):
         """Raises ConfigError when the package that the charts' tables come from is missing."""
         return DescribedSource(self, self._tasks())
 
-    def fingerprint(self) -> str:
-        return digest([self.hashed(), [task.identity() for task in self._tasks()]])
+    def reads(self) -> Contents:
+        return Contents.joined(task.contents() for task in self._tasks())
 
     def describe(self) -> str:
         return f"described scenes ({self.split}, {self.pictures} scenes: {', '.join(self.tasks)})"

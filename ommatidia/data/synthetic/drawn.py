@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ommatidia.core.config import digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.picture import DrawnPicture
 from ommatidia.core.source import Source, SourceConfig
@@ -93,8 +93,9 @@ class DrawnConfig(SourceConfig):
         """Raises ConfigError when a package that fonts or tables come from is missing."""
         return DrawnSource(self)
 
-    def fingerprint(self) -> str:
-        return digest([self.hashed(), self.task().identity()])
+    def reads(self) -> Contents:
+        """No files but those of the task: what the drawings depend on beside this value."""
+        return self.task().contents()
 
     def describe(self) -> str:
         return f"drawn {self.task().name} ({self.split}, {self.pictures} pictures, {self.size} px)"

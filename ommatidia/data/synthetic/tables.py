@@ -16,8 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError
-from ommatidia.core.picture import file_digest
 
 FILES = (
     "barley.json", "cars.json", "driving.json", "seattle-weather.csv", "stocks.csv", "us-employment.csv", "wheat.json",
@@ -54,9 +54,9 @@ def data_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "_data"
 
 
-def fingerprint() -> str:
-    """Digest of the tables' files. Raises ConfigError, DataError."""
-    return "/".join(file_digest(data_folder() / name)[:16] for name in FILES)
+def contents() -> Contents:
+    """The tables' files. Raises ConfigError, DataError."""
+    return Contents.of_needed({name: data_folder() / name for name in FILES})
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,8 @@ from typing import ClassVar, Literal, Protocol, TypeVar
 
 from PIL.Image import Image
 
+from ommatidia.core.contents import Contents
+
 Split = Literal["train", "test"]
 Group = Literal["general", "knowledge", "ocr_chart", "vision_centric"]
 
@@ -65,9 +67,9 @@ class Task(ABC):
     def compose(self, rng: Random, split: Split) -> Scene:
         """A scene of the split; depends on nothing but the random numbers and the task's own fields."""
 
-    def identity(self) -> str:
-        """What else the scenes depend on: data files, fields."""
-        return f"{self.name}/{DRAWING_VERSION}"
+    def contents(self) -> Contents:
+        """What else the scenes depend on: how they are drawn, data files."""
+        return Contents.of([(f"drawing of {self.name}", None, str(DRAWING_VERSION))])
 
 
 def side(value: object) -> Split:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
-from ommatidia.core.picture import file_digest
+from ommatidia.core.files import file_digest
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Group
 from ommatidia.eval.benchmarks.published import SHORT, Facts, Place, Published, Versions
@@ -44,7 +46,7 @@ class Gqa(Published):
         if "image" in row:
             return at.sample(row["id"], text, [row["image"]], [row["answer"]], cluster=image)
         files = self._image_files()
-        rows, places = _pictures(tuple(files))
+        rows, places = _pictures(tuple(files), tuple(map(file_digest, files)))
         if image not in places:
             raise DataError(f"no picture {image!r} among the {len(places)} of {_IMAGES}", sample=str(row["id"]))
         return at.sample(row["id"], text, [rows[places[image]]["image"]], [row["answer"]], cluster=image)
@@ -57,11 +59,12 @@ class Gqa(Published):
             return []
         return find_files(self.root(), config=_IMAGES, split=self.split)
 
-    def _content(self) -> list[str]:
-        return [*super()._content(), *(file_digest(file) for file in self._image_files())]
+    def tables(self) -> Contents:
+        images = {os.path.relpath(file, self.root()): file for file in self._image_files()}
+        return Contents.joined([super().tables(), Contents.of_needed(images)])
 
 
 @lru_cache(maxsize=4)
-def _pictures(files: tuple[Path, ...]) -> tuple[Rows, dict[str, int]]:
+def _pictures(files: tuple[Path, ...], digests: tuple[str, ...]) -> tuple[Rows, dict[str, int]]:
     rows = open_rows(files)
     return rows, {str(name): position for position, name in enumerate(rows.column("id"))}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, ClassVar, Literal, overload
@@ -12,12 +14,14 @@ from typing import Any, ClassVar, Literal, overload
 import numpy as np
 from pydantic import Field, model_validator
 
+from ommatidia.core.config import digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError, unknown
-from ommatidia.core.picture import file_digest
+from ommatidia.core.files import derived
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
 from ommatidia.eval.benchmark import LIMIT_SEED, Benchmark, BenchmarkConfig, choose
 from ommatidia.eval.benchmarks.releases.release import Release, listed
-from ommatidia.eval.benchmarks.rows import Rows, find_files, open_rows, picture_of, require
+from ommatidia.eval.benchmarks.rows import Rows, find_files, open_rows, path_of, picture_of, require
 from ommatidia.eval.scoring import ScorerConfig
 
 Prompt = Literal["lmms-eval", "cambrian", "official"]
@@ -181,11 +185,41 @@ class Published(BenchmarkConfig):
                 error.cause + (f"; or the release's own {first}" if first else ""), source=self.name
             ) from None
 
-    def _content(self) -> list[str]:
-        files = list(self._files())
+    def reads(self) -> Contents:
+        parts = [super().reads(), self._contents_of_split(self._usual())]
         if self.few_shot is not None and self.few_shot.source is None:
-            files += self.model_copy(update={"split": self.few_shot.split})._files()
-        return [*super()._content(), *(file_digest(file) for file in files)]
+            other = {"split": self.few_shot.split, "few_shot": None, "limit": None}
+            parts.append(self.model_copy(update=other)._contents_of_split(lambda rows: self.kept(rows)))
+        return Contents.joined(parts)
+
+    def tables(self) -> Contents:
+        """The files of the split. Raises DataError."""
+        root = self.root()
+        return Contents.of_needed({os.path.relpath(file, root): file for file in self._files()})
+
+    def _usual(self) -> Callable[[Rows], list[int]]:
+        return lambda rows: self._chosen(rows, self.kept(rows))
+
+    def _contents_of_split(self, chosen: Callable[[Rows], list[int]]) -> Contents:
+        """The files of the split, and the images that its rows name beside them."""
+        tables = self.tables()
+
+        def names() -> list[str]:
+            found: dict[str, None] = {}
+            try:
+                rows = self._rows()
+            except DataError:  # told where it is opened; the files count as they are
+                return []
+            for position in chosen(rows):
+                at = Naming(position, rows.folder)
+                with contextlib.suppress(DataError, KeyError, TypeError, ValueError, AttributeError):
+                    self.ask(rows[position], at)  # what is wrong with a row is told where it is asked
+                found |= dict.fromkeys(at.named)
+            return [os.path.relpath(rows.folder / name, self.root()) for name in found]
+
+        config = self.model_copy(update={"name": "", "group": "general", "tolerance": 0.0})
+        key = digest([tables.digest, config.hashed_without_places()])
+        return Contents.joined([tables, Contents.of_files({name: self.root() / name for name in derived(key, names)})])
 
     def _chosen(self, rows: Rows, positions: list[int]) -> list[int]:
         if self.limit is None:
@@ -233,6 +267,24 @@ class Place:
             turns.append(Message("assistant", (listed[0],)))
         kept = {key: value for key, value in meta.items() if value is not None}
         return Sample(str(name), tuple(turns), pictures, kept | {"references": tuple(listed)})
+
+
+@dataclass(frozen=True, slots=True)
+class Naming(Place):
+    """A place at which a row only says which files its pictures are; none of them is looked at."""
+
+    named: list[str] = field(default_factory=list)
+
+    def sample(
+        self,
+        name: object,
+        text: str | Sequence[Part],
+        images: Sequence[Any],
+        references: Sequence[object],
+        **meta: Any,
+    ) -> Sample:
+        self.named.extend(path for image in images if (path := path_of(image)) is not None)
+        return Sample(str(name), ())
 
 
 class PublishedSamples(Sequence[Sample]):

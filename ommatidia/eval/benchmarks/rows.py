@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.files import file_digest
 from ommatidia.core.picture import BytesPicture, FilePicture
 from ommatidia.core.types import Picture
 from ommatidia.eval.benchmarks.labelled import LabelledPicture
@@ -77,7 +78,7 @@ class TableRows:
 
     def __init__(self, files: tuple[Path, ...]) -> None:
         self.folder = files[0].parent
-        self._table = _opened(tuple(map(str, files)), tuple(file.stat().st_mtime_ns for file in files))
+        self._table = _opened(tuple(map(str, files)), tuple(map(file_digest, files)))
 
     @property
     def columns(self) -> Sequence[str]:
@@ -95,7 +96,7 @@ class TableRows:
 
 
 @lru_cache(maxsize=16)
-def _opened(files: tuple[str, ...], times: tuple[int, ...]) -> Dataset:
+def _opened(files: tuple[str, ...], digests: tuple[str, ...]) -> Dataset:
     try:
         import datasets
     except ImportError:
@@ -159,6 +160,13 @@ def require(rows: Rows, columns: Sequence[str], place: str) -> None:
     for column in columns:
         if column not in rows.columns:
             raise DataError(f"no column {column!r}; there are {', '.join(rows.columns)}", source=place)
+
+
+def path_of(value: Any) -> str | None:
+    """The file that a table names as a picture; None where its bytes are stored, or nothing is named."""
+    if isinstance(value, Mapping):
+        value = None if isinstance(value.get("bytes"), bytes) else value.get("path")
+    return value if isinstance(value, str) else None
 
 
 def picture_of(value: Any, folder: Path, name: str) -> Picture:

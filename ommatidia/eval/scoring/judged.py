@@ -64,7 +64,8 @@ class JudgedScorer(ScorerConfig):
         return given
 
     def hashed(self) -> Any:
-        data = super().hashed()
+        # The words that are really sent: ours may come to be others.
+        data = {**super().hashed(), "judge_prompt": self.judge_prompt or self.words}
         return data if self.judge_runs > 1 else {name: data[name] for name in data if name != "judge_runs"}
 
     def asked_how(self) -> str:

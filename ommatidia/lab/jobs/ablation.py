@@ -19,7 +19,7 @@ class AblationJob(PredictionJob):
     """A prediction under a treatment. Raises ConfigError when it is done where the fusion cannot do without."""
 
     kind: ClassVar[str] = "ablation"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     taken: Taken = NOTHING
 

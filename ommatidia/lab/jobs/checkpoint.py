@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ommatidia.core.contents import Contents
 from ommatidia.lab.jobs.job import Job, Price
 from ommatidia.lab.jobs.training import Weights
 from ommatidia.lab.store import Store
@@ -17,7 +18,7 @@ class CheckpointJob(Job):
     """The whole model, trunks included."""
 
     kind: ClassVar[str] = "checkpoint"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     weights: Weights
     name: str
@@ -31,6 +32,9 @@ class CheckpointJob(Job):
 
     def needs(self) -> tuple[Job, ...]:
         return self.weights.needs()
+
+    def reads(self) -> dict[str, Contents]:
+        return self.weights.reads()
 
     def price(self) -> Price:
         costs = self.weights.model.cost(text_tokens=0, views=1, head_tokens=0)

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from ommatidia.core.console import console
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError, RunError
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture
@@ -46,7 +47,7 @@ class FeatureJob(Computation):
     """One trunk over the pictures of one source, cut to views as the tiling says."""
 
     kind: ClassVar[str] = "features"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     name: str
     encoder: EncoderConfig
@@ -75,6 +76,9 @@ class FeatureJob(Computation):
     @property
     def number_format(self) -> str:
         return self.precision
+
+    def reads(self) -> dict[str, Contents]:
+        return {"data": self.source.contents(), f"encoders.{self.name}": self.encoder.weights.contents()}
 
     def price(self) -> Price:
         pictures, grid, cost = picture_count(self.source), self.encoder.trunk_grid(), self.encoder.trunk_cost()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
 from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
 from ommatidia.eval.chance import chance
@@ -20,7 +21,7 @@ class GalleryJob(Job):
     """Evenly spaced samples of one benchmark."""
 
     kind: ClassVar[str] = "gallery"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     benchmark: BenchmarkConfig
     count: int = 24
@@ -34,6 +35,9 @@ class GalleryJob(Job):
 
     def needs(self) -> tuple[Job, ...]:
         return ()
+
+    def reads(self) -> dict[str, Contents]:
+        return {"benchmark": self.benchmark.contents()}
 
     def price(self) -> Price:
         return Price(samples=self.count)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ommatidia.core.config import digest
+from ommatidia.core.contents import Contents
+from ommatidia.core.files import settled
 from ommatidia.lab.provenance import processor
 from ommatidia.lab.store import Store
 
@@ -78,9 +80,21 @@ class Job(ABC):
         """What its record says of the arithmetic that made it."""
         return {}
 
+    @abstractmethod
+    def reads(self) -> dict[str, Contents]:
+        """What it reads itself, beside what other jobs made, by what that is to it; looked at once in ``settled``."""
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """Digests of what it read when its key was made; what reads no file is left out."""
+        with settled():
+            return {name: contents.digest for name, contents in self.reads().items() if contents}
+
     @cached_property
     def key(self) -> str:
-        return digest([self.kind, self.version, self.identity(), [need.key for need in self.needs()]])
+        with settled():
+            needs = [need.key for need in self.needs()]
+            return digest([self.kind, self.version, self.identity(), self.inputs, needs])
 
     def folder(self, store: Store) -> Path:
         """Where the finished node lies."""

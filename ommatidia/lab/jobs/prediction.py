@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
@@ -33,7 +34,7 @@ class PredictionJob(Computation):
     """One model, one benchmark, one mode."""
 
     kind: ClassVar[str] = "prediction"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     weights: Weights
     benchmark: BenchmarkConfig
@@ -53,6 +54,9 @@ class PredictionJob(Computation):
 
     def needs(self) -> tuple[Job, ...]:
         return self.weights.needs()
+
+    def reads(self) -> dict[str, Contents]:
+        return {**self.weights.reads(), "benchmark": self.benchmark.contents()}
 
     def price(self) -> Price:
         views = self.mode != "blind"

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from ommatidia.core.console import console
+from ommatidia.core.contents import Contents
 from ommatidia.core.types import Example, Sample
 from ommatidia.data.loader import Loader, Share
 from ommatidia.data.mixture import Mixture
@@ -64,10 +65,16 @@ class Weights:
         return (*(overlay.job for overlay in self.overlays), *self.features)
 
     def identity(self) -> Any:
-        data = self.model.hashed()
+        data = self.model.hashed_without_places()
+        drawn = [[name, encoder.weights.identity()] for name, encoder in self.model.encoders.items()]
         parts = [[overlay.job.key, list(overlay.parts)] for overlay in self.overlays]
         stored = sorted({job.name for job in self.features})
-        return [data, self.model.language.weights_digest(), self.seed, parts, stored]
+        return [data, self.model.language.weights_digest(), drawn, self.seed, parts, stored]
+
+    def reads(self) -> dict[str, Contents]:
+        """The files of the language model and of the encoders."""
+        encoders = {f"encoders.{name}": one.weights.contents() for name, one in self.model.encoders.items()}
+        return {"language": self.model.language.contents(), **encoders}
 
     def lookups(self, store: Store) -> dict[str, Any]:
         """By encoder: stored features over all sources."""
@@ -94,7 +101,7 @@ class TrainingJob(Computation):
     """One stage on one model."""
 
     kind: ClassVar[str] = "training"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     together: ClassVar[bool] = True
 
     weights: Weights
@@ -108,10 +115,19 @@ class TrainingJob(Computation):
         return f"{self.stage.name}: {' + '.join(self.weights.model.encoders) or 'language model'} (seed {self.seed})"
 
     def identity(self) -> Any:
-        distill = self.stage.distill
-        teachers = [] if distill is None else [distill.weights_digest()]
-        data = self.stage.data.fingerprint()
-        return [self.weights.identity(), self.stage.hashed(), data, self.seed, *teachers, *self.arithmetic()]
+        stage = self.stage
+        teachers = [] if stage.distill is None else [stage.distill.weights_digest()]
+        held_out = [] if stage.validation is None else [stage.validation.data.fingerprint()]
+        read = [stage.data.fingerprint(), *held_out, *teachers]
+        return [self.weights.identity(), stage.hashed_without_places(), read, self.seed, *self.arithmetic()]
+
+    def reads(self) -> dict[str, Contents]:
+        stage, found = self.stage, self.weights.reads()
+        found |= {f"data/{name}": one.source.contents() for name, one in stage.data.used().items()}
+        if stage.validation is not None:
+            held_out = stage.validation.data.used()
+            found |= {f"validation/{name}": one.source.contents() for name, one in held_out.items()}
+        return found if stage.distill is None else found | {"teachers": stage.distill.contents()}
 
     def needs(self) -> tuple[Job, ...]:
         return self.weights.needs()

@@ -6,17 +6,17 @@ second start takes a tenth of a second instead of fifteen.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import os
 import shutil
 import uuid
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ommatidia.core.console import console
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.core.file_memory import cache_folder
 from ommatidia.models.language.hf import HFLanguage, shape_of
 from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
 from ommatidia.models.language.tokenizer import Tokenizer
@@ -31,6 +31,8 @@ class GGUFLanguage(LanguageConfig):
     pad_token: str | None = None
     eos_token: str | None = None
     """Set special tokens outright: GGUF readers disagree about them between versions."""
+
+    located: ClassVar[frozenset[str]] = frozenset({"file", "package"})
 
     def location(self) -> Path:
         """The GGUF file. Raises ConfigError naming the package to install or the missing path."""
@@ -64,7 +66,7 @@ class GGUFLanguage(LanguageConfig):
     def shape(self) -> LanguageShape:
         if (self._folder() / "config.json").is_file():
             return self.converted().shape()
-        return _shape_in_header(self.location())
+        return _shape_in_header(self.location(), self.weights_digest())
 
     def tokenizer(self) -> Tokenizer:
         return self.converted().tokenizer()
@@ -72,28 +74,12 @@ class GGUFLanguage(LanguageConfig):
     def build(self, *, pretrained: bool = True) -> LanguageModel:
         return self.converted().build(pretrained=pretrained)
 
-    def weights_digest(self) -> str:
-        source = self.location()
-        return _file_digest(str(source), source.stat().st_size)
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: ``OMMATIDIA_CACHE``, else the user's cache folder."""
-    base = (
-        os.environ.get("OMMATIDIA_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ommatidia"
-    )
-    return Path(base)
+    def reads(self) -> Contents:
+        return Contents.of_files({"model.gguf": self.location()})
 
 
 @lru_cache(maxsize=8)
-def _file_digest(path: str, size: int) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@lru_cache(maxsize=8)
-def _shape_in_header(source: Path) -> LanguageShape:
+def _shape_in_header(source: Path, content: str) -> LanguageShape:
     """Read from the file's header alone: pricing a design must not convert its weights."""
     _need("gguf")
     from transformers import AutoConfig

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +12,15 @@ from typing import Any, Literal, cast
 import torch
 from pydantic import Field
 
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
 from ommatidia.models.language.tokenizer import Tokenizer
+
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_SETTINGS = (".json", ".jinja", ".model", ".tiktoken")
+_VOCABULARIES = ("vocab.txt", "merges.txt", "vocab.bpe")
+"""What tokenizers are read from beside settings."""
 
 
 class HFLanguage(LanguageConfig):
@@ -85,26 +90,37 @@ class HFLanguage(LanguageConfig):
             )
         return LanguageModel(model)
 
-    def weights_digest(self) -> str:
+    def places(self) -> frozenset[str]:
+        return frozenset({"path"}) if Path(self.path).is_dir() else frozenset()
+
+    def reads(self) -> Contents:
+        """Config, tokenizer and, unless it is random, all weights of a local folder, whole; nothing of the hub."""
         folder = Path(self.path)
-        if self.random or not folder.is_dir():
-            return self.digest()
-        return _folder_digest(
-            str(folder.resolve()), tuple(sorted((p.name, p.stat().st_size) for p in folder.iterdir()))
-        )
+        return Contents.of_files(model_files(folder, weights=not self.random)) if folder.is_dir() else Contents()
 
 
-@lru_cache(maxsize=16)
-def _folder_digest(folder: str, files: tuple[tuple[str, int], ...]) -> str:
-    """Over names, sizes, small files whole, and of a weights file its first and last mebibyte."""
-    total = hashlib.sha256(repr(files).encode())
-    for name, size in files:
-        with (Path(folder) / name).open("rb") as file:
-            total.update(file.read(2**20))
-            if size > 2**21:
-                file.seek(-(2**20), 2)
-                total.update(file.read())
-    return total.hexdigest()
+def model_files(folder: Path, *, weights: bool = True) -> dict[str, Path]:
+    """The files of a model folder that transformers reads, by name.
+
+    What else lies there does not count: folders, hidden files, a README, weights in other forms.
+    """
+    there = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")}
+    found = {name: path for name, path in there.items() if path.suffix in _SETTINGS or name in _VOCABULARIES}
+    if weights:
+        found |= {name: folder / name for name in _weight_files(there)}
+    return found
+
+
+def _weight_files(there: Mapping[str, Path]) -> list[str]:
+    """As transformers chooses them: the one file, else those of the index, else all."""
+    if _WEIGHTS in there:
+        return [_WEIGHTS]
+    if _INDEX in there:
+        try:
+            return sorted(set(json.loads(there[_INDEX].read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # told where the weights are loaded; until then every file counts
+    return [name for name, path in there.items() if path.suffix == ".safetensors"]
 
 
 @lru_cache(maxsize=64)

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ommatidia.core.config import Config
+from ommatidia.core.config import Config, digest
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError
+from ommatidia.core.files import looked
 from ommatidia.core.grid import Cost
 from ommatidia.models.language import packed
 from ommatidia.models.language.known import LANGUAGES
@@ -90,8 +92,16 @@ class LanguageConfig(Config, family=True):
         """The module. Without ``pretrained`` the weights are arbitrary: somebody is about to load them."""
 
     def weights_digest(self) -> str:
-        """Identity of the starting weights: the config, and whatever files it reads."""
-        return self.digest()
+        """Identity of the starting weights and the tokenizer: this value, and whatever files it reads, by content."""
+        return digest([self.hashed_without_places(), self.contents().digest])
+
+    def contents(self) -> Contents:
+        """The local files it reads, by content; looked at once inside ``files.settled``. Raises ConfigError."""
+        return looked(["language", self.to_json()], self.reads)
+
+    def reads(self) -> Contents:
+        """``contents``, looked at now."""
+        return Contents()
 
 
 class LanguageModel(nn.Module):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
 from ommatidia.models.language.tokenizer import Tokenizer
@@ -50,6 +51,9 @@ class ScratchLanguage(LanguageConfig):
             context=self.context,
             tied=True,
         )
+
+    def reads(self) -> Contents:
+        return Contents.of_files({f"{self.vocabulary}.json": _VOCABULARIES / f"{self.vocabulary}.json"})
 
     def tokenizer(self) -> Tokenizer:
         return _tokenizer(self.vocabulary)

