@@ -11,10 +11,11 @@ from ommatidia.core.errors import ConfigError, RunError, unknown
 from ommatidia.lab.analyses import Analysis, analysis_plan
 from ommatidia.lab.driven import Driven, Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
+from ommatidia.lab.preflight import check_inputs, check_writable
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.report.collect import report_of
 from ommatidia.lab.report.write import write_report
-from ommatidia.lab.run import RunResult, execute, writing
+from ommatidia.lab.run import RunResult, check_missing, execute, writing
 from ommatidia.lab.scoring import as_data, score_table
 from ommatidia.lab.search import Search, run_search
 from ommatidia.lab.search.search import recall, remember
@@ -31,12 +32,17 @@ def run_recipe(
 
     Of several ranks all train; rank 0 does and reports the rest.
     """
+    name = f"{recipe.name}-seed{recipe.seed}".replace(" ", "")
+    folder = out or Path("runs") / name
+    if ranks().leads:
+        check_writable(folder)
+    check_inputs([recipe]).finish()
     plan = Plan.of([recipe])
     trial_plan = plan.trials[0]
     plan.jobs[trial_plan.checkpoint.key] = trial_plan.checkpoint
-    name = f"{recipe.name}-seed{recipe.seed}".replace(" ", "")
     with writing(store), workers(jobs, store) as several:
-        result = execute(plan, store, several)
+        checked = check_missing(plan, store, out=folder)
+        result = execute(plan, store, several, checked=checked)
         trial = collect(trial_plan, store)
         if ranks().leads:
             definition = {"name": name, "recipe": recipe.to_dict()}
@@ -45,21 +51,23 @@ def run_recipe(
             raise together(RunError(f"{recipe.name}: {trial.error}"))
         if not ranks().leads:
             return Driven()
-        folder = _deliver(trial_plan, store, out or Path("runs") / name)
-    example = _example(trial_plan, store, folder.parent)
+        model = _deliver(trial_plan, store, folder)
+    example = _example(trial_plan, store, folder)
     scores = {f"{name}/{mode}": as_data(one) for (name, mode), one in trial.scored.items()}
-    driven = Driven(tables=[score_table(trial.scored)], data={"model": str(folder), "scores": scores})
-    page = report_search(store, name, out=folder.parent) if report else f"omma report {name} --store {store.root}"
-    driven.lines = [_done(result), f"model:  {folder}", f"report: {page}"]
-    driven.lines += [_chat_line(folder, example)]
+    driven = Driven(tables=[score_table(trial.scored)], data={"model": str(model), "scores": scores})
+    page = report_search(store, name, out=folder) if report else f"omma report {name} --store {store.root}"
+    driven.lines = [_done(result), f"model:  {model}", f"report: {page}"]
+    driven.lines += [_chat_line(model, example)]
     return driven
 
 
 def drive_search(search: Search, store: Store, *, out: Path | None, command: str, jobs: int | None = None) -> Driven:
     """Run a search to its end, save the best model, write the report. ``jobs``: at once, instead of ``search.jobs``."""
     folder = out or Path("runs") / search.name
+    if ranks().leads:
+        check_writable(folder)
     with writing(store), workers(jobs or search.jobs, store) as several:
-        result = run_search(search, store, command=command, workers=several)
+        result = run_search(search, store, command=command, workers=several, out=folder)
         best = best_design(result.trials)[0]
         trial_plan = plan_trial(best.recipe)
         last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ommatidia.core.errors import ConfigError
+from ommatidia.core.errors import ConfigError, OmmatidiaError
 from ommatidia.core.types import Sample
 from ommatidia.eval.answers import read_answers
 from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
@@ -20,8 +20,10 @@ from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.scoring.judged import JudgedScorer
 from ommatidia.lab.cost import benchmark_tokens, prediction_price
-from ommatidia.lab.jobs.job import Job, Price
+from ommatidia.lab.jobs.job import Finding, Job, Price
 from ommatidia.lab.jobs.training import Weights
+from ommatidia.lab.questions import question_findings
+from ommatidia.lab.requirements import encoder_faults, language_faults
 from ommatidia.lab.store import Store
 from ommatidia.models.generate import Decoding
 from ommatidia.models.processor import Processor
@@ -86,14 +88,22 @@ class PredictionJob(Job):
         """Who answers: the model as it was trained."""
         return nullcontext(shared)
 
-    def check(self) -> None:
-        """Raises ConfigError where only a judge can score the answers and the environment names none."""
+    def findings(self, *, pixels: bool) -> Iterator[Finding]:
+        """Packages, weights, the judge, and every question and reference of the benchmark."""
+        model, stored = self.weights.model, {job.name for job in self.weights.features}
+        trunks = {} if self.mode == "blind" else model.encoders
+        faults: list[Iterator[OmmatidiaError]] = [language_faults(model.language)]
+        faults += [encoder_faults(name, one) for name, one in trunks.items() if name not in stored]
+        yield from (Finding.of(fault) for some in faults for fault in some)
         scorer = getattr(self.benchmark, "scorer", None)
         if isinstance(scorer, JudgedScorer) and scorer.needs_judge and self._judge() is None:
-            raise ConfigError(
-                f"{self.benchmark.name} is scored by a language model: name an OpenAI-compatible endpoint in {URL} and "
-                f"{MODEL} before anything is trained"
+            yield Finding.of(
+                ConfigError(
+                    f"{self.benchmark.name} is scored by a language model: name an OpenAI-compatible endpoint in "
+                    f"{URL} and {MODEL} before anything is trained"
+                )
             )
+        yield from question_findings(self.benchmark, model, self.mode, pixels=pixels)
 
     def _judge(self) -> EndpointJudge | None:
         judged = isinstance(getattr(self.benchmark, "scorer", None), JudgedScorer)

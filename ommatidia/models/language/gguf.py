@@ -72,6 +72,11 @@ class GGUFLanguage(LanguageConfig):
     def build(self, *, pretrained: bool = True) -> LanguageModel:
         return self.converted().build(pretrained=pretrained)
 
+    def check(self) -> None:
+        self.location()
+        if not (self._folder() / "config.json").is_file():
+            _need("gguf", "accelerate")
+
     def weights_digest(self) -> str:
         source = self.location()
         return _file_digest(str(source), source.stat().st_size)
