@@ -127,6 +127,8 @@ def report_search(store: Store, name: str | None, *, out: Path | None, analyses:
     if name is not None and name not in known:
         raise ConfigError(unknown("search", name, known))
     chosen = name or known[-1]
+    folder = out or Path("runs") / chosen
+    check_writable(folder)
     record, trials = recall(store, chosen)
     for analysis in analyses:
         if not analysis_plan(trials, [analysis]).jobs:
@@ -137,7 +139,7 @@ def report_search(store: Store, name: str | None, *, out: Path | None, analyses:
             made = execute(analysis_plan(trials, analyses), store)
         if made.failed:
             raise RunError(f"{chosen}: {next(iter(made.failed.values()))}")
-    return write_report(report_of(record, trials, store), out or Path("runs") / chosen)
+    return write_report(report_of(record, trials, store), folder)
 
 
 def _deliver(trial: TrialPlan, store: Store, folder: Path) -> Path:

@@ -43,7 +43,9 @@ class Preflight:
 
     def finish(self) -> None:
         """Tell the notes; raise what was found: one error itself, of several a list. All ranks call it alike."""
-        told = ranks().tell([[type(error).__name__, text] for text, error in self.problems.items()])
+        # What another problem says as well, with its place, is said once.
+        texts = [one for one in self.problems if not any(one in other for other in self.problems if other != one)]
+        told = ranks().tell([[type(self.problems[text]).__name__, text] for text in texts])
         if ranks().leads:
             for note in self.notes:
                 console().log(note)

@@ -37,6 +37,8 @@ class Record:
     """Whether there is a turn to learn from."""
     fault: str = ""
     """Why it cannot be read; empty where it can."""
+    image_fault: str = ""
+    """Why one of its images cannot be seen, which ends no stage that sees nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +58,19 @@ class _Records:
         try:
             sample = self.source[index]
             parts = self.chat.render(sample.messages, answer=True)
+        except DataError as error:
+            return Record(fault=str(error))
+        fault = ""
+        try:
             for picture in sample.images:
                 if not isinstance(picture, DrawnPicture):
                     picture.size()
         except DataError as error:
-            return Record(fault=str(error))
+            fault = str(error.at(sample=sample.id))
         size = sum(_most(part.text) for part in parts if not isinstance(part, ImagePart))
         images = sum(isinstance(part, ImagePart) for part in parts)
         answered = any(message.role in ("assistant", "document") for message in sample.messages)
-        return Record(size, images, answered)
+        return Record(size, images, answered, image_fault=fault)
 
 
 @lru_cache(maxsize=64)
@@ -117,7 +123,8 @@ def _check(what: str, stream: _Stream, positions: int, batch: int) -> Iterator[D
     for name, index in chosen:
         record = looked[name][index]
         learnt = learnt and record.answered
-        if fault := record.fault or limit.fault(record, looked[name].source, index):
+        seen = record.image_fault if stream.model.encoders else ""
+        if fault := record.fault or seen or limit.fault(record, looked[name].source, index):
             faults[name, index] = fault
     if faults:
         drawn = [fault for place in stream.drawn(mixture, positions) if (fault := faults.get(place))]
