@@ -133,7 +133,7 @@ def _check(what: str, stream: _Stream, positions: int, batch: int) -> Iterator[D
             named = list(dict.fromkeys(drawn))
             told = "; ".join(named[:_SHOWN]) + (f"; and {len(named) - _SHOWN} more" if len(named) > _SHOWN else "")
             yield DataError(
-                f"{what}: {len(drawn)} of {positions} samples to be drawn cannot be used, tolerated "
+                f"{what}: {len(drawn)} of {positions} samples to be drawn cannot be used, more than the tolerated "
                 f"{mixture.tolerance:.2%}: {told}"
             )
             return
