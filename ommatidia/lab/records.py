@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from ommatidia.core.errors import DataError
-from ommatidia.core.picture import DrawnPicture
+from ommatidia.core.picture import DrawnPicture, FilePicture
 from ommatidia.core.source import Source, SourceConfig
-from ommatidia.core.types import ImagePart, Message
+from ommatidia.core.types import ImagePart, Message, Picture
 from ommatidia.data.mixture import Mixture, MixtureConfig
 from ommatidia.models.language import ChatFormat
 from ommatidia.models.mllm import MLLMConfig
@@ -48,6 +48,8 @@ class _Records:
     source: Source
     chat: ChatFormat
     seen: dict[int, Record] = field(default_factory=dict)
+    headers: dict[Picture, str] = field(default_factory=dict)
+    """What is wrong with an image file; many records may show it."""
 
     def __getitem__(self, index: int) -> Record:
         if index not in self.seen:
@@ -60,17 +62,25 @@ class _Records:
             parts = self.chat.render(sample.messages, answer=True)
         except DataError as error:
             return Record(fault=str(error))
-        fault = ""
-        try:
-            for picture in sample.images:
-                if not isinstance(picture, DrawnPicture):
-                    picture.size()
-        except DataError as error:
-            fault = str(error.at(sample=sample.id))
+        faults = (self._header(picture) for picture in sample.images if not isinstance(picture, DrawnPicture))
+        fault = next((f"sample {sample.id!r}: {fault}" for fault in faults if fault), "")
         size = sum(_most(part.text) for part in parts if not isinstance(part, ImagePart))
         images = sum(isinstance(part, ImagePart) for part in parts)
         answered = any(message.role in ("assistant", "document") for message in sample.messages)
         return Record(size, images, answered, image_fault=fault)
+
+    def _header(self, picture: Picture) -> str:
+        """Why an image cannot be seen, as far as its header tells; empty where it can."""
+        if isinstance(picture, FilePicture) and picture in self.headers:
+            return self.headers[picture]
+        fault = ""
+        try:
+            picture.size()
+        except DataError as error:
+            fault = str(error)
+        if isinstance(picture, FilePicture):  # others would be held in memory
+            self.headers[picture] = fault
+        return fault
 
 
 @lru_cache(maxsize=64)
