@@ -137,7 +137,7 @@ def _check(what: str, stream: _Stream, positions: int, batch: int) -> Iterator[D
         if fault := record.fault or seen or limit.fault(record, looked[name].source, index):
             faults[name, index] = fault
     if faults:
-        drawn = [fault for place in stream.drawn(mixture, positions) if (fault := faults.get(place))]
+        drawn = [faults[place] for place in stream.drawn(mixture, positions) if place in faults]
         allowed = 0.0 if mixture.tolerance == 0 else max(1.0, mixture.tolerance * max(positions, _EARLY))
         if len(drawn) > allowed:
             named = list(dict.fromkeys(drawn))

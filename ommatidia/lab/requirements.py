@@ -56,25 +56,24 @@ def stage_faults(stage: Stage, model: MLLMConfig, device: str, stored: Iterable[
     """
     yield from _raised(lambda: check_trackers(stage.engine.log), ConfigError)
     if stage.distill is None:
-        _, fault = _selection(stage.to_json(), model.to_json(), tuple(sorted(stored)), device)
+        _, fault = _selection(stage, model, tuple(sorted(stored)), device)
         if fault:
             yield ConfigError(f"stage {stage.name!r}: {fault}")
 
 
 def trained_parameters(stage: Stage, model: MLLMConfig, device: str, stored: Iterable[str]) -> int:
     """How many values the stage trains; 0 where its patterns are wrong."""
-    return _selection(stage.to_json(), model.to_json(), tuple(sorted(stored)), device)[0]
+    return _selection(stage, model, tuple(sorted(stored)), device)[0]
 
 
 @lru_cache(maxsize=256)
-def _selection(stage: str, model: str, stored: tuple[str, ...], device: str) -> tuple[int, str]:
+def _selection(stage: Stage, model: MLLMConfig, stored: tuple[str, ...], device: str) -> tuple[int, str]:
     """Values that train, and what is wrong with the patterns, found on a model without memory."""
-    config, read = MLLMConfig.parse(json.loads(model)), Stage.parse(json.loads(stage))
     try:
         with torch.device("meta"):
-            parts = config.build(seed=0, pretrained=False, without_trunks=frozenset(stored)).parts()
-        chosen = select(parts, read.train)
-        check_engine(parts, read.engine, device=device)
+            parts = model.build(seed=0, pretrained=False, without_trunks=frozenset(stored)).parts()
+        chosen = select(parts, stage.train)
+        check_engine(parts, stage.engine, device=device)
     except ConfigError as error:
         return 0, str(error)
     return sum(parameter.numel() for parameter in chosen.parameters(parts).values()), ""
