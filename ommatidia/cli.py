@@ -127,11 +127,13 @@ def plan(
     """Print what would be done, node by node, with its price, before anything runs."""
     from ommatidia.lab.describe import describe_plan
     from ommatidia.lab.hardware import machine_named
+    from ommatidia.lab.planning import plan_problems
     from ommatidia.lab.reading import read_value
     from ommatidia.lab.store import Store
 
     machine = machine_named(hardware, world=world, mfu=mfu)
     value = read_value(reference, arguments, changes, small=twin)
+    problems = plan_problems(value, reference, Store(store))
     tables, summary, refused = describe_plan(value, Store(store), machine)
     for title, columns, rows in tables:
         console().table(title, columns, rows, out=True)
@@ -140,7 +142,9 @@ def plan(
     for name, value in summary.items():
         console().say(f"{name}: {value}")
     nodes, *prices = [[dict(zip(columns, row, strict=True)) for row in rows] for _, columns, rows in tables]
-    console().result({"summary": summary, "refused": refused, "nodes": nodes, "prices": prices})
+    told = {"summary": summary, "refused": refused, "problems": list(problems.problems)}
+    console().result({**told, "nodes": nodes, "prices": prices})
+    problems.finish()
 
 
 @app.command()

@@ -17,6 +17,7 @@ from ommatidia.core.picture import BytesPicture, FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
 from ommatidia.data.conversation import from_data_uri, read_dialogue
+from ommatidia.data.json_records import own_id
 from ommatidia.data.survey import file_names, is_file_name, named_files
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class HFDatasetSource:
             raise IndexError(f"row {index} of {len(self)}")
         config = self._config
         row: dict[str, Any] = self._rows[index : index + 1].to_pylist()[0]
-        name = str(row[config.id]) if config.id else str(index)
+        name = (own_id({"id": row[config.id]}) if config.id else None) or str(index)
         try:
             messages, pictures = self._dialogue(row, name)
         except DataError as error:

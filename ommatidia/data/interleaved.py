@@ -129,7 +129,7 @@ class InterleavedSource:
             raise IndexError(f"document {index} of {len(self)}")
         config = self._config
         record = json_records.read(config.path, self._starts[index], self._ends[index], row=index)
-        name = str(record.get("id", index + 1))
+        name = json_records.own_id(record) or str(index + 1)
         messages, pictures, faults = read_document(record, config.picture, config.layout())
         if faults:
             raise faults[0].at(source=str(config.path), sample=f"{name} (record {index + 1})")

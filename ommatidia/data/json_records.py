@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -150,6 +150,13 @@ def _lines(file: BinaryIO, starts: array[int]) -> array[int]:
     return lines
 
 
+def own_id(record: Mapping[str, Any]) -> str | None:
+    """The id that a record gives itself; None where it has none, or one that says nothing: null, or no characters."""
+    value = record.get("id")
+    name = "" if value is None else str(value)
+    return name if name.strip() else None
+
+
 Examined = tuple[tuple[Message, ...], tuple[Picture, ...], list[DataError]]
 """Messages, pictures, and everything that is wrong with a record."""
 
@@ -171,4 +178,4 @@ class JSONInspection:
             record = read(self._path, self._starts[index], self._ends[index], row=index)
         except DataError as error:
             return Looked(place, faults=[error])
-        return Looked(place, str(record["id"]) if "id" in record else None, *self._examine(record))
+        return Looked(place, own_id(record), *self._examine(record))

@@ -154,7 +154,7 @@ class LlavaJSONSource:
             raise IndexError(f"record {index} of {len(self)}")
         row = self._chosen[index]
         record = self._read(row)
-        name = str(record.get("id", row + 1))
+        name = json_records.own_id(record) or str(row + 1)
         try:
             messages, pictures = read_dialogue(record, self._config.picture)
         except DataError as error:
@@ -195,7 +195,7 @@ def _split_keys(path: Path, content: str) -> array[float]:
 
 
 def _identity(record: Mapping[str, Any], data: bytes) -> str:
-    return str(record["id"]) if "id" in record else hashlib.sha256(data).hexdigest()
+    return json_records.own_id(record) or hashlib.sha256(data).hexdigest()
 
 
 def _fraction(key: str) -> float:

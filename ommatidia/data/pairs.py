@@ -196,7 +196,7 @@ class PairsSource:
             raise IndexError(f"row {index} of {len(self)}")
         row = self._kept[index]
         record = self._rows.read(row)
-        name = str(record.get("id", row + 1))
+        name = json_records.own_id(record) or str(row + 1)
         messages, pictures, faults = self._config.examine(record)
         if faults:
             raise faults[0].at(source=str(self._config.path), sample=f"{name} (record {row + 1})")

@@ -13,7 +13,7 @@ from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
 from ommatidia.data.conversation import inspect_dialogue
 from ommatidia.data.documents import Layout, read_document
-from ommatidia.data.json_records import Examined
+from ommatidia.data.json_records import Examined, own_id
 from ommatidia.data.shards import Members, ShardInspection, Shards, absent_shards, shard_contents
 
 
@@ -47,8 +47,8 @@ class WebDataset(SourceConfig):
         """The samples of all shards, as far as they go. Raises DataError when a shard is missing."""
 
         def examine(members: Members) -> tuple[str | None, Examined]:
-            name, record, found = read_members(members, self)
-            return name if "id" in record else None, found
+            _, record, found = read_members(members, self)
+            return own_id(record), found
 
         return ShardInspection(self.shards, examine, root=self.index_root)
 
@@ -70,7 +70,7 @@ def read_members(members: Members, config: WebDataset) -> tuple[str, dict[str, A
     try:
         if config.record in members.spans:
             record = members.record(config.record)
-            name = str(record.get("id", name))
+            name = own_id(record) or name
         if "conversations" in record or "messages" in record:
             return name, record, _dialogue(record, members, pictures)
         if "text_list" in record or "texts" in record:

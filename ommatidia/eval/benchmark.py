@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, get_args, overload
 
@@ -160,6 +163,27 @@ class Chosen(Sequence[Sample]):
             raise error.at(source=self._name, sample=f"#{position}") from None
 
 
+class Renamed(Sequence[Sample]):
+    """Samples of which some have another id than the data gives them, by position."""
+
+    def __init__(self, samples: Sequence[Sample], names: Mapping[int, str]) -> None:
+        self._samples, self._names = samples, names
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        sample = self._samples[position]
+        return replace(sample, id=self._names[position]) if position in self._names else sample
+
+
 class Benchmark:
     """An opened benchmark: the samples of a config, what is asked of them, and what the scorer makes of the answers."""
 
@@ -173,16 +197,31 @@ class Benchmark:
     def name(self) -> str:
         return self.config.name
 
+    @cached_property
+    def repeats(self) -> dict[int, str]:
+        """Position -> id of every sample whose own id an earlier sample has: LLaVA's own mixture asks several dialogues
+        about an image under one id. The second is called ``ID#2``, and so on; answers are filed by these ids."""
+        names: dict[int, str] = {}
+        for position in range(len(self._samples)):
+            with contextlib.suppress(DataError):  # whoever reads it counts it
+                names[position] = self._samples[position].id
+        taken, times, found = set(names.values()), Counter[str](), {}
+        for position, name in names.items():
+            times[name] += 1
+            if times[name] > 1:
+                while (unique := f"{name}#{times[name]}") in taken:
+                    times[name] += 1
+                taken.add(unique)
+                found[position] = unique
+        return found
+
     def samples(self) -> Sequence[Sample]:
-        """All samples with their references, read one by one; an unreadable one raises DataError when it is indexed."""
-        return self._samples
+        """All samples with their references, read one by one, each with an id of its own; an unreadable one raises
+        DataError when it is indexed."""
+        return Renamed(self._samples, self.repeats) if self.repeats else self._samples
 
     def readable(self) -> Iterator[tuple[int, Sample | DataError]]:
-        """Every position with its sample, or with the error that reading it gave.
-
-        Raises DataError on a second sample of one id: answers are filed by id, so one of the two would be lost.
-        """
-        seen: dict[str, int] = {}
+        """Every position with its sample, or with the error that reading it gave."""
         samples = self.samples()
         for position in range(len(samples)):
             try:
@@ -190,13 +229,6 @@ class Benchmark:
             except DataError as error:
                 yield position, error
                 continue
-            if sample.id in seen:
-                raise DataError(
-                    f"sample id used twice, at positions {seen[sample.id]} and {position}; ids must be unique",
-                    source=self.name,
-                    sample=sample.id,
-                )
-            seen[sample.id] = position
             yield position, sample
 
     def prompt(self, sample: Sample, *, mode: Mode = "full") -> Sample:
@@ -218,8 +250,13 @@ class Benchmark:
             return prompt_of(sample, mode=mode, suffix=self.prompt_suffix, other=other)
         exchanged = mode == "shuffled"
         ask = partial(prompt_of, mode="shuffled" if exchanged else "full", suffix=self.prompt_suffix, other=other)
-        whole = self._demonstrations.prepend(sample, ask)
+        whole = self._demonstrations.prepend(sample, ask, own=self._own_ids.get(sample.id, sample.id))
         return whole if exchanged or mode == "full" else prompt_of(whole, mode=mode)
+
+    @cached_property
+    def _own_ids(self) -> dict[str, str]:
+        """The ids that the data gives, of the samples that have another one here."""
+        return {name: self._samples[position].id for position, name in self.repeats.items()}
 
     @cached_property
     def _demonstrations(self) -> Demonstrations | None:
@@ -236,6 +273,11 @@ class Benchmark:
     def digest_of(self, prompt: Sample, *, mode: Mode) -> str:
         """``prompt_digest`` of a prompt already made."""
         return prompt_digest(prompt, mode=mode, max_new_tokens=self.config.max_new_tokens)
+
+    def exchange_images(self) -> Mapping[str, tuple[Picture, ...]]:
+        """The images that each sample is asked with in mode ``shuffled``, by its id. Raises DataError where some set of
+        images has no other to change places with."""
+        return self._exchanged
 
     @cached_property
     def _exchanged(self) -> dict[str, tuple[Picture, ...]]:

@@ -48,17 +48,17 @@ class Demonstrations:
         self._support = [int(position) for position in order[: config.support]]
         self._read: dict[int, Sample] = {}
 
-    def before(self, sample: Sample) -> tuple[Sample, ...]:
-        """The examples for one question, in the order they are shown.
+    def before(self, sample: Sample, *, own: str) -> tuple[Sample, ...]:
+        """The examples for one question, whose id in the data is ``own``, in the order they are shown.
 
         Raises DataError when the pool does not hold enough that share neither id nor picture with the question.
         """
-        own = {picture.digest for picture in sample.images}
+        pictures = {picture.digest for picture in sample.images}
         chance = np.random.default_rng([self.config.seed, 1, *sample.id.encode()])
         chosen: list[Sample] = []
         for place in chance.permutation(len(self._support)):
             example = self._example(self._support[place])
-            if example.id == sample.id or own & {picture.digest for picture in example.images}:
+            if example.id == own or pictures & {picture.digest for picture in example.images}:
                 continue
             chosen.append(example)
             if len(chosen) == self.config.shots:
@@ -77,11 +77,11 @@ class Demonstrations:
             self._read[position] = example
         return self._read[position]
 
-    def prepend(self, sample: Sample, ask: Callable[[Sample], Sample]) -> Sample:
-        """The question that ``ask`` makes of ``sample``, behind its examples."""
+    def prepend(self, sample: Sample, ask: Callable[[Sample], Sample], *, own: str) -> Sample:
+        """The question that ``ask`` makes of ``sample``, behind its examples. ``own``: the sample's id in the data."""
         turns: list[Message] = []
         pictures: list[Picture] = []
-        for example in self.before(sample):
+        for example in self.before(sample, own=own):
             question = prompt_of(example, suffix=self.suffix)
             shown = question.messages if self.config.pictures else tuple(map(without_pictures, question.messages))
             turns += [_moved(message, len(pictures)) for message in (*shown, worded(example.messages[-1]))]

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from ommatidia.core.console import console, shell_line
 from ommatidia.core.errors import ConfigError, RunError, unknown
-from ommatidia.core.names import fit_name
 from ommatidia.lab.analyses import Analysis, is_made, make_analyses, scored_again, subject_of
 from ommatidia.lab.driven import Driven, Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
+from ommatidia.lab.preflight import check_inputs, check_writable
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.record import save_record
 from ommatidia.lab.recorder import Recorder
 from ommatidia.lab.report.collect import report_of
 from ommatidia.lab.report.write import write_report
-from ommatidia.lab.run import RunResult, execute, writing
+from ommatidia.lab.run import RunResult, check_missing, execute, writing
 from ommatidia.lab.scoring import as_data, score_table
 from ommatidia.lab.search import Search, run_search
 from ommatidia.lab.search.search import recall, scores_of_plan
@@ -35,15 +35,20 @@ def run_recipe(
 
     Of several ranks all train; rank 0 does and reports the rest.
     """
+    name = fit_name(f"{recipe.name}-seed{recipe.seed}".replace(" ", ""))
+    folder = out or Path("runs") / name
+    if ranks().leads:
+        check_writable(folder)
+    check_inputs([recipe]).finish()
     plan = Plan.of([recipe])
     trial_plan = plan.trials[0]
     plan.jobs[trial_plan.checkpoint.key] = trial_plan.checkpoint
-    name = fit_name(f"{recipe.name}-seed{recipe.seed}".replace(" ", ""))
     with writing(store), workers(jobs, store) as several:
+        checked = check_missing(plan, store, out=folder)
         definition = {"name": name, "recipe": recipe.to_dict()}
         recorder = Recorder.begin(store, name, command=command, definition=definition)
         entries = recorder.plan(plan.trials)
-        result = execute(plan, store, several)
+        result = execute(plan, store, several, checked=checked)
         recorder.carry_out(entries, scores_of_plan(plan, store), result)
         recorder.finish()
         trial = collect(entries[0], store, recorder.record.scores)
@@ -51,25 +56,25 @@ def run_recipe(
             raise together(RunError(f"{recipe.name}: {trial.error}"))
         if not ranks().leads:
             return Driven()
-        folder = _deliver(trial_plan, store, out or Path("runs") / name)
-    example = _example(trial_plan, store, folder.parent)
+        model = _deliver(trial_plan, store, folder)
+    example = _example(trial_plan, store, folder)
     scores = {f"{name}/{mode}": as_data(one) for (name, mode), one in trial.scored.items()}
-    driven = Driven(tables=[score_table(trial.scored)], data={"model": str(folder), "scores": scores})
+    driven = Driven(tables=[score_table(trial.scored)], data={"model": str(model), "scores": scores})
     page = (
-        report_search(store, name, out=folder.parent)
-        if report
-        else shell_line("omma", "report", name, "--store", store.root)
+        report_search(store, name, out=folder) if report else shell_line("omma", "report", name, "--store", store.root)
     )
-    driven.lines = [_done(result), f"model:  {folder}", f"report: {page}"]
-    driven.lines += [_chat_line(folder, example)]
+    driven.lines = [_done(result), f"model:  {model}", f"report: {page}"]
+    driven.lines += [_chat_line(model, example)]
     return driven
 
 
 def drive_search(search: Search, store: Store, *, out: Path | None, command: str, jobs: int | None = None) -> Driven:
     """Run a search to its end, save the best model, write the report. ``jobs``: at once, instead of ``search.jobs``."""
     folder = out or Path("runs") / search.name
+    if ranks().leads:
+        check_writable(folder)
     with writing(store), workers(jobs or search.jobs, store) as several:
-        result = run_search(search, store, command=command, workers=several)
+        result = run_search(search, store, command=command, workers=several, out=folder)
         best = best_design(result.trials)[0]
         trial_plan = plan_trial(best.recipe)
         last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)
@@ -145,6 +150,8 @@ def report_search(
     if name is not None and name not in known:
         raise ConfigError(unknown("search", name, known))
     chosen = name or known[-1]
+    folder = out or Path("runs") / chosen
+    check_writable(folder)
     record, trials = recall(store, chosen)
     if rescore:
         with store.writing():
@@ -162,7 +169,7 @@ def report_search(
     report = report_of(record, trials, store)
     for note in report.notes:
         console().warn(note)
-    return write_report(report, out or Path("runs") / chosen, replace=replace)
+    return write_report(report, folder, replace=replace)
 
 
 def _deliver(trial: TrialPlan, store: Store, folder: Path) -> Path:

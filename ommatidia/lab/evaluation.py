@@ -21,6 +21,7 @@ from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.submission import is_served
 from ommatidia.lab.driven import Driven
+from ommatidia.lab.preflight import check_writable
 from ommatidia.lab.scoring import as_data, read_benchmark, score_table, settle, tell
 from ommatidia.models.generate import Decoding
 from ommatidia.models.pretrained import load
@@ -81,6 +82,7 @@ def evaluate_checkpoint(
     Raises ConfigError, RunError or DataError; an opened benchmark is checked before the model is loaded.
     """
     opened = [config.open() for config in read_benchmarks(benchmarks, choices)]
+    check_writable(out)
     judge = EndpointJudge.from_environment()
     model, processor = load(checkpoint, device=device)
     identity = model_digest(checkpoint)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ommatidia.core.config import read_assignment, read_yaml
 from ommatidia.core.console import shell_line
 from ommatidia.lab.driven import Driven
+from ommatidia.lab.preflight import check_writable
 from ommatidia.models.published import export_checkpoint, import_checkpoint
 
 
@@ -34,6 +35,7 @@ def import_folder(path: Path, out: Path, *, encoders: Path | None, changes: Sequ
 
 def export_folder(folder: Path, out: Path) -> Driven:
     """Export a saved folder. Raises ConfigError, RunError or DiskError."""
+    check_writable(out.parent)
     done = export_checkpoint(folder, out)
     how = f"transformers.{done.architecture}.from_pretrained" if not done.why else "AutoModel, after import ommatidia"
     lines = [f"{out}: loads with {how}"] + ([f"no stock architecture: {done.why}"] if done.why else [])

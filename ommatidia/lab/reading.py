@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,18 @@ from typing import Any
 from ommatidia.core.config import Config, overridden, read_assignment, read_yaml
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.recipe import Recipe, read
+from ommatidia.lab.recipe import Recipe, find, read
 from ommatidia.lab.search import Search
 from ommatidia.lab.twin import twin
+
+
+def read_preset(reference: str) -> Recipe | Search | None:
+    """What a recipe function gives by itself, without arguments; None for a file, and where arguments are needed."""
+    if Path(reference).suffix in (".yaml", ".yml", ".json"):
+        return None
+    needed = [p for p in inspect.signature(find(reference)).parameters.values() if p.default is p.empty]
+    value = None if needed else read(reference, Config)
+    return value if isinstance(value, Recipe | Search) else None
 
 
 def read_value(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ommatidia.core.console import console
 from ommatidia.lab.attempt import attempt
 from ommatidia.lab.inputs import skipped
 from ommatidia.lab.jobs.job import Job
 from ommatidia.lab.plan import Plan
+from ommatidia.lab.preflight import Preflight, check_jobs
 from ommatidia.lab.store import Store
 from ommatidia.lab.workers import Outcome, Workers, blocked
 from ommatidia.train.ranks import ranks
@@ -36,20 +38,30 @@ def writing(store: Store) -> Iterator[None]:
         yield
 
 
-def execute(plan: Plan, store: Store, workers: Workers | None = None) -> RunResult:
+def check_missing(plan: Plan, store: Store, *, out: Path | None = None) -> frozenset[str]:
+    """Check what is still to be done of a plan, and say what is left out of it; the keys of its jobs.
+
+    Raises ConfigError, DataError or RunError that lists everything which will not work.
+    """
+    missing = [job for job in plan.jobs.values() if not store.has(job.kind, job.key)] if ranks().leads else []
+    (check_jobs(missing, store, out) if ranks().leads else Preflight()).finish()
+    return frozenset(plan.jobs)
+
+
+def execute(plan: Plan, store: Store, workers: Workers | None = None, *, checked: Collection[str] = ()) -> RunResult:
     """Do what is missing. The caller holds ``store.writing()``. A failed job fails what needs it; the rest goes on.
 
     ``workers`` do several jobs at once; without them this process does one after another. Ranks of a distributed run
-    all call it and walk the same plan. They share one store, which rank 0 writes. Raises ConfigError before anything is
-    begun where a job lacks something of its surroundings.
+    all call it and walk the same plan. They share one store, which rank 0 writes. Jobs that are not ``checked`` are
+    checked before anything is begun: raises as ``check_missing`` does.
     """
     result = RunResult()
     result.reused = ranks().tell(_finished(plan, store) if ranks().leads else [])
     if ranks().leads:
         _tell_skipped(plan, store, result.reused)
     missing = [job for key, job in plan.jobs.items() if key not in result.reused]
-    for job in missing:
-        job.check()
+    unchecked = [job for job in missing if job.key not in checked]
+    (check_jobs(unchecked, store) if ranks().leads else Preflight()).finish()
     if not missing:
         return result
     began = time.monotonic()

@@ -111,15 +111,7 @@ class Processor:
         visual tokens behind the place where the text is to be cut. A document is cut before such.
         """
         try:
-            row = self._render(sample, answer=answer)
-            if self.longest is not None and answer:
-                document = any(message.role == "document" for message in sample.messages)
-                (row.cut_document if document else row.cut)(self.longest)
-            if len(row.ids) > self.context:
-                seen = f": {len(row.places)} are visual, of {len(row.views)} views" if row.views else ""
-                raise DataError(
-                    f"{len(row.ids)} tokens, but the context of the language model holds {self.context}{seen}"
-                )
+            row = self._fitting_row(sample, answer=answer)
             pixels, features = self.see(row.pictures)
         except DataError as error:
             raise error.at(sample=sample.id) from None
@@ -135,6 +127,24 @@ class Processor:
             torch.tensor(row.sees) if row.views and self.config.injection.attends != "none" else None,
             _even(row.tags) if any(row.tags) else None,
         )
+
+    def check_length(self, sample: Sample, *, answer: bool = True) -> None:
+        """Raises DataError where calling the processor would for the sample's length or places; decodes no image."""
+        try:
+            self._fitting_row(sample, answer=answer)
+        except DataError as error:
+            raise error.at(sample=sample.id) from None
+
+    def _fitting_row(self, sample: Sample, *, answer: bool) -> Row:
+        """The sample cut to ``longest``. Raises DataError where it does not fit the context."""
+        row = self._render(sample, answer=answer)
+        if self.longest is not None and answer:
+            document = any(message.role == "document" for message in sample.messages)
+            (row.cut_document if document else row.cut)(self.longest)
+        if len(row.ids) > self.context:
+            seen = f": {len(row.places)} are visual, of {len(row.views)} views" if row.views else ""
+            raise DataError(f"{len(row.ids)} tokens, but the context of the language model holds {self.context}{seen}")
+        return row
 
     def length(self, sample: Sample) -> int:
         """Tokens of the sample and its answers, visual ones included; no picture is decoded. Raises DataError."""

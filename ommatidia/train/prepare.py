@@ -11,6 +11,7 @@ from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.language import LanguageModel
 from ommatidia.train.compiled import channels_last, compile_blocks
+from ommatidia.train.engine import Engine
 from ommatidia.train.freeze import Trained
 from ommatidia.train.precision import hold
 from ommatidia.train.recompute import recompute
@@ -42,6 +43,15 @@ def prepare(
         if counts:
             said = ", ".join(f"{part} ({count})" for part, count in counts.items())
             console().log(f"stage {stage.name}: {what}: {said}")
+
+
+def check_engine(parts: Mapping[str, nn.Module], engine: Engine, *, device: str) -> None:
+    """Raises ConfigError where ``prepare`` would; the parts may be on the meta device, and are of no other use behind
+    it."""
+    _set_chunk(parts, engine.chunk)
+    channels_last(parts, engine.channels_last)
+    recompute(parts, engine.recompute)
+    compile_blocks(parts, engine.compile, device=torch.device(device).type, backend="inductor")
 
 
 def _set_chunk(parts: Mapping[str, nn.Module], chunk: int | None) -> None:

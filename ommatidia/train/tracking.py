@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -30,6 +31,13 @@ def trackers(names: Sequence[Destination], folder: Path, *, run: str, after: int
         "wandb": WeightsAndBiases,
     }
     return [kinds[name](folder, run=run, after=after) for name in names]
+
+
+def check_trackers(names: Sequence[Destination]) -> None:
+    """Raises ConfigError when the library of a tracker is not installed."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"logging to {name} needs the package {name!r}: pip install {name}")
 
 
 def scalars(report: StepReport) -> dict[str, float]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 from eval_toys import CountingSource, Dot, benchmark_of, sample_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError, RunError
 from ommatidia.core.types import ImagePart, Message, Sample
 from ommatidia.eval import BenchmarkConfig, Score, SourceBenchmark
-from ommatidia.eval.benchmark import choose, cluster_of
+from ommatidia.eval.benchmark import Benchmark, choose, cluster_of
 from ommatidia.eval.prompts import exchange, prompt_of
 
 
@@ -79,12 +81,29 @@ def test_limit_is_a_nested_permutation():
 def test_refusals():
     with pytest.raises(DataError, match="counting: the source is empty"):
         benchmark_of(CountingSource(size=0))
-    with pytest.raises(DataError, match="'q0': sample id used twice, at positions 0 and 19"):
-        list(benchmark_of(CountingSource(twice=True)).readable())
     with pytest.raises(ConfigError, match="group"):
         benchmark_of(group="ocr")
     with pytest.raises(DataError, match="counting, sample '#3': the picture is missing"):
         benchmark_of(CountingSource(broken=(3,))).samples()[3]
+
+
+def test_ids_that_occur_twice_are_told_apart_by_position():
+    benchmark = benchmark_of(CountingSource(size=4, twice=True, broken=(1,)))
+    assert benchmark.repeats == {3: "q0#2"}
+    assert [s.id for _, s in benchmark.readable() if isinstance(s, Sample)] == ["q0", "q2", "q0#2"]
+    first, last = benchmark.samples()[0], benchmark.samples()[-1]
+    assert (first.id, last.id) == ("q0", "q0#2")
+    assert (first.messages, first.images) == (last.messages, last.images)
+    assert benchmark_of().repeats == {}
+
+
+@given(st.lists(st.sampled_from(["a", "a#2", "b", "a#3"]), max_size=12))
+def test_every_sample_gets_an_id_of_its_own(names: list[str]):
+    samples = [Sample(name, (Message("user", ("?",)), Message("assistant", ("!",)))) for name in names]
+    benchmark = Benchmark(benchmark_of().config, samples, scorer=benchmark_of().scorer)
+    given_ids = [sample.id for sample in benchmark.samples()]
+    assert len(set(given_ids)) == len(names)
+    assert all(given_ids[names.index(name)] == name for name in names), "the first keeps its own"
 
 
 def test_score_and_clusters():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,11 +31,13 @@ class Said:
 
     @property
     def error(self) -> str:
-        """The one line that starts with ``error:``; more or fewer are a failure."""
-        lines = [line for line in self.err.splitlines() if line.startswith("error:")]
-        assert len(lines) == 1, self.err
+        """The one line that starts with ``error:``, with the problems listed below it; more or fewer are a failure."""
+        lines = self.err.splitlines()
+        starts = [n for n, line in enumerate(lines) if line.startswith("error:")]
+        assert len(starts) == 1, self.err
         assert "Traceback" not in self.err
-        return lines[0]
+        listed = itertools.takewhile(lambda line: line.startswith("  "), lines[starts[0] + 1 :])
+        return "\n".join([lines[starts[0]], *listed])
 
     def data(self) -> Any:
         return json.loads(self.out)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ommatidia.core.contents import Contents
-from ommatidia.lab.jobs.job import Job, Price
+from ommatidia.lab.jobs.job import Finding, Job, Price
 from ommatidia.lab.jobs.training import Weights
+from ommatidia.lab.requirements import encoder_faults, language_faults
 from ommatidia.lab.store import Store
 from ommatidia.models.pretrained import save
 
@@ -40,6 +42,11 @@ class CheckpointJob(Job):
         costs = self.weights.model.cost(text_tokens=0, views=1, head_tokens=0)
         parameters = sum(cost.parameters for cost in costs.values())
         return Price(0.0, 4 * parameters, 0, parameters, 0)
+
+    def findings(self, *, pixels: bool) -> Iterator[Finding]:
+        """Whether the whole model can be built: its trunks too, whose features a store may hold already."""
+        faults = [encoder_faults(name, encoder) for name, encoder in self.weights.model.encoders.items()]
+        return (Finding.of(fault) for some in (*faults, language_faults(self.weights.model.language)) for fault in some)
 
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
         whole = Weights(self.weights.model, self.weights.seed, self.weights.overlays)

@@ -29,7 +29,8 @@ from ommatidia.core.errors import DataError, RunError
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture
 from ommatidia.data.mixture import MixtureConfig, Weighted
-from ommatidia.lab.jobs.job import Computation, Job, Price
+from ommatidia.lab.jobs.job import Computation, Finding, Job, Price
+from ommatidia.lab.requirements import encoder_faults
 from ommatidia.lab.store import Store
 from ommatidia.models.processor import sight
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
@@ -84,6 +85,10 @@ class FeatureJob(Computation):
         pictures, grid, cost = picture_count(self.source), self.encoder.trunk_grid(), self.encoder.trunk_cost()
         views = round(pictures * (1.0 if self.whole else views_per_picture(self.source, self.tiling)))
         return Price(cost.flops * views, 2 * grid.values * views, 0, cost.parameters, pictures)
+
+    def findings(self, *, pixels: bool) -> Iterator[Finding]:
+        """Whether the trunk can be built."""
+        return (Finding.of(fault) for fault in encoder_faults(self.name, self.encoder))
 
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
         sights = _sights(pictures_of(self.source, tolerant=True), self.tiling, self.whole)

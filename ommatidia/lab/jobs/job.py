@@ -6,6 +6,7 @@ The key hashes the job's own identity and the keys of what it needs, so equal wo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 
 from ommatidia.core.config import digest
 from ommatidia.core.contents import Contents
+from ommatidia.core.errors import OmmatidiaError
 from ommatidia.core.files import settled
 from ommatidia.lab.provenance import processor
 from ommatidia.lab.store import Store
@@ -40,6 +42,18 @@ class Price:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something known beforehand: an ``error`` that will come, or with None a note."""
+
+    text: str
+    error: OmmatidiaError | None = None
+
+    @classmethod
+    def of(cls, error: OmmatidiaError) -> Finding:
+        return cls(str(error), error)
+
+
 class Job(ABC):
     """Base of all nodes. Subclasses are frozen dataclasses; ``version`` is raised by hand when their result changes."""
 
@@ -64,8 +78,20 @@ class Job(ABC):
     @abstractmethod
     def price(self) -> Price: ...
 
-    def check(self) -> None:  # noqa: B027 - most jobs need nothing of the machine
-        """Raises ConfigError for what is known to be missing before any job of its plan is begun."""
+    def findings(self, *, pixels: bool) -> Iterator[Finding]:
+        """What is known of this job before any job of its plan is begun: what will end it, and what to say of it.
+
+        ``pixels``: whether images that will be asked about are decoded, or their headers read alone.
+        """
+        return iter(())
+
+    def kept_bytes(self) -> int:
+        """Bytes on disk when it is finished."""
+        return self.price().bytes
+
+    def scratch_bytes(self) -> int:
+        """Most bytes on disk while it runs, gone when it is finished."""
+        return 0
 
     @abstractmethod
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:

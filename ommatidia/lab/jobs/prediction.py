@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ommatidia.core.contents import Contents
-from ommatidia.core.errors import ConfigError
+from ommatidia.core.errors import ConfigError, OmmatidiaError
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
 from ommatidia.eval.evaluate import predict, score_file
@@ -18,8 +18,10 @@ from ommatidia.eval.judge import MODEL, URL
 from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scoring.judged import JudgedScorer
 from ommatidia.lab.cost import benchmark_tokens, prediction_price
-from ommatidia.lab.jobs.job import Computation, Job, Price
+from ommatidia.lab.jobs.job import Computation, Finding, Job, Price
 from ommatidia.lab.jobs.training import Weights
+from ommatidia.lab.questions import question_findings
+from ommatidia.lab.requirements import encoder_faults, language_faults
 from ommatidia.lab.scores import ANSWERS, REPLIES, SCORES, judge_of
 from ommatidia.lab.store import Store
 from ommatidia.models.generate import Decoding
@@ -88,11 +90,19 @@ class PredictionJob(Computation):
         """Who answers: the model as it was trained."""
         return nullcontext(shared)
 
-    def check(self) -> None:
-        """Raises ConfigError where only a judge can score the answers and the environment names none."""
+    def findings(self, *, pixels: bool) -> Iterator[Finding]:
+        """Packages, weights, the judge, and every question and reference of the benchmark."""
+        model, stored = self.weights.model, {job.name for job in self.weights.features}
+        trunks = {} if self.mode == "blind" else model.encoders
+        faults: list[Iterator[OmmatidiaError]] = [language_faults(model.language)]
+        faults += [encoder_faults(name, one) for name, one in trunks.items() if name not in stored]
+        yield from (Finding.of(fault) for some in faults for fault in some)
         scorer = getattr(self.benchmark, "scorer", None)
         if isinstance(scorer, JudgedScorer) and scorer.needs_judge and judge_of(self.benchmark) is None:
-            raise ConfigError(
-                f"{self.benchmark.name} is scored by a language model: name an OpenAI-compatible endpoint in {URL} and "
-                f"{MODEL} before anything is trained"
+            yield Finding.of(
+                ConfigError(
+                    f"{self.benchmark.name} is scored by a language model: name an OpenAI-compatible endpoint in "
+                    f"{URL} and {MODEL} before anything is trained"
+                )
             )
+        yield from question_findings(self.benchmark, model, self.mode, pixels=pixels)

@@ -18,12 +18,15 @@ from safetensors.torch import load_file
 
 from ommatidia.core.console import console
 from ommatidia.core.contents import Contents
+from ommatidia.core.errors import OmmatidiaError
 from ommatidia.core.types import Example, Sample
 from ommatidia.data.loader import Loader, Share
 from ommatidia.data.mixture import Mixture
 from ommatidia.lab.cost import sample_tokens, training_price
 from ommatidia.lab.jobs.features import FeatureJob, joined
-from ommatidia.lab.jobs.job import Computation, Job, Price
+from ommatidia.lab.jobs.job import Computation, Finding, Job, Price
+from ommatidia.lab.records import check_stream
+from ommatidia.lab.requirements import encoder_faults, language_faults, stage_faults, trained_parameters
 from ommatidia.lab.store import Store
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
@@ -144,6 +147,32 @@ class TrainingJob(Computation):
         stored = frozenset(job.name for job in self.weights.features)
         tokens = sample_tokens(self.stage.data, self.weights.model).cut(self.stage.longest)
         return training_price(self.weights.model, self.stage, stored, tokens, self.steps * self.stage.batch)
+
+    def findings(self, *, pixels: bool) -> Iterator[Finding]:
+        """Packages, weights, patterns, and the samples that will be drawn."""
+        model, stored = self.weights.model, {job.name for job in self.weights.features}
+        faults: list[Iterator[OmmatidiaError]] = [language_faults(model.language)]
+        seen = model if self.stage.distill is None else self.stage.distill.seeing(model)
+        faults += [encoder_faults(name, one) for name, one in seen.encoders.items() if name not in stored]
+        faults += [
+            stage_faults(self.stage, model, self.device, stored),
+            check_stream(self.stage, model, steps=self.steps, seed=self.seed),
+        ]
+        return (Finding.of(fault) for some in faults for fault in some)
+
+    def scratch_bytes(self) -> int:
+        """Checkpoints on the way: weights and both moments of the optimiser."""
+        engine = self.stage.engine
+        return 3 * self._trained_bytes() * (engine.keep_last + engine.keep_best + 1)
+
+    def _trained_bytes(self) -> int:
+        if self.stage.distill is not None:
+            return 4 * self.stage.distill.cost(self.weights.model)[0].parameters
+        stored = {job.name for job in self.weights.features}
+        return 4 * trained_parameters(self.stage, self.weights.model, self.device, stored)
+
+    def kept_bytes(self) -> int:
+        return self._trained_bytes()
 
     def _distiller(
         self, distill: Distillation, model: MLLM, mixture: Mixture, device: torch.device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
@@ -11,12 +12,13 @@ from ommatidia.core.config import Config
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.names import Name
-from ommatidia.lab.analyses import Analysis
+from ommatidia.lab.analyses import Analysis, audit_jobs
 from ommatidia.lab.jobs.job import Job
 from ommatidia.lab.plan import Plan
+from ommatidia.lab.preflight import check_inputs
 from ommatidia.lab.record import SearchRecord, load_record
 from ommatidia.lab.recorder import Recorder
-from ommatidia.lab.run import RunResult, execute
+from ommatidia.lab.run import RunResult, check_missing, execute
 from ommatidia.lab.scores import scores_of_today
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.lab.store import Store
@@ -48,8 +50,25 @@ class SearchResult:
     record: SearchRecord
 
 
-def run_search(search: Search, store: Store, *, command: str, workers: Workers | None = None) -> SearchResult:
-    """Propose, plan, run, until the strategy has no more to ask. Raises RunError when nothing at all succeeded.
+def start_plan(search: Search) -> Plan:
+    """The designs that are known at the start, up to the saved model and what an audit asks."""
+    plan = Plan.of(search.strategy.first())
+    for trial in plan.trials:
+        plan.add(trial.checkpoint)
+    seeing = next((trial for trial in plan.trials if trial.recipe.model.encoders), None)
+    if "audit" in search.analyses and seeing is not None:
+        for job in audit_jobs(seeing).values():
+            plan.add(job)
+    return plan
+
+
+def run_search(
+    search: Search, store: Store, *, command: str, workers: Workers | None = None, out: Path | None = None
+) -> SearchResult:
+    """Propose, plan, run, until the strategy has no more to ask; ``out`` is where the best model will be put. Every
+    design is checked before anything is done of it.
+
+    Raises RunError when nothing at all succeeded, and as ``check_missing`` does.
 
     Ranks of a distributed run all ask the strategy, which answers them alike; rank 0 writes the record.
     """
@@ -59,11 +78,13 @@ def run_search(search: Search, store: Store, *, command: str, workers: Workers |
     jobs: dict[str, Job] = {}
     for line in search.strategy.refused():
         console().warn(f"refused: {line}")
+    check_inputs(search.strategy.first()).finish()
+    checked = check_missing(start_plan(search), store, out=out)
     while recipes := search.strategy.propose(trials):
         plan = Plan.of(recipes)
         console().log(f"{len(recipes)} designs, {len(plan.jobs)} nodes")
         entries = recorder.plan(plan.trials)
-        result = execute(plan, store, workers)
+        result = execute(plan, store, workers, checked=checked)
         jobs |= plan.jobs
         total.executed += result.executed
         total.reused += [key for key in result.reused if key not in total.executed + total.reused]

@@ -77,6 +77,11 @@ class GGUFLanguage(LanguageConfig):
     def reads(self) -> Contents:
         return Contents.of_files({"model.gguf": self.location()})
 
+    def check(self) -> None:
+        self.location()
+        if not (self._folder() / "config.json").is_file():
+            _need("gguf", "accelerate")
+
 
 @lru_cache(maxsize=8)
 def _shape_in_header(source: Path, content: str) -> LanguageShape:

@@ -16,6 +16,7 @@ from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
 from ommatidia.models.language.tokenizer import Tokenizer
+from ommatidia.models.vision.weights import check_cached, read_tensors
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SETTINGS = (".json", ".jinja", ".model", ".tiktoken")
@@ -65,7 +66,11 @@ class HFLanguage(LanguageConfig):
     def tokenizer(self) -> Tokenizer:
         from transformers import AutoTokenizer
 
-        inner = AutoTokenizer.from_pretrained(self.path, **self._location())
+        location = self._location()
+        try:
+            inner = AutoTokenizer.from_pretrained(self.path, **location)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"language.path {self.path!r}: no tokenizer: {_first_line(error)}") from None
         pad_id = cast(int, inner.convert_tokens_to_ids(self.pad_token)) if self.pad_token else None
         return Tokenizer(inner, pad_id=pad_id)
 
@@ -89,6 +94,28 @@ class HFLanguage(LanguageConfig):
                 self.path, config=self.transformers_config(), dtype=dtype, use_safetensors=True, **self._location()
             )
         return LanguageModel(model)
+
+    def check(self) -> None:
+        self.transformers_config()
+        folder = Path(self.path)
+        if self.random:
+            return
+        if not folder.is_dir():
+            check_cached(self.path, revision=self.revision)
+            return
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise ConfigError(f"language.path {self.path!r}: no weights; expected files of tensors in safetensors")
+        index = folder / "model.safetensors.index.json"
+        listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+        if missing := sorted(listed - {path.name for path in files}):
+            raise ConfigError(
+                f"language.path {self.path!r}: {len(missing)} files of {index.name} are missing, "
+                f"for example {missing[0]!r}"
+            )
+        with torch.device("meta"):
+            for path in files:
+                read_tensors(path)
 
     def places(self) -> frozenset[str]:
         return frozenset({"path"}) if Path(self.path).is_dir() else frozenset()

@@ -87,6 +87,9 @@ class LanguageConfig(Config, family=True):
         """Whether the tokenizer can be read without a download."""
         return True
 
+    def check(self) -> None:
+        """Raises ConfigError where it is known, without reading a tensor, that the weights cannot be read."""
+
     @abstractmethod
     def build(self, *, pretrained: bool = True) -> LanguageModel:
         """The module. Without ``pretrained`` the weights are arbitrary: somebody is about to load them."""

@@ -22,7 +22,14 @@ from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.models.between import Between
 from ommatidia.models.vision.neck import NeckConfig, NoNeck
 from ommatidia.models.vision.preprocess import Fit, ImageSize, Interpolation, Preprocess, Triple
-from ommatidia.models.vision.weights import RandomWeights, StateDict, WeightsConfig, seeded
+from ommatidia.models.vision.weights import (
+    FileWeights,
+    PackageWeights,
+    RandomWeights,
+    StateDict,
+    WeightsConfig,
+    seeded,
+)
 
 
 class EncoderConfig(Config, family=True):
@@ -120,6 +127,13 @@ class EncoderConfig(Config, family=True):
         """
         fields = {name: value for name, value in self.to_dict().items() if name not in ("neck", "weights")}
         return digest(["trunk", fields, self.preprocess().hashed(), self.weights.identity()])
+
+    def check(self) -> None:
+        """Raises ConfigError where it is known, without reading a tensor, that the trunk cannot be built: a library or
+        a package of weights is missing, a file is not there, or its header shows tensors that do not fit."""
+        self.weights.check()
+        with torch.device("meta"), seeded(self.weights.seed):
+            self.trunk(pretrained=isinstance(self.weights, FileWeights | PackageWeights))
 
     def build(self, *, pretrained: bool = True) -> VisionEncoder:
         """The module. ``pretrained=False`` leaves the trunk untrained, for weights that will be loaded over it.

@@ -26,6 +26,7 @@ from ommatidia.models.vision.weights import (
     PackageWeights,
     RandomWeights,
     StateDict,
+    check_cached,
     match_by_order,
 )
 
@@ -80,6 +81,11 @@ class TimmEncoder(ImageEncoderConfig):
             size, of = ("x".join(str(side) for side in pair) for pair in (self.image_size, patch))
             raise ConfigError(f"image_size {size} is not divisible by the patch size {of} of {self.model}")
         return TimmTrunk(model, self.features, self.common_grid, name=self.model)
+
+    def check(self) -> None:
+        if isinstance(self.weights, HubWeights) and not self.weights.id:
+            check_cached(_pretrained_cfg(self.model).hf_hub_id or "")
+        super().check()
 
     def published(self, state: StateDict) -> StateDict:
         renamed = {}

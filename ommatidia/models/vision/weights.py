@@ -14,7 +14,7 @@ from pickle import UnpicklingError
 from typing import Any, ClassVar, Literal
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -62,8 +62,14 @@ class WeightsConfig(Config, family=True):
         """``contents``, looked at now."""
         return Contents()
 
+    def check(self) -> None:
+        """Raises ConfigError where it is known, without a download and without reading a tensor, that the weights
+        cannot be read."""
+        self.identity()
+
     def tensors(self) -> StateDict:
-        """All tensors by name, on the CPU. Raises ConfigError."""
+        """All tensors by name, on the CPU; inside ``torch.device("meta")`` their names, shapes and types alone, from
+        the headers of the files. Raises ConfigError."""
         raise ConfigError(f"weights: kind {type(self).model_fields['kind'].default!r} holds no single file of tensors")
 
 
@@ -115,7 +121,13 @@ class PackageWeights(WeightsConfig):
     def identity(self) -> str:
         return f"sha256:{self.sha256}"
 
+    def check(self) -> None:
+        self._file()
+
     def tensors(self) -> StateDict:
+        return read_tensors(self._file(), prefix=self.prefix)
+
+    def _file(self) -> Path:
         spec = importlib.util.find_spec(self.package)
         if spec is None or not spec.submodule_search_locations:
             raise ConfigError(
@@ -127,7 +139,7 @@ class PackageWeights(WeightsConfig):
             raise ConfigError(
                 f"weights: {path} has SHA-256 {str(found)[:16]}..., expected {self.sha256[:16]}...; reinstall it"
             )
-        return read_tensors(path, prefix=self.prefix)
+        return path
 
 
 class FolderWeights(WeightsConfig):
@@ -157,6 +169,14 @@ class FolderWeights(WeightsConfig):
             raise ConfigError(f"weights: {self.path} is no model folder: config.json is missing")
         return [p for p in self.path.iterdir() if p.is_file() and not _hidden(p.relative_to(self.path))]
 
+    def check(self) -> None:
+        files = [path for path in self.files() if path.suffix == ".safetensors"]
+        if not files:
+            raise ConfigError(f"weights: {self.path} holds no file of tensors in safetensors")
+        with torch.device("meta"):
+            for path in files:
+                read_tensors(path)
+
     def tensors(self) -> StateDict:
         self.files()
         return read_folder(self.path, prefix=self.prefix)
@@ -174,6 +194,9 @@ class HubWeights(WeightsConfig):
     def identity(self) -> str:
         return f"hub:{self.id}@{self.revision}{_behind(self.prefix)}"
 
+    def check(self) -> None:
+        check_cached(self.id, revision=self.revision)
+
     def tensors(self) -> StateDict:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError
@@ -185,6 +208,27 @@ class HubWeights(WeightsConfig):
                 f"weights: {self.id} could not be fetched: {str(error).strip().splitlines()[0]}"
             ) from None
         return read_folder(Path(folder), prefix=self.prefix)
+
+
+def check_cached(repository: str, file: str | None = None, *, revision: str | None = None) -> None:
+    """Raises ConfigError where the hub is switched off and a repository, or a file of it, is not in its cache. Where
+    the hub may be asked, nothing is known before it is."""
+    from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if not constants.HF_HUB_OFFLINE or not repository:
+        return
+    if file is None:
+        with contextlib.suppress(LocalEntryNotFoundError):
+            snapshot_download(repository, revision=revision, local_files_only=True)
+            return
+    elif isinstance(try_to_load_from_cache(repository, file, revision=revision), str):
+        return
+    what = repository if file is None else f"{repository}/{file}"
+    raise ConfigError(
+        f"weights: {what} is not in the cache of the hub, and HF_HUB_OFFLINE is set; unset it to download, or fetch it "
+        "beforehand"
+    )
 
 
 def _behind(prefix: str) -> str:
@@ -216,6 +260,9 @@ class HubFileWeights(WeightsConfig):
     def identity(self) -> str:
         return f"hub:{self.id}@{self.revision}/{self.file}:{self.prefix}"
 
+    def check(self) -> None:
+        check_cached(self.id, self.file, revision=self.revision)
+
     def tensors(self) -> StateDict:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError
@@ -229,12 +276,16 @@ class HubFileWeights(WeightsConfig):
 
 
 def read_tensors(path: Path, *, prefix: str = "") -> StateDict:
-    """The tensors of one file by name. Raises ConfigError when it is missing, broken or holds anything but tensors."""
+    """The tensors of one file by name; inside ``torch.device("meta")`` as its header tells them.
+
+    Raises ConfigError when it is missing, broken or holds anything but tensors.
+    """
+    header = torch.get_default_device().type == "meta"
     try:
         if path.suffix == ".safetensors":
-            state: Any = load_file(path)
+            state: Any = _read_header(path) if header else load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="meta" if header else "cpu", weights_only=True)
     except OSError as error:
         raise ConfigError(f"weights: {path}: {error.strerror or error}") from None
     except (UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -249,6 +300,13 @@ def read_tensors(path: Path, *, prefix: str = "") -> StateDict:
     if not tensors:
         raise ConfigError(f"weights: no name in {path} starts with {prefix!r}")
     return tensors
+
+
+def _read_header(path: Path) -> StateDict:
+    """Tensors without values."""
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
 
 
 def match_by_order(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> StateDict:
