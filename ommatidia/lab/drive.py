@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ommatidia.core.console import console, shell_line
 from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.core.names import fit_name
 from ommatidia.lab.analyses import Analysis, is_made, make_analyses, scored_again, subject_of
 from ommatidia.lab.driven import Driven, Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -56,24 +57,39 @@ def stage_faults(stage: Stage, model: MLLMConfig, device: str, stored: Iterable[
     """
     yield from _raised(lambda: check_trackers(stage.engine.log), ConfigError)
     if stage.distill is None:
-        _, fault = _selection(stage, model, tuple(sorted(stored)), device)
+        _, fault = _selection(_Selecting.of(stage, model, device, stored))
         if fault:
             yield ConfigError(f"stage {stage.name!r}: {fault}")
 
 
 def trained_parameters(stage: Stage, model: MLLMConfig, device: str, stored: Iterable[str]) -> int:
     """How many values the stage trains; 0 where its patterns are wrong."""
-    return _selection(stage, model, tuple(sorted(stored)), device)[0]
+    return _selection(_Selecting.of(stage, model, device, stored))[0]
+
+
+@dataclass(frozen=True)
+class _Selecting:
+    """What a stage selects of a model. Equal where both are written alike, so that it can be looked up."""
+
+    stage: Stage = field(compare=False)
+    model: MLLMConfig = field(compare=False)
+    stored: frozenset[str]
+    device: str
+    text: str
+
+    @classmethod
+    def of(cls, stage: Stage, model: MLLMConfig, device: str, stored: Iterable[str]) -> _Selecting:
+        return cls(stage, model, frozenset(stored), device, stage.to_json() + model.to_json())
 
 
 @lru_cache(maxsize=256)
-def _selection(stage: Stage, model: MLLMConfig, stored: tuple[str, ...], device: str) -> tuple[int, str]:
+def _selection(what: _Selecting) -> tuple[int, str]:
     """Values that train, and what is wrong with the patterns, found on a model without memory."""
     try:
         with torch.device("meta"):
-            parts = model.build(seed=0, pretrained=False, without_trunks=frozenset(stored)).parts()
-        chosen = select(parts, stage.train)
-        check_engine(parts, stage.engine, device=device)
+            parts = what.model.build(seed=0, pretrained=False, without_trunks=what.stored).parts()
+        chosen = select(parts, what.stage.train)
+        check_engine(parts, what.stage.engine, device=what.device)
     except ConfigError as error:
         return 0, str(error)
     return sum(parameter.numel() for parameter in chosen.parameters(parts).values()), ""
