@@ -17,9 +17,10 @@ from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.types import Batch, Example
 from ommatidia.train import ema, tracking
 from ommatidia.train.agreement import Agreed, Blank, MicroBatch, agree, ids
+from ommatidia.train.batch_norm import refusing_single_values, warn_of_batch_norm
 from ommatidia.train.checkpoint import Checkpoints
 from ommatidia.train.finite import refuse_non_finite
-from ommatidia.train.freeze import announce, evaluating, freeze, select, trained_state, warn_of_batch_norm
+from ommatidia.train.freeze import announce, evaluating, freeze, select, trained_state
 from ommatidia.train.interrupt import Interrupt, StoppedError, watch
 from ommatidia.train.metrics import FILE, StepReport, recent_loss
 from ommatidia.train.optim import clip_gradients, optimizer, optimizer_state, part_norms, rate_factor, set_rate
@@ -123,6 +124,7 @@ class Trainer:
         with (
             torch.random.fork_rng(devices=devices),
             watch() as self._interrupt,
+            refusing_single_values(self.parts),
             self.ranks.working(self.stage.engine.timeout),
         ):
             resumed = self._resume()

@@ -93,7 +93,7 @@ class TrainingJob(Job):
     """One stage on one model."""
 
     kind: ClassVar[str] = "training"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     together: ClassVar[bool] = True
 
     weights: Weights
@@ -167,7 +167,7 @@ class TrainingJob(Job):
             flops=self.price().flops / self.steps,
         )
         report = trainer.fit()
-        trained = trainer.result()
+        trained = {n: t for n, t in trainer.result().items() if n.partition(":")[0] in built.parts()}
         refused = list(dict.fromkeys(line for loader in loaders for line in loader.refused))
         if not group.leads:
             return {}
