@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.core.errors import ConfigError, DesignsFailedError, RunError, unknown
 from ommatidia.lab.analyses import Analysis, analysis_plan
 from ommatidia.lab.driven import Driven, Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
@@ -21,31 +21,43 @@ from ommatidia.lab.search.search import recall, remember
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, average_of, best_design, collect
 from ommatidia.lab.workers import workers
+from ommatidia.train.engine import Destination
 from ommatidia.train.ranks import ranks, together
+from ommatidia.train.tracking import Tracking
 
 
 def run_recipe(
-    recipe: Recipe, store: Store, *, out: Path | None, command: str, report: bool = False, jobs: int = 1
+    recipe: Recipe,
+    store: Store,
+    *,
+    out: Path | None,
+    command: str,
+    report: bool = False,
+    jobs: int = 1,
+    track: Sequence[Destination] = (),
 ) -> Driven:
-    """Train, evaluate and save one recipe, and write its report where asked. Raises RunError when it failed.
+    """Train, evaluate and save one recipe, and write its report where asked.
 
-    Of several ranks all train; rank 0 does and reports the rest.
+    Curves of its trainings go to ``track``, below the folder of the result. Of several ranks all train; rank 0 does and
+    reports the rest. Raises DesignsFailedError when it failed.
     """
     plan = Plan.of([recipe])
     trial_plan = plan.trials[0]
     plan.jobs[trial_plan.checkpoint.key] = trial_plan.checkpoint
     name = f"{recipe.name}-seed{recipe.seed}".replace(" ", "")
+    target = out or Path("runs") / name
     with writing(store), workers(jobs, store) as several:
-        result = execute(plan, store, several)
+        result = execute(plan, store, several, tracking=_tracking(target, track))
         trial = collect(trial_plan, store)
         if ranks().leads:
             definition = {"name": name, "recipe": recipe.to_dict()}
             remember(store, name, definition, [trial], result, command)
         if trial.error:
-            raise together(RunError(f"{recipe.name}: {trial.error}"))
+            traces = store.traces(result.failed)
+            raise together(DesignsFailedError(f"{recipe.name}: {trial.error}; traceback: {traces}"))
         if not ranks().leads:
             return Driven()
-        folder = _deliver(trial_plan, store, out or Path("runs") / name)
+        folder = _deliver(trial_plan, store, target)
     example = _example(trial_plan, store, folder.parent)
     scores = {f"{name}/{mode}": as_data(one) for (name, mode), one in trial.scored.items()}
     driven = Driven(tables=[score_table(trial.scored)], data={"model": str(folder), "scores": scores})
@@ -55,11 +67,23 @@ def run_recipe(
     return driven
 
 
-def drive_search(search: Search, store: Store, *, out: Path | None, command: str, jobs: int | None = None) -> Driven:
-    """Run a search to its end, save the best model, write the report. ``jobs``: at once, instead of ``search.jobs``."""
+def drive_search(
+    search: Search,
+    store: Store,
+    *,
+    out: Path | None,
+    command: str,
+    jobs: int | None = None,
+    track: Sequence[Destination] = (),
+) -> Driven:
+    """Run a search to its end, save the best model, write the report. ``jobs``: at once, instead of ``search.jobs``.
+
+    Curves of the trainings go to ``track``, below the folder of the report. Where designs failed, the status is 3 and
+    the last lines say where their tracebacks lie. Raises DesignsFailedError when all did.
+    """
     folder = out or Path("runs") / search.name
     with writing(store), workers(jobs or search.jobs, store) as several:
-        result = run_search(search, store, command=command, workers=several)
+        result = run_search(search, store, command=command, workers=several, tracking=_tracking(folder, track))
         best = best_design(result.trials)[0]
         trial_plan = plan_trial(best.recipe)
         last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)
@@ -80,7 +104,9 @@ def drive_search(search: Search, store: Store, *, out: Path | None, command: str
         f"report: {page}",
         *_more(search, store),
         _chat_line(model, example),
+        *_failures([t.error for t in result.trials if t.error], result.run.failed | more.failed, store),
     ]
+    driven.status = DesignsFailedError.status if result.run.failed or more.failed else 0
     driven.data = {
         "best": best.recipe.label(),
         "model": str(model),
@@ -88,6 +114,7 @@ def drive_search(search: Search, store: Store, *, out: Path | None, command: str
         "executed": len(result.run.executed),
         "reused": len(result.run.reused),
         "failed": result.run.failed,
+        "tracebacks": {key: str(path) for key in result.run.failed if (path := store.trace(key)).is_file()},
         "flops": result.run.flops,
         "trials": [
             {
@@ -100,6 +127,18 @@ def drive_search(search: Search, store: Store, *, out: Path | None, command: str
         ],
     }
     return driven
+
+
+def _tracking(folder: Path, track: Sequence[Destination]) -> Tracking | None:
+    return Tracking(folder / "tracking", tuple(track)) if track else None
+
+
+def _failures(errors: Sequence[str], failed: Mapping[str, str], store: Store) -> list[str]:
+    """How many designs failed, and where the tracebacks of what failed by itself lie."""
+    if not failed:
+        return []
+    paths = [path for key in failed if (path := store.trace(key)).is_file()]
+    return [f"failed: {len(errors)} designs, exit status {DesignsFailedError.status}; tracebacks:", *map(str, paths)]
 
 
 def _more(search: Search, store: Store) -> list[str]:

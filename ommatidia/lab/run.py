@@ -14,6 +14,7 @@ from ommatidia.lab.plan import Plan
 from ommatidia.lab.store import Store
 from ommatidia.lab.workers import Outcome, Workers, blocked
 from ommatidia.train.ranks import ranks
+from ommatidia.train.tracking import Tracking
 
 
 @dataclass
@@ -35,18 +36,21 @@ def writing(store: Store) -> Iterator[None]:
         yield
 
 
-def execute(plan: Plan, store: Store, workers: Workers | None = None) -> RunResult:
+def execute(plan: Plan, store: Store, workers: Workers | None = None, *, tracking: Tracking | None = None) -> RunResult:
     """Do what is missing. The caller holds ``store.writing()``. A failed job fails what needs it; the rest goes on.
 
     ``workers`` do several jobs at once; without them this process does one after another. Ranks of a distributed run
-    all call it and walk the same plan. They share one store, which rank 0 writes. Raises ConfigError before anything is
-    begun where a job lacks something of its surroundings.
+    all call it and walk the same plan. They share one store, which rank 0 writes. Curves of trainings, those found done
+    included, go to ``tracking``. Raises ConfigError before anything is begun where a job lacks something of its
+    surroundings.
     """
     result = RunResult()
     result.reused = ranks().tell(_finished(plan, store) if ranks().leads else [])
-    missing = [job for key, job in plan.jobs.items() if key not in result.reused]
+    missing = [job.tracked(tracking) for key, job in plan.jobs.items() if key not in result.reused]
     for job in missing:
         job.check()
+    for key in result.reused:
+        plan.jobs[key].tracked(tracking).reuse(store)
     if not missing:
         return result
     began = time.monotonic()

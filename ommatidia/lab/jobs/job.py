@@ -9,10 +9,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ommatidia.core.config import digest
 from ommatidia.lab.store import Store
+
+if TYPE_CHECKING:
+    from ommatidia.train.tracking import Tracking
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,13 @@ class Job(ABC):
 
     @abstractmethod
     def price(self) -> Price: ...
+
+    def tracked(self, tracking: Tracking | None) -> Self:
+        """The same job, by the same key, that keeps its curves in ``tracking``; only trainings have any."""
+        return self
+
+    def reuse(self, store: Store) -> None:  # noqa: B027 - most jobs leave nothing outside of the store
+        """What is to be done outside of the store where the finished node is used again."""
 
     def check(self) -> None:  # noqa: B027 - most jobs need nothing of the machine
         """Raises ConfigError for what is known to be missing before any job of its plan is begun."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -28,8 +28,10 @@ from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
 from ommatidia.models.resizing import resized
 from ommatidia.train.distill import Distillation, Distiller
+from ommatidia.train.metrics import FILE, read_metrics
 from ommatidia.train.ranks import Ranks, ranks
 from ommatidia.train.stage import Stage
+from ommatidia.train.tracking import Tracking, check_trackers, write_curves
 
 if TYPE_CHECKING:
     from ommatidia.train.parallel import Trainable
@@ -100,6 +102,8 @@ class TrainingJob(Job):
     stage: Stage
     seed: int
     device: str = "cpu"
+    tracking: Tracking | None = field(default=None, compare=False)
+    """Where curves are kept beside the store; no part of the key."""
 
     @property
     def label(self) -> str:
@@ -112,6 +116,26 @@ class TrainingJob(Job):
 
     def needs(self) -> tuple[Job, ...]:
         return self.weights.needs()
+
+    def tracked(self, tracking: Tracking | None) -> Self:
+        return self if tracking is None else replace(self, tracking=tracking)
+
+    def check(self) -> None:
+        check_trackers(self._curves(Path()).destinations)
+
+    def reuse(self, store: Store) -> None:
+        """Curves of a training that another run has made are drawn from what it kept."""
+        if self.tracking is not None and ranks().leads:
+            reports = read_metrics(self.folder(store) / FILE)
+            write_curves(self._curves(Path()), reports=reports, every=self.stage.log_every)
+
+    def _curves(self, scratch: Path) -> Tracking:
+        """Where this training's curves go, by a name that says stage, design and seed."""
+        model = self.weights.model
+        fusion = str(model.fusion.to_dict()["kind"]) if len(model.encoders) > 1 else ""
+        design = " ".join(filter(None, ["+".join(model.encoders) or "language", fusion]))
+        name = f"{self.stage.name} {design} seed{self.seed} {self.key[:8]}"
+        return (self.tracking or Tracking(scratch / "tracking")).of_run(name, self.stage.engine.log)
 
     @cached_property
     def steps(self) -> int:
@@ -165,6 +189,7 @@ class TrainingJob(Job):
             blank=processor.blank,
             held_out=self._held_out(processor, group),
             flops=self.price().flops / self.steps,
+            tracking=self._curves(scratch),
         )
         report = trainer.fit()
         trained = {n: t for n, t in trainer.result().items() if n.partition(":")[0] in built.parts()}
@@ -172,7 +197,7 @@ class TrainingJob(Job):
         if not group.leads:
             return {}
         save_file(trained, out / "trained.safetensors")
-        shutil.copyfile(report.metrics, out / "metrics.jsonl")
+        shutil.copyfile(report.metrics, out / FILE)
         if refused:
             console().warn(f"{self.label}: {len(refused)} unusable records, replaced by others; {refused[0]}")
         return {

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ommatidia.core.config import Config
 from ommatidia.core.console import console
-from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.core.errors import ConfigError, DesignsFailedError
 from ommatidia.lab.analyses import Analysis
 from ommatidia.lab.jobs.job import Job
 from ommatidia.lab.plan import Plan, plan_trial
@@ -21,6 +21,7 @@ from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, collect
 from ommatidia.lab.workers import Workers
 from ommatidia.train.ranks import ranks, together
+from ommatidia.train.tracking import Tracking
 
 
 class Search(Config):
@@ -45,8 +46,10 @@ class SearchResult:
     jobs: dict[str, Job]
 
 
-def run_search(search: Search, store: Store, *, command: str, workers: Workers | None = None) -> SearchResult:
-    """Propose, plan, run, until the strategy has no more to ask. Raises RunError when nothing at all succeeded.
+def run_search(
+    search: Search, store: Store, *, command: str, workers: Workers | None = None, tracking: Tracking | None = None
+) -> SearchResult:
+    """Propose, plan, run, until the strategy has no more to ask. Raises DesignsFailedError when nothing succeeded.
 
     Ranks of a distributed run all ask the strategy, which answers them alike.
     """
@@ -58,7 +61,7 @@ def run_search(search: Search, store: Store, *, command: str, workers: Workers |
     while recipes := search.strategy.propose(trials):
         plan = Plan.of(recipes)
         console().log(f"{len(recipes)} designs, {len(plan.jobs)} nodes")
-        result = execute(plan, store, workers)
+        result = execute(plan, store, workers, tracking=tracking)
         jobs |= plan.jobs
         total.executed += result.executed
         total.reused += [key for key in result.reused if key not in total.executed + total.reused]
@@ -71,7 +74,8 @@ def run_search(search: Search, store: Store, *, command: str, workers: Workers |
     if not trials:
         raise ConfigError(f"search {search.name!r} proposed no design")
     if all(trial.error for trial in trials):
-        raise together(RunError(f"every design failed; the first: {trials[0].error}"))
+        traces = store.traces(total.failed)
+        raise together(DesignsFailedError(f"every design failed; the first: {trials[0].error}; tracebacks: {traces}"))
     return SearchResult(trials, total, jobs)
 
 
