@@ -16,7 +16,7 @@ from ommatidia.core.errors import ConfigError, OmmatidiaError
 from ommatidia.core.launcher import is_idle
 from ommatidia.lab import data_commands
 from ommatidia.lab.analysis import commands as analyses
-from ommatidia.lab.options import Arguments, AsTwin, Changes, Jobs, Mfu, OnHardware, Reference, StorePath, World
+from ommatidia.lab.options import Arguments, AsTwin, Changes, Jobs, Mfu, OnHardware, Reference, StorePath, Track, World
 
 
 class _Stoppable(TyperGroup):
@@ -155,6 +155,7 @@ def run(
     store: StorePath = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(help="where to put the trained model")] = None,
     jobs: Jobs = None,
+    track: Track = None,
     twin: AsTwin = False,
 ) -> None:
     """Train and evaluate one recipe; finished stages are reused, an interrupted one goes on. Takes torchrun's ranks."""
@@ -163,12 +164,17 @@ def run(
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.store import Store
     from ommatidia.train.ranks import joined
+    from ommatidia.train.tracking import read_destinations
 
+    trackers = read_destinations(track or "")
     recipe = read_value(reference, arguments, changes, small=twin)
     if not isinstance(recipe, Recipe):
         raise ConfigError(f"{reference} is a search; use omma search")
     with joined():
-        run_recipe(recipe, Store(store), out=out, command=_command(), report=twin, jobs=jobs or 1).show()
+        done = run_recipe(
+            recipe, Store(store), out=out, command=_command(), report=twin, jobs=jobs or 1, track=trackers
+        )
+        done.show()
 
 
 @app.command()
@@ -181,6 +187,7 @@ def search(
         Path | None, typer.Option(help="folder of the report and the best model; runs/NAME by default")
     ] = None,
     jobs: Jobs = None,
+    track: Track = None,
     twin: AsTwin = False,
 ) -> None:
     """Search a design space; write a report and the best model. Stopped, it goes on. Takes torchrun's ranks."""
@@ -189,12 +196,14 @@ def search(
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.store import Store
     from ommatidia.train.ranks import joined
+    from ommatidia.train.tracking import read_destinations
 
+    trackers = read_destinations(track or "")
     value = read_value(reference, arguments, changes, small=twin)
     if isinstance(value, Recipe):
         raise ConfigError(f"{reference} is one recipe; use omma run")
     with joined():
-        drive_search(value, Store(store), out=out, command=_command(), jobs=jobs).show()
+        drive_search(value, Store(store), out=out, command=_command(), jobs=jobs, track=trackers).show()
 
 
 @app.command("eval")
@@ -367,7 +376,10 @@ app.add_typer(data_commands.app)
 
 
 def main() -> None:
-    """Entry point: one clear line and a non-zero exit for every error a user can cause."""
+    """Entry point: one clear line and a non-zero exit for every error a user can cause.
+
+    Status 1 is an error, 2 a mistyped command, 3 designs that failed, 130 and 143 an interrupt and SIGTERM.
+    """
     from ommatidia.core.malloc import keep_memory
 
     keep_memory()
@@ -378,7 +390,7 @@ def main() -> None:
         if "--debug" in arguments:
             raise
         Console().fail(error)
-        raise SystemExit(1) from None
+        raise SystemExit(error.status) from None
 
 
 _GLOBAL = ("--json", "--quiet", "-q", "--debug")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class OmmatidiaError(Exception):
     """Base of every error a user can cause. The command line prints its message as one line and exits non-zero."""
 
+    status: ClassVar[int] = 1
+    """The exit status with which the command line ends."""
     everywhere = False
     """Whether all processes of a distributed run raise it alike, so that one of them saying it is enough."""
 
@@ -39,6 +42,12 @@ class AlignmentError(OmmatidiaError):
 
 class RunError(OmmatidiaError):
     """Something failed while running: a node, the store, a checkpoint, a non-finite loss."""
+
+
+class DesignsFailedError(RunError):
+    """Designs that were asked for failed. Tracebacks lie in the store; what finished is kept."""
+
+    status = 3
 
 
 class NoVerdictError(RunError):

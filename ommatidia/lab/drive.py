@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ommatidia.core.console import console, shell_line
-from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.core.errors import ConfigError, DesignsFailedError, RunError, unknown
 from ommatidia.core.names import fit_name
 from ommatidia.lab.analyses import Analysis, is_made, make_analyses, scored_again, subject_of
 from ommatidia.lab.driven import Driven, Table
@@ -26,15 +26,25 @@ from ommatidia.lab.search.search import recall, scores_of_plan
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, average_of, best_design, collect
 from ommatidia.lab.workers import workers
+from ommatidia.train.engine import Destination
 from ommatidia.train.ranks import ranks, together
+from ommatidia.train.tracking import Tracking
 
 
 def run_recipe(
-    recipe: Recipe, store: Store, *, out: Path | None, command: str, report: bool = False, jobs: int = 1
+    recipe: Recipe,
+    store: Store,
+    *,
+    out: Path | None,
+    command: str,
+    report: bool = False,
+    jobs: int = 1,
+    track: Sequence[Destination] = (),
 ) -> Driven:
-    """Train, evaluate and save one recipe, and write its report where asked. Raises RunError when it failed.
+    """Train, evaluate and save one recipe, and write its report where asked.
 
-    Of several ranks all train; rank 0 does and reports the rest.
+    Curves of its trainings go to ``track``, below the folder of the result. Of several ranks all train; rank 0 does and
+    reports the rest. Raises DesignsFailedError when it failed.
     """
     name = fit_name(f"{recipe.name}-seed{recipe.seed}".replace(" ", ""))
     folder = out or Path("runs") / name
@@ -49,12 +59,13 @@ def run_recipe(
         definition = {"name": name, "recipe": recipe.to_dict()}
         recorder = Recorder.begin(store, name, command=command, definition=definition)
         entries = recorder.plan(plan.trials)
-        result = execute(plan, store, several, checked=checked)
+        result = execute(plan, store, several, checked=checked, tracking=_tracking(folder, track))
         recorder.carry_out(entries, scores_of_plan(plan, store), result)
         recorder.finish()
         trial = collect(entries[0], store, recorder.record.scores)
         if trial.error:
-            raise together(RunError(f"{recipe.name}: {trial.error}"))
+            traces = store.traces(result.failed)
+            raise together(DesignsFailedError(f"{recipe.name}: {trial.error}; traceback: {traces}"))
         if not ranks().leads:
             return Driven()
         model = _deliver(trial_plan, store, folder)
@@ -69,13 +80,26 @@ def run_recipe(
     return driven
 
 
-def drive_search(search: Search, store: Store, *, out: Path | None, command: str, jobs: int | None = None) -> Driven:
-    """Run a search to its end, save the best model, write the report. ``jobs``: at once, instead of ``search.jobs``."""
+def drive_search(
+    search: Search,
+    store: Store,
+    *,
+    out: Path | None,
+    command: str,
+    jobs: int | None = None,
+    track: Sequence[Destination] = (),
+) -> Driven:
+    """Run a search to its end, save the best model, write the report. ``jobs``: at once, instead of ``search.jobs``.
+
+    Curves of the trainings go to ``track``, below the folder of the report. Where designs failed, the status is 3 and
+    the last lines say where their tracebacks lie. Raises DesignsFailedError when all did.
+    """
     folder = out or Path("runs") / search.name
     if ranks().leads:
         check_writable(folder)
     with writing(store), workers(jobs or search.jobs, store) as several:
-        result = run_search(search, store, command=command, workers=several, out=folder)
+        tracking = _tracking(folder, track)
+        result = run_search(search, store, command=command, workers=several, out=folder, tracking=tracking)
         best = best_design(result.trials)[0]
         trial_plan = plan_trial(best.recipe)
         last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)
@@ -96,7 +120,9 @@ def drive_search(search: Search, store: Store, *, out: Path | None, command: str
         f"report: {page}",
         *_more(search, store),
         _chat_line(model, example),
+        *_failures([t.error for t in result.trials if t.error], result.run.failed | more.failed, store),
     ]
+    driven.status = DesignsFailedError.status if result.run.failed or more.failed else 0
     driven.data = {
         "best": best.recipe.label(),
         "model": str(model),
@@ -104,6 +130,7 @@ def drive_search(search: Search, store: Store, *, out: Path | None, command: str
         "executed": len(result.run.executed),
         "reused": len(result.run.reused),
         "failed": result.run.failed,
+        "tracebacks": {key: str(path) for key in result.run.failed if (path := store.trace(key)).is_file()},
         "flops": result.run.flops,
         "trials": [
             {
@@ -116,6 +143,18 @@ def drive_search(search: Search, store: Store, *, out: Path | None, command: str
         ],
     }
     return driven
+
+
+def _tracking(folder: Path, track: Sequence[Destination]) -> Tracking | None:
+    return Tracking(folder / "tracking", tuple(track)) if track else None
+
+
+def _failures(errors: Sequence[str], failed: Mapping[str, str], store: Store) -> list[str]:
+    """How many designs failed, and where the tracebacks of what failed by itself lie."""
+    if not failed:
+        return []
+    paths = [path for key in failed if (path := store.trace(key)).is_file()]
+    return [f"failed: {len(errors)} designs, exit status {DesignsFailedError.status}; tracebacks:", *map(str, paths)]
 
 
 def _more(search: Search, store: Store) -> list[str]:

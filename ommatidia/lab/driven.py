@@ -18,18 +18,19 @@ class Driven:
     tables: list[Table] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
-    failed: bool = False
-    """Something that was asked for is missing: a command ends with status 1 after showing the rest."""
+    status: int = 0
+    """The exit status of the command after showing this: 1 where something that was asked for is missing, 3 where
+    designs failed."""
 
     def show(self) -> None:
         """Print it as a result: tables, then lines; in JSON mode the data instead.
 
-        Raises SystemExit when something is missing.
+        Raises SystemExit for a status other than 0.
         """
         for title, columns, rows in self.tables:
             console().table(title, columns, rows, out=True)
         for line in self.lines:
             console().say(line)
         console().result(self.data)
-        if self.failed:
-            raise SystemExit(1)
+        if self.status:
+            raise SystemExit(self.status)

@@ -25,3 +25,6 @@ Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, help="nodes done at once, each in a process on its share of the cores")
 ]
 AsTwin = Annotated[bool, typer.Option("--twin", help="a tiny twin of it instead: seconds on a CPU, needs no download")]
+Track = Annotated[
+    str | None, typer.Option("--track", help="curves beside the result, in OUT/tracking: tensorboard, wandb or both")
+]

@@ -22,7 +22,6 @@ from ommatidia.lab.store import Store
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.resizing import misfit
 from ommatidia.models.vision.encoder import EncoderConfig
-from ommatidia.train.distill import PART
 from ommatidia.train.pattern import Pattern
 from ommatidia.train.stage import Stage
 
@@ -154,7 +153,7 @@ def _check_patterns(stage: Stage, model: MLLMConfig) -> None:
     parts = part_names(model) if model.encoders else ["language"]
     if stage.distill is not None:
         stage.distill.seeing(model)
-        parts = [f"encoders.{stage.distill.student}", PART]
+        parts = list(stage.distill.trainable())
     for text in stage.train:
         if not any(Pattern.parse(text).matches_part(part) for part in parts):
             wrong = unknown("part", text.partition(":")[0], parts)

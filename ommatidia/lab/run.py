@@ -17,6 +17,7 @@ from ommatidia.lab.preflight import Preflight, check_jobs
 from ommatidia.lab.store import Store
 from ommatidia.lab.workers import Outcome, Workers, blocked
 from ommatidia.train.ranks import ranks
+from ommatidia.train.tracking import Tracking
 
 
 @dataclass
@@ -48,20 +49,30 @@ def check_missing(plan: Plan, store: Store, *, out: Path | None = None) -> froze
     return frozenset(plan.jobs)
 
 
-def execute(plan: Plan, store: Store, workers: Workers | None = None, *, checked: Collection[str] = ()) -> RunResult:
+def execute(
+    plan: Plan,
+    store: Store,
+    workers: Workers | None = None,
+    *,
+    checked: Collection[str] = (),
+    tracking: Tracking | None = None,
+) -> RunResult:
     """Do what is missing. The caller holds ``store.writing()``. A failed job fails what needs it; the rest goes on.
 
     ``workers`` do several jobs at once; without them this process does one after another. Ranks of a distributed run
-    all call it and walk the same plan. They share one store, which rank 0 writes. Jobs that are not ``checked`` are
-    checked before anything is begun: raises as ``check_missing`` does.
+    all call it and walk the same plan. They share one store, which rank 0 writes. Curves of trainings, those found done
+    included, go to ``tracking``. Jobs that are not ``checked`` are checked before anything is begun: raises as
+    ``check_missing`` does.
     """
     result = RunResult()
     result.reused = ranks().tell(_finished(plan, store) if ranks().leads else [])
     if ranks().leads:
         _tell_skipped(plan, store, result.reused)
-    missing = [job for key, job in plan.jobs.items() if key not in result.reused]
+    missing = [job.tracked(tracking) for key, job in plan.jobs.items() if key not in result.reused]
     unchecked = [job for job in missing if job.key not in checked]
     (check_jobs(unchecked, store) if ranks().leads else Preflight()).finish()
+    for key in result.reused:
+        plan.jobs[key].tracked(tracking).reuse(store)
     if not missing:
         return result
     began = time.monotonic()

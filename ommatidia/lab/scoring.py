@@ -115,7 +115,7 @@ def settle(benchmark: Benchmark, path: Path, judge: Judge | None, driven: Driven
         return score_file(benchmark, path, judge=judge)
     except NoVerdictError as error:  # the other benchmarks have nothing to do with it
         driven.lines.append(str(error))
-        driven.failed = True
+        driven.status = 1
         return None
 
 

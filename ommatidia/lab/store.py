@@ -6,7 +6,7 @@ makes the node again.
 store/nodes/<kind>/<key>/   node.json (what it is, what it needed, checksums, seconds) and its files
 store/work/<key>/           a node in progress: checkpoints and partial files survive a kill and are continued
 store/inputs/<digest>       what nodes read: a line for each file with its name, size and SHA-256, packed
-store/failures/<key>.json   the traceback of a node that failed
+store/failures/<key>.json   why a node failed, with its traceback; the same to be read in <key>.txt
 store/searches/<name>.json  the record of a search or run (``lab/record.py``)
 store/scores/<key>/         scores made again from the answers of a finished node (``lab/scores.py``)
 """
@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,7 @@ class Store:
             _sync(target.parent)
             self.tidy(key)
             (self.root / "failures" / f"{key}.json").unlink(missing_ok=True)
+            self.trace(key).unlink(missing_ok=True)
         self._sound.add((kind, key))
 
     def keep_inputs(self, contents: Contents) -> None:
@@ -199,6 +200,17 @@ class Store:
     def fail(self, key: str, label: str, message: str, trace: str) -> None:
         """Keep why a node failed; its siblings go on."""
         self.write_json(f"failures/{key}.json", {"key": key, "label": label, "error": message, "traceback": trace})
+        with self._disk():
+            self.trace(key).write_text(f"{label}\n{message}\n\n{trace}", encoding="utf-8")
+
+    def trace(self, key: str) -> Path:
+        """Where the traceback of a node lies that failed by itself."""
+        return self.root / "failures" / f"{key}.txt"
+
+    def traces(self, keys: Iterable[str]) -> str:
+        """Where the tracebacks of failed nodes lie, as words; of those that failed by themselves."""
+        paths = [str(path) for path in map(self.trace, keys) if path.is_file()]
+        return ", ".join(paths) or str(self.root / "failures")
 
     def failure(self, key: str) -> str | None:
         path = self.root / "failures" / f"{key}.json"

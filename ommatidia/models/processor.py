@@ -36,6 +36,9 @@ from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.preprocess import Preprocess, prepare_all
 from ommatidia.models.vision.tiling import Places, Tag, TilingConfig
 
+_TEXTS_KEPT = 2**16
+"""Segments whose ids are remembered."""
+
 FeatureLookup = Callable[[str], Tensor]
 """From a picture's digest to the stored trunk features x_KHWD of its views, or x_1HWD where the encoder sees pictures
 whole. Raises RunError when the picture was not stored."""
@@ -56,8 +59,8 @@ class Processor:
     ) -> None:
         """``longest``: tokens after which the text of a sample is cut off; see ``Stage.longest``."""
         self.config, self.longest = config, longest
-        self.tokenizer = config.language.tokenizer()
         self.chat = config.chat
+        self.tokenizer = config.language.tokenizer().guarding(config.chat.template_texts())
         self.end_id = self.tokenizer.id_of(config.chat.end) if config.chat.end.strip() else None
         grid = config.visual_grid()
         self.tokens_per_view = 0 if grid is None else grid.tokens
@@ -67,7 +70,7 @@ class Processor:
         if strangers := set(self.features) - set(config.encoders):
             raise ConfigError(f"stored features for {sorted(strangers)}, which are no encoders of this model")
         self.preprocess = {n: sight(config.tiling, n, e) for n, e in config.encoders.items() if n not in self.features}
-        self._encode = lru_cache(maxsize=2**16)(self._encode_uncached)
+        self._encode = lru_cache(maxsize=_TEXTS_KEPT)(self._encode_uncached)
         self._script = lru_cache(maxsize=2**10)(config.script)
         self._cut = lru_cache(maxsize=2**10)(config.tiling.views)
         self._speech: Mapping[str, str] | None = None

@@ -26,6 +26,7 @@ from ommatidia.models.fusion import SequenceAppend
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.pretrained import load, read_config
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
+from ommatidia.train.frozen import Frozen
 from ommatidia.train.hadamard import hadamard
 
 PART = "distillation"
@@ -67,6 +68,10 @@ class Distillation(Config):
         if self.student in known:
             raise ConfigError(f"distill.student: {self.student!r} is the name of a teacher too; rename one of them")
         return self
+
+    def trainable(self) -> tuple[str, str]:
+        """The parts that may train."""
+        return f"encoders.{self.student}", PART
 
     def teacher_configs(self) -> dict[str, EncoderConfig]:
         """The teachers' values by name."""
@@ -166,10 +171,10 @@ class Distiller(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.student, self.heads = config, student, heads
-        self.teachers = nn.ModuleDict(teachers).requires_grad_(False).eval()
+        self.teachers = Frozen(teachers).requires_grad_(False).eval()
 
     def parts(self) -> dict[str, nn.Module]:
-        """The student under its name in the model, the heads, and the teachers, which no pattern may name."""
+        """The student under its name in the model, the heads, and the teachers, which no pattern reaches."""
         return {f"encoders.{self.config.student}": self.student, PART: self.heads, "teachers": self.teachers}
 
     @staticmethod

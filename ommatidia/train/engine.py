@@ -58,7 +58,7 @@ class Engine(Config):
     timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds that ranks wait for one another before the job ends and names who is missing."""
     log: tuple[Destination, ...] = ()
-    """Where metrics go beside ``metrics.jsonl``."""
+    """Where curves go beside ``metrics.jsonl``, besides what ``--track`` names for a whole run."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

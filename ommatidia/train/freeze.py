@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, RunError, nearest, unknown
-from ommatidia.models.adapters import base
+from ommatidia.models.adapters import base, is_adapter
+from ommatidia.models.vision.encoder import VisionEncoder
+from ommatidia.train.frozen import Frozen
 from ommatidia.train.pattern import Pattern
 from ommatidia.train.pieces import whole
 
@@ -26,7 +28,8 @@ class Trained:
     rates: Mapping[str, float]
     """"<part>:<parameter>" -> peak learning rate, in the order of the parts."""
     buffers: tuple[str, ...]
-    """"<part>:<buffer>": persistent buffers of modules in train mode, such as batch-norm statistics."""
+    """"<part>:<buffer>": persistent buffers of modules in train mode, such as the statistics of a batch norm that is
+    no part of a trunk."""
 
     def parameters(self, parts: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
         """The trained parameters of ``parts`` by name."""
@@ -49,10 +52,12 @@ def select(parts: Mapping[str, nn.Module], train: Mapping[str, float]) -> Traine
     means the adapters (and, of an encoder, its neck), ``language:*`` everything.
 
     A part that is there but has no parameters (a fusion of one encoder, an inline injection) may be named in vain.
+    What is ``Frozen`` by the stage's meaning is reached by no glob.
 
-    Raises ConfigError when a pattern matches nothing, when nothing would train at all, or when two equally specific
-    patterns give one parameter different rates.
+    Raises ConfigError when a pattern matches nothing or names what is ``Frozen``, when nothing would train at all, or
+    when two equally specific patterns give one parameter different rates.
     """
+    parts = _reachable(parts, train)
     aliases: dict[int, list[tuple[str, str]]] = {}
     for part, module in parts.items():
         for name, parameter in module.named_parameters(remove_duplicate=False):
@@ -88,7 +93,10 @@ def freeze(parts: Mapping[str, nn.Module], trained: Trained) -> None:
     """Make ``parts`` train exactly ``trained``: ``requires_grad`` for those parameters, and the modes to match.
 
     A module below which nothing trains is in eval mode: no dropout, no new batch-norm statistics, so that frozen means
-    bit-identical. Modules without parameters (dropout, stochastic depth) follow the module that holds them.
+    bit-identical. Modules without parameters (dropout, stochastic depth) follow the module that holds them. A trunk is
+    in eval mode even where it trains: its batch norms normalise by the statistics that it came with, while their
+    scales and shifts may learn, so that what it makes of a view does not depend on the others of its batch. Adapters
+    in a trunk train as they do elsewhere, dropout included.
     """
     chosen = trained.parameters(parts)
     for name, parameter in _parameters(parts):
@@ -146,16 +154,6 @@ def evaluating(parts: Mapping[str, nn.Module]) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
-
-
-def warn_of_batch_norm(parts: Mapping[str, nn.Module], *, micro_batch: int | None, world: int) -> None:
-    """Say which parts train layers whose statistics depend on how the batch is divided."""
-    for name, part in parts.items():
-        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in part.modules()):
-            among = "" if world == 1 else f" and on the number of ranks, {world}; those of rank 0 are kept"
-            console().warn(
-                f"{name} trains batch-norm layers: their statistics depend on micro_batch={micro_batch}{among}"
-            )
 
 
 def trained_state(parts: Mapping[str, nn.Module], trained: Trained, *, keep: bool = True) -> dict[str, Tensor]:
@@ -233,17 +231,40 @@ def _active(parts: Mapping[str, nn.Module], rates: Mapping[str, float]) -> set[i
     chosen = {id(parameter) for name, parameter in _parameters(parts) if name in rates}
     active: set[int] = set()
 
-    def visit(module: nn.Module, inherited: bool) -> None:
+    def visit(module: nn.Module, inherited: bool, still: frozenset[int]) -> None:
         parameters = list(module.parameters())
         trains = any(id(p) in chosen for p in parameters) if parameters else inherited
-        if trains:
+        if trains and id(module) not in still:
             active.add(id(module))
         for child in module.children():
-            visit(child, trains)
+            visit(child, trains, still)
 
     for module in parts.values():
-        visit(module, False)
+        visit(module, False, _still(module))
     return active
+
+
+def _still(part: nn.Module) -> frozenset[int]:
+    """Ids of the modules that stay in eval mode though they train: a trunk's, but for adapters and what they wrap."""
+    if not isinstance(part, VisionEncoder):
+        return frozenset()
+    named = dict(part.trunk.named_modules())
+    adapting = {name for name in named if is_adapter(name)}
+    adapting |= {name.rpartition(".lora_")[0] for name in adapting}
+    return frozenset(id(module) for name, module in named.items() if name not in adapting)
+
+
+def _reachable(parts: Mapping[str, nn.Module], train: Mapping[str, float]) -> dict[str, nn.Module]:
+    """Parts that may train. Raises ConfigError for a pattern that names none of them, but one that may not."""
+    reachable = {name: module for name, module in parts.items() if not isinstance(module, Frozen)}
+    for pattern in map(Pattern.parse, train):
+        named = [part for part in parts if pattern.matches_part(part)]
+        if named and reachable.keys().isdisjoint(named):
+            raise ConfigError(
+                f"train pattern {pattern.text!r}: {', '.join(named)} cannot train, by what the stage means; expected "
+                f"a pattern for {', '.join(reachable)}"
+            )
+    return reachable
 
 
 def _check_matches(pattern: Pattern, parts: Mapping[str, nn.Module]) -> None:

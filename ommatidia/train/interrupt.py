@@ -14,6 +14,8 @@ from ommatidia.core.errors import RunError
 class StoppedError(RunError):
     """SIGTERM asked the process to end, and what was earned is saved: no failure, and nothing else should start."""
 
+    status = 128 + signal.SIGTERM
+
 
 class Interrupt:
     """Whether SIGINT or SIGTERM has arrived since ``watch`` began."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from ommatidia.core.console import console
-from ommatidia.train import tracking
-from ommatidia.train.metrics import FILE, MetricsLog, StepReport
+from ommatidia.train.metrics import FILE, MetricsLog, StepReport, read_metrics
+from ommatidia.train.tracking import Curves, Tracking
 
 _ENOUGH = 20
 """Steps before the share of time spent waiting for data is judged."""
@@ -22,12 +21,11 @@ class Records:
     Raises DiskError when the file cannot be written, ConfigError when a tracker's library is not installed.
     """
 
-    def __init__(
-        self, folder: Path, *, run: str, after: int, every: int, last: int, log: Sequence[tracking.Destination]
-    ) -> None:
+    def __init__(self, folder: Path, *, after: int, every: int, last: int, tracking: Tracking) -> None:
         self._metrics = MetricsLog(folder / FILE, after=after)
-        self._trackers = tracking.trackers(log, folder, run=run, after=after)
-        self._every, self._last = every, last
+        kept = read_metrics(folder / FILE)
+        shown = tracking.destinations
+        self._curves = [Curves(tracking, one, kept=kept, every=every, last=last) for one in shown]
         self._seconds, self._wait, self._seen = 0.0, 0.0, 0
 
     def __enter__(self) -> Self:
@@ -35,15 +33,14 @@ class Records:
 
     def __exit__(self, *_: object) -> None:
         self._metrics.__exit__()
-        for tracker in self._trackers:
-            tracker.close()
+        for curves in self._curves:
+            curves.close()
 
     def write(self, report: StepReport) -> None:
         """Take in one step."""
         self._metrics.write(report)
-        if report.step % self._every == 0 or report.step == self._last:
-            for tracker in self._trackers:
-                tracker.write(report)
+        for curves in self._curves:
+            curves.write(report)
         self._judge(report)
 
     def sync(self) -> None:

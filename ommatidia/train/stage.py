@@ -44,7 +44,7 @@ class Stage(Config):
 
     ``micro_batch`` splits the optimiser batch to fit memory; gradients are sums over tokens divided by the supervised
     tokens of the whole batch, so it does not change the result beyond rounding and is no part of the stage's identity.
-    (Where a batch-norm layer trains or dropout is on, it does: the trainer says so.)
+    (Where dropout is on, or a batch norm outside of a trunk trains, it does: the trainer says so of batch norms.)
     """
 
     unhashed: ClassVar[frozenset[str]] = frozenset({"micro_batch", "log_every", "save_every", "validation", "engine"})

@@ -15,11 +15,12 @@ from torch import Tensor
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.types import Batch, Example
-from ommatidia.train import ema, tracking
+from ommatidia.train import ema
 from ommatidia.train.agreement import Agreed, Blank, MicroBatch, agree, ids
+from ommatidia.train.batch_norm import refusing_single_values, warn_of_batch_norm
 from ommatidia.train.checkpoint import Checkpoints
 from ommatidia.train.finite import refuse_non_finite
-from ommatidia.train.freeze import announce, evaluating, freeze, select, trained_state, warn_of_batch_norm
+from ommatidia.train.freeze import announce, evaluating, freeze, select, trained_state
 from ommatidia.train.interrupt import Interrupt, StoppedError, watch
 from ommatidia.train.metrics import FILE, StepReport, recent_loss
 from ommatidia.train.optim import clip_gradients, optimizer, optimizer_state, part_norms, rate_factor, set_rate
@@ -34,6 +35,7 @@ from ommatidia.train.restore import refuse_another, restore
 from ommatidia.train.saver import Saver
 from ommatidia.train.speed import Meter
 from ommatidia.train.stage import Stage
+from ommatidia.train.tracking import Tracking
 
 Batches = Callable[[int], Iterator[list[Example]]]
 """From a start step: this rank's examples of that optimiser step and of every later one."""
@@ -52,7 +54,7 @@ class Trainer:
         folder: where metrics and checkpoints lie; a later trainer with the same folder goes on from there.
         seed: with the step and the rank, fixes every random draw of the model (dropout).
         key: what else fixes the result (start weights, data); a checkpoint made under another key is refused.
-        log: further places for the metrics, beside ``stage.engine.log``.
+        tracking: where curves of the metrics are kept; by default in the folder, those of ``stage.engine.log``.
         ranks: the processes that train together; by default this one alone.
         blank: what a rank runs that has no sample, or no picture, where others have one.
         held_out: the examples of ``stage.validation``.
@@ -74,7 +76,7 @@ class Trainer:
         seed: int,
         device: torch.device | str = "cpu",
         key: str = "",
-        log: Sequence[tracking.Destination] = (),
+        tracking: Tracking | None = None,
         ranks: Ranks | None = None,
         blank: Blank | None = None,
         held_out: HeldOut | None = None,
@@ -87,7 +89,8 @@ class Trainer:
         """Samples in one forward pass of a rank; halved when memory does not suffice, as the budget of packs is."""
         self.packing = stage.engine.packing
         self._batches, self._collate, self._blank, self._held_out = batches, collate, blank, held_out
-        self._folder, self._key, self._log = Path(folder), key, (*stage.engine.log, *log)
+        self._folder, self._key = Path(folder), key
+        self._tracking = tracking or Tracking(self._folder / "tracking", stage.engine.log, stage.name)
         self._interrupt = Interrupt()
         self._check_stage()
         self._prepare()
@@ -123,6 +126,7 @@ class Trainer:
         with (
             torch.random.fork_rng(devices=devices),
             watch() as self._interrupt,
+            refusing_single_values(self.parts),
             self.ranks.working(self.stage.engine.timeout),
         ):
             resumed = self._resume()
@@ -375,8 +379,8 @@ class Trainer:
     def _records(self, after: int) -> Records:
         if not self.ranks.leads:
             return NoRecords()
-        stage = self.stage
-        return Records(self._folder, run=stage.name, after=after, every=stage.log_every, last=self.steps, log=self._log)
+        every = self.stage.log_every
+        return Records(self._folder, after=after, every=every, last=self.steps, tracking=self._tracking)
 
     def _check_stage(self) -> None:
         """Raises ConfigError or RunError for what cannot work, before a weight is touched."""

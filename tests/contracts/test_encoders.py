@@ -14,6 +14,7 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Grid
 from ommatidia.models.vision import CATALOG, EncoderConfig, NeckConfig, VisionEncoder
 from ommatidia.models.vision.measured import take
+from ommatidia.train.freeze import freeze, select
 
 KINDS = sorted(EncoderConfig.kinds())
 NECKS = sorted(NeckConfig.kinds())
@@ -71,6 +72,22 @@ def test_a_view_does_not_depend_on_its_batch(config: EncoderConfig, encoder: Vis
         together = encoder(pixels(config, 2))
         alone = torch.cat([encoder(one) for one in pixels(config, 2).split(1)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_while_it_trains_a_view_is_seen_as_when_it_is_served(config: EncoderConfig, encoder: VisionEncoder) -> None:
+    """Also where norms of the trunk have statistics: training neither uses those of the batch nor changes its own."""
+    parts = {"encoders.eye": encoder}
+    if not list(encoder.parameters()):
+        return
+    buffers = {name: tensor.clone() for name, tensor in encoder.named_buffers()}
+    with torch.no_grad():
+        served = encoder.eval()(pixels(config, 2))
+        freeze(parts, select(parts, {"*": 1e-3}))
+        assert torch.equal(encoder(pixels(config, 2)), served)
+        alone = encoder(pixels(config, 2)[:1])
+    torch.testing.assert_close(alone, served[:1], rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(tensor, buffers[name]) for name, tensor in encoder.named_buffers())
+    assert select(parts, {"*": 1e-3}).buffers == ()
 
 
 def test_the_cost_counts_the_real_parameters(config: EncoderConfig, encoder: VisionEncoder) -> None:

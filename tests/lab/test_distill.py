@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.pretrained import save
 from ommatidia.models.processor import Processor
 from ommatidia.train.distill import Distillation, Distiller, Moments, Standard
+from ommatidia.train.freeze import freeze, select
 from ommatidia.train.metrics import read_metrics
 
 PLAIN = {name: value for name, value in VIT.items() if name != "neck"}
@@ -64,7 +66,7 @@ def test_a_distilling_stage_runs_resumes_and_leaves_the_student_in_the_model(tmp
     assert result.failed == {}
     (job,) = [job for job in plan.jobs.values() if isinstance(job, TrainingJob) and job.stage.distill]
     left = load_file(job.folder(store) / "trained.safetensors")
-    assert {name.partition(":")[0] for name in left} == {"encoders.vit", "distillation"}
+    assert {name.partition(":")[0] for name in left} == {"encoders.vit"}, "the heads have done their work"
     (tune,) = [job for job in plan_trial(one).training if job.stage.name == "tune"]
     model = tune.weights.build(store)
     for name, tensor in left.items():
@@ -72,6 +74,38 @@ def test_a_distilling_stage_runs_resumes_and_leaves_the_student_in_the_model(tmp
         if part == "encoders.vit":
             assert torch.equal(dict(model.encoders["vit"].named_parameters())[parameter], tensor)
     assert not any("distill" in name for name in model.state_dict())
+
+
+CRAFT = {"kind": "craft", "image_size": 64}
+"""A teacher with batch norms."""
+
+
+@pytest.mark.parametrize("pattern", ["*", "?*", "*:*", "[edt]*"])
+def test_no_glob_reaches_a_teacher(pattern: str) -> None:
+    data = distilling(teachers={"reader": CRAFT}).to_dict()
+    data["stages"][2]["train"] = {pattern: 1e-2}
+    one = Recipe.parse(data)
+    made, batch = distiller(stage_of(one).distill, one.model)
+    before = copy.deepcopy(made.teachers.state_dict())
+    trained = select(made.parts(), {pattern: 1e-2})
+    freeze(made.parts(), trained)
+    assert {name.partition(":")[0] for name in (*trained.rates, *trained.buffers)} == {"encoders.vit", "distillation"}
+    made.loss(batch)[0].backward()
+    assert all(parameter.grad is None for parameter in made.teachers.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.teachers.state_dict().items())
+
+
+@pytest.mark.parametrize("pattern", ["teachers", "teachers:reader.*", "teach*", "teachers:*"])
+def test_a_pattern_that_names_the_teachers_is_refused(pattern: str) -> None:
+    made, _ = distiller(stage_of(distilling()).distill, distilling().model)
+    with pytest.raises(
+        ConfigError, match=rf"{re.escape(repr(pattern))}: teachers cannot train, by what the stage means"
+    ):
+        select(made.parts(), {"encoders.vit": 1e-2, pattern: 1e-2})
+    data = distilling().to_dict()
+    data["stages"][2]["train"] = {"encoders.vit": 1e-2, pattern: 1e-2}
+    with pytest.raises(ConfigError, match=rf"stage 'distil': train pattern {re.escape(repr(pattern))}: unknown part"):
+        Plan.of([Recipe.parse(data)])
 
 
 def test_the_student_learns_and_the_teachers_stay() -> None:

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import signal
-import sys
 import threading
 
 import pytest
@@ -16,7 +15,7 @@ import train_toy
 from torch import nn
 from train_toy import Toy, batches, example, stage, trainer
 
-from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.core.errors import RunError
 from ommatidia.core.types import IGNORE_LABEL
 from ommatidia.train.interrupt import StoppedError
 from ommatidia.train.metrics import LossCurve, loss_curve, read_metrics
@@ -321,12 +320,3 @@ def test_another_thread_installs_no_handlers(tmp_path):
     thread.join()
     assert seen[0] == before
     assert seen[1].steps == 12
-
-
-def test_tensorboard_is_optional_and_wandb_is_asked_for(tmp_path, monkeypatch):
-    pytest.importorskip("tensorboard")
-    trainer(Toy(), tmp_path, stage(log_every=5), log=("tensorboard",)).fit()
-    assert list((tmp_path / "tensorboard").glob("events.*"))
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError, match="pip install wandb"):
-        trainer(Toy(), tmp_path / "other", log=("wandb",)).fit()

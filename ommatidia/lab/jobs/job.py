@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ommatidia.core.config import digest
 from ommatidia.core.contents import Contents
@@ -18,6 +18,9 @@ from ommatidia.core.errors import OmmatidiaError
 from ommatidia.core.files import settled
 from ommatidia.lab.provenance import processor
 from ommatidia.lab.store import Store
+
+if TYPE_CHECKING:
+    from ommatidia.train.tracking import Tracking
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,13 @@ class Job(ABC):
     def scratch_bytes(self) -> int:
         """Most bytes on disk while it runs, gone when it is finished."""
         return 0
+
+    def tracked(self, tracking: Tracking | None) -> Self:
+        """The same job, by the same key, that keeps its curves in ``tracking``; only trainings have any."""
+        return self
+
+    def reuse(self, store: Store) -> None:  # noqa: B027 - most jobs leave nothing outside of the store
+        """What is to be done outside of the store where the finished node is used again."""
 
     @abstractmethod
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from safetensors.torch import load_file
@@ -33,8 +33,10 @@ from ommatidia.models.processor import Processor
 from ommatidia.models.resizing import resized
 from ommatidia.models.tensors import save_tensors
 from ommatidia.train.distill import Distillation, Distiller
+from ommatidia.train.metrics import FILE, read_metrics
 from ommatidia.train.ranks import Ranks, ranks
 from ommatidia.train.stage import Stage
+from ommatidia.train.tracking import Tracking, write_curves
 
 if TYPE_CHECKING:
     from ommatidia.train.parallel import Trainable
@@ -112,6 +114,8 @@ class TrainingJob(Computation):
     seed: int
     device: str = "cpu"
     threads: int = 2
+    tracking: Tracking | None = field(default=None, compare=False)
+    """Where curves are kept beside the store; no part of the key."""
 
     @property
     def label(self) -> str:
@@ -138,6 +142,23 @@ class TrainingJob(Computation):
     @property
     def number_format(self) -> str:
         return self.stage.precision
+
+    def tracked(self, tracking: Tracking | None) -> Self:
+        return self if tracking is None else replace(self, tracking=tracking)
+
+    def reuse(self, store: Store) -> None:
+        """Curves of a training that another run has made are drawn from what it kept."""
+        if self.tracking is not None and ranks().leads:
+            reports = read_metrics(self.folder(store) / FILE)
+            write_curves(self._curves(Path()), reports=reports, every=self.stage.log_every)
+
+    def _curves(self, scratch: Path) -> Tracking:
+        """Where this training's curves go, by a name that says stage, design and seed."""
+        model = self.weights.model
+        fusion = str(model.fusion.to_dict()["kind"]) if len(model.encoders) > 1 else ""
+        design = " ".join(filter(None, ["+".join(model.encoders) or "language", fusion]))
+        name = f"{self.stage.name} {design} seed{self.seed} {self.key[:8]}"
+        return (self.tracking or Tracking(scratch / "tracking")).of_run(name, self.stage.engine.log)
 
     @cached_property
     def steps(self) -> int:
@@ -217,14 +238,15 @@ class TrainingJob(Computation):
             blank=processor.blank,
             held_out=self._held_out(processor, group),
             flops=self.price().flops / self.steps,
+            tracking=self._curves(scratch),
         )
         report = trainer.fit()
-        trained = trainer.result()
+        trained = {n: t for n, t in trainer.result().items() if n.partition(":")[0] in built.parts()}
         refused = list(dict.fromkeys(line for loader in loaders for line in loader.refused))
         if not group.leads:
             return {}
         save_tensors(trained, out / "trained.safetensors")
-        shutil.copyfile(report.metrics, out / "metrics.jsonl")
+        shutil.copyfile(report.metrics, out / FILE)
         if refused:
             console().warn(f"{self.label}: {len(refused)} unusable records, replaced by others; {refused[0]}")
         return {

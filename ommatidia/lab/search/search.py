@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ommatidia.core.config import Config
 from ommatidia.core.console import console
-from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.core.errors import ConfigError, DesignsFailedError
 from ommatidia.core.names import Name
 from ommatidia.lab.analyses import Analysis, audit_jobs
 from ommatidia.lab.jobs.job import Job
@@ -25,6 +25,7 @@ from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, collect
 from ommatidia.lab.workers import Workers
 from ommatidia.train.ranks import ranks, together
+from ommatidia.train.tracking import Tracking
 
 
 class Search(Config):
@@ -63,12 +64,18 @@ def start_plan(search: Search) -> Plan:
 
 
 def run_search(
-    search: Search, store: Store, *, command: str, workers: Workers | None = None, out: Path | None = None
+    search: Search,
+    store: Store,
+    *,
+    command: str,
+    workers: Workers | None = None,
+    out: Path | None = None,
+    tracking: Tracking | None = None,
 ) -> SearchResult:
     """Propose, plan, run, until the strategy has no more to ask; ``out`` is where the best model will be put. Every
     design is checked before anything is done of it.
 
-    Raises RunError when nothing at all succeeded, and as ``check_missing`` does.
+    Raises DesignsFailedError when nothing at all succeeded, and as ``check_missing`` does.
 
     Ranks of a distributed run all ask the strategy, which answers them alike; rank 0 writes the record.
     """
@@ -84,7 +91,7 @@ def run_search(
         plan = Plan.of(recipes)
         console().log(f"{len(recipes)} designs, {len(plan.jobs)} nodes")
         entries = recorder.plan(plan.trials)
-        result = execute(plan, store, workers, checked=checked)
+        result = execute(plan, store, workers, checked=checked, tracking=tracking)
         jobs |= plan.jobs
         total.executed += result.executed
         total.reused += [key for key in result.reused if key not in total.executed + total.reused]
@@ -98,7 +105,8 @@ def run_search(
         raise ConfigError(f"search {search.name!r} proposed no design")
     recorder.finish()
     if all(trial.error for trial in trials):
-        raise together(RunError(f"every design failed; the first: {trials[0].error}"))
+        traces = store.traces(total.failed)
+        raise together(DesignsFailedError(f"every design failed; the first: {trials[0].error}; tracebacks: {traces}"))
     return SearchResult(trials, total, jobs, recorder.record)
 
 

@@ -56,6 +56,13 @@ class ChatFormat(Config):
             raise ConfigError(unknown("chat format", name, CHAT_FORMATS))
         return CHAT_FORMATS[name]
 
+    def template_texts(self) -> tuple[str, ...]:
+        """What the format writes itself around the turns: the only texts that may hold control tokens."""
+        return (
+            self.start, self.system_prefix, self.system_suffix, self.user_prefix, self.user_suffix,
+            self.assistant_prefix, self.end, self.after_end,
+        )  # fmt: skip
+
     def render(self, messages: Sequence[Message], *, answer: bool) -> list[Segment | ImagePart]:
         """Segments and picture places in order; with ``answer=False`` everything up to where the model should speak.
 

@@ -5,6 +5,7 @@ Tensors stream from shard to shard in the type they are stored in; the numbers d
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tempfile
@@ -118,7 +119,7 @@ def _llava_layout(config: MLLMConfig) -> dict[str, Any]:
 def _write(folder: Path, config: MLLMConfig, layout: dict[str, Any], draft: Path) -> None:
     shards = Shards(folder)
     (name,) = config.encoders
-    tokenizer = config.language.tokenizer().inner
+    tokenizer = copy.deepcopy(config.language.tokenizer().inner)  # the config's own is shared, and gets no new mark
     rows = shards.shape("language.decoder.model.embed_tokens.weight")[0]
     tokenizer.add_special_tokens({"additional_special_tokens": [_IMAGE]})
     image = int(tokenizer.convert_tokens_to_ids(_IMAGE))
