@@ -15,8 +15,8 @@ from ommatidia.core.console import Console, console, use
 from ommatidia.core.errors import ConfigError, OmmatidiaError
 from ommatidia.core.launcher import is_idle
 from ommatidia.lab import data_commands
+from ommatidia.lab import options as opt
 from ommatidia.lab.analysis import commands as analyses
-from ommatidia.lab.options import Arguments, AsTwin, Changes, Jobs, Mfu, OnHardware, Reference, StorePath, Track, World
 
 
 class _Stoppable(TyperGroup):
@@ -87,13 +87,13 @@ def list_(
 
 @app.command()
 def show(
-    reference: Reference,
-    arguments: Arguments = None,
-    changes: Changes = None,
-    twin: AsTwin = False,
-    hardware: OnHardware = None,
-    world: World = 1,
-    mfu: Mfu = 0.4,
+    reference: opt.Reference,
+    arguments: opt.Arguments = None,
+    changes: opt.Changes = None,
+    twin: opt.AsTwin = False,
+    hardware: opt.OnHardware = None,
+    world: opt.World = 1,
+    mfu: opt.Mfu = 0.4,
 ) -> None:
     """Print a recipe or search in full, then its grids, tokens, parameters and operations. Needs no weights."""
     from ommatidia.lab.describe import describe
@@ -115,14 +115,14 @@ def show(
 
 @app.command()
 def plan(
-    reference: Reference,
-    arguments: Arguments = None,
-    changes: Changes = None,
-    store: StorePath = DEFAULT_STORE,
-    twin: AsTwin = False,
-    hardware: OnHardware = None,
-    world: World = 1,
-    mfu: Mfu = 0.4,
+    reference: opt.Reference,
+    arguments: opt.Arguments = None,
+    changes: opt.Changes = None,
+    store: opt.StorePath = DEFAULT_STORE,
+    twin: opt.AsTwin = False,
+    hardware: opt.OnHardware = None,
+    world: opt.World = 1,
+    mfu: opt.Mfu = 0.4,
 ) -> None:
     """Print what would be done, node by node, with its price, before anything runs."""
     from ommatidia.lab.describe import describe_plan
@@ -149,14 +149,14 @@ def plan(
 
 @app.command()
 def run(
-    reference: Reference,
-    arguments: Arguments = None,
-    changes: Changes = None,
-    store: StorePath = DEFAULT_STORE,
+    reference: opt.Reference,
+    arguments: opt.Arguments = None,
+    changes: opt.Changes = None,
+    store: opt.StorePath = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(help="where to put the trained model")] = None,
-    jobs: Jobs = None,
-    track: Track = None,
-    twin: AsTwin = False,
+    jobs: opt.Jobs = None,
+    track: opt.Track = None,
+    twin: opt.AsTwin = False,
 ) -> None:
     """Train and evaluate one recipe; finished stages are reused, an interrupted one goes on. Takes torchrun's ranks."""
     from ommatidia.lab.drive import run_recipe
@@ -171,24 +171,23 @@ def run(
     if not isinstance(recipe, Recipe):
         raise ConfigError(f"{reference} is a search; use omma search")
     with joined():
-        done = run_recipe(
+        run_recipe(
             recipe, Store(store), out=out, command=_command(), report=twin, jobs=jobs or 1, track=trackers
-        )
-        done.show()
+        ).show()
 
 
 @app.command()
 def search(
-    reference: Reference,
-    arguments: Arguments = None,
-    changes: Changes = None,
-    store: StorePath = DEFAULT_STORE,
+    reference: opt.Reference,
+    arguments: opt.Arguments = None,
+    changes: opt.Changes = None,
+    store: opt.StorePath = DEFAULT_STORE,
     out: Annotated[
         Path | None, typer.Option(help="folder of the report and the best model; runs/NAME by default")
     ] = None,
-    jobs: Jobs = None,
-    track: Track = None,
-    twin: AsTwin = False,
+    jobs: opt.Jobs = None,
+    track: opt.Track = None,
+    twin: opt.AsTwin = False,
 ) -> None:
     """Search a design space; write a report and the best model. Stopped, it goes on. Takes torchrun's ranks."""
     from ommatidia.lab.drive import drive_search
@@ -268,7 +267,7 @@ def import_(
     encoders: Annotated[
         Path | None, typer.Option(help="YAML of encoders by name, for those the checkpoint does not hold")
     ] = None,
-    changes: Changes = None,
+    changes: opt.Changes = None,
     pickles: Annotated[
         bool, typer.Option("--allow-pickle", help="read a folder of pickles: tensors alone, no code is run")
     ] = False,
@@ -295,15 +294,13 @@ def export(
 @app.command()
 def report(
     name: Annotated[str | None, typer.Argument(help="a search or run of the store; the latest by default")] = None,
-    store: StorePath = DEFAULT_STORE,
+    store: opt.StorePath = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(help="folder to write into; runs/NAME by default")] = None,
     analyses: Annotated[
         str | None, typer.Option("--with", help="first make audit, ablation, ablation:mean, ablation:shuffle ...")
     ] = None,
-    rescore: Annotated[
-        bool, typer.Option("--rescore", help="first score the stored answers again with today's scorers and judge")
-    ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="also a page in place that shows more")] = False,
+    rescore: opt.Rescore = False,
+    replace: opt.Replace = False,
 ) -> None:
     """Write the report of a search from the store alone: HTML, Markdown, CSV, JSON. Changes nothing in the store."""
     from ommatidia.lab.analyses import read_analyses
@@ -349,8 +346,8 @@ def _prompt() -> str:
 @app.command()
 def inspect(
     reference: Annotated[str, typer.Argument(help="a recipe, a search or a saved model folder")],
-    arguments: Arguments = None,
-    changes: Changes = None,
+    arguments: opt.Arguments = None,
+    changes: opt.Changes = None,
     stage: Annotated[str | None, typer.Option(help="whose data to look at; the last stage by default")] = None,
     index: Annotated[int, typer.Option(min=0, help="position in the stage's stream")] = 0,
     image: Annotated[Path | None, typer.Option(help="look at this picture instead of the data")] = None,

@@ -28,3 +28,9 @@ AsTwin = Annotated[bool, typer.Option("--twin", help="a tiny twin of it instead:
 Track = Annotated[
     str | None, typer.Option("--track", help="curves beside the result, in OUT/tracking: tensorboard, wandb or both")
 ]
+
+Rescore = Annotated[
+    bool, typer.Option("--rescore", help="first score the stored answers again with today's scorers and judge")
+]
+
+Replace = Annotated[bool, typer.Option("--replace", help="also a page in place that shows more")]
