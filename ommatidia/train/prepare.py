@@ -10,6 +10,7 @@ from torch import nn
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.language import LanguageModel
+from ommatidia.models.language.apart import refuse_mixing
 from ommatidia.train.compiled import channels_last, compile_blocks
 from ommatidia.train.freeze import Trained
 from ommatidia.train.precision import hold
@@ -42,6 +43,13 @@ def prepare(
         if counts:
             said = ", ".join(f"{part} ({count})" for part, count in counts.items())
             console().log(f"stage {stage.name}: {what}: {said}")
+
+
+def check_packing(parts: Mapping[str, nn.Module], stage: Stage) -> None:
+    """Once, on the model as it was built. Raises RunError where a decoder would mix the samples of a pack."""
+    for part in parts.values() if stage.engine.packing is not None else ():
+        if isinstance(part, LanguageModel):
+            refuse_mixing(part)
 
 
 def _set_chunk(parts: Mapping[str, nn.Module], chunk: int | None) -> None:
