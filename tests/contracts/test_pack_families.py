@@ -18,6 +18,7 @@ from ommatidia.models.language import LanguageModel, apart
 from ommatidia.models.language.apart import ROWS, refuse_mixing
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.language.scratch import ScratchLanguage
+from ommatidia.train.prepare import check_packing
 from ommatidia.train.stage import Stage
 
 PAGE = Path(__file__).parents[2] / "docs" / "packing.md"
@@ -136,12 +137,19 @@ def test_a_pack_is_its_samples_alone(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen3_5_text", "falcon_h1", "gpt_oss", "bloom", "mamba", "lfm3"])
+def stage(**engine: Any) -> Stage:
+    data: dict[str, Any] = {"sources": {"a": {"source": {"kind": "drawn_counts"}}}}
+    of = {"name": "one", "train": {"projector": 1e-3}, "data": data, "steps": 1, "batch": 2, "engine": engine}
+    return Stage.parse(of)
+
+
 def test_a_family_wrongly_taken_to_keep_samples_apart_is_named(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
     language = built(family)
     monkeypatch.setattr(apart, "ROWS", ROWS | {family})
     assert off(language) > 1e-3
     with pytest.raises(RunError, match=rf"^packing: {family} \(\w+\) mixes the samples of a pack: .*engine\.packing"):
-        refuse_mixing(language)
+        check_packing({"language": language}, stage(packing={"tokens": 64}))
+    check_packing({"language": language}, stage())
 
 
 def test_the_check_leaves_the_model_and_the_draws_as_they_were() -> None:
@@ -163,12 +171,10 @@ def test_the_page_lists_every_family_once() -> None:
 
 def test_layers_inside_a_decoder_that_runs_sample_by_sample_are_refused_before_anything_is_built() -> None:
     language = {"kind": "hf", "path": "none", "config": {"model_type": "bloom", "hidden_size": 32, "n_layer": 2}}
-    data: dict[str, Any] = {"sources": {"a": {"source": {"kind": "drawn_counts"}}}}
-    stage = Stage.parse({"name": "one", "train": {"projector": 1e-3}, "data": data, "steps": 1, "batch": 2})
-    packing = stage.model_copy(update={"engine": stage.engine.parse({"packing": {"tokens": 64}})})
+    plain, packing = stage(), stage(packing={"tokens": 64})
     inline, gated = (config("a", language=language, injection=kind) for kind in ("inline", "cross_attention"))
     assert HFLanguage.parse(language).family() == "bloom"
-    for one, model in ((stage, gated), (stage, inline), (packing, inline)):
+    for one, model in ((plain, gated), (plain, inline), (packing, inline)):
         one.reading(model)
     with pytest.raises(ConfigError, match=r"stage 'one': packing: bloom runs a pack sample by sample"):
         packing.reading(gated)
