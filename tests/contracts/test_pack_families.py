@@ -136,13 +136,13 @@ def test_a_pack_is_its_samples_alone(family: str) -> None:
     refuse_mixing(language)
 
 
-@pytest.mark.parametrize("family", ["qwen3_5_text", "falcon_h1", "gpt_oss", "bloom", "mamba", "lfm3"])
 def stage(**engine: Any) -> Stage:
     data: dict[str, Any] = {"sources": {"a": {"source": {"kind": "drawn_counts"}}}}
     of = {"name": "one", "train": {"projector": 1e-3}, "data": data, "steps": 1, "batch": 2, "engine": engine}
     return Stage.parse(of)
 
 
+@pytest.mark.parametrize("family", ["qwen3_5_text", "falcon_h1", "gpt_oss", "bloom", "mamba", "lfm3"])
 def test_a_family_wrongly_taken_to_keep_samples_apart_is_named(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
     language = built(family)
     monkeypatch.setattr(apart, "ROWS", ROWS | {family})
