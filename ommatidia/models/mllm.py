@@ -24,6 +24,7 @@ from ommatidia.models.adapters import LoRA, adapt, adapter_parameters, quantize
 from ommatidia.models.fusion.fusion import Between, Fusion, FusionConfig
 from ommatidia.models.injection import Injection, InjectionConfig, Inline, Seen
 from ommatidia.models.language import ChatFormat, LanguageConfig, LanguageModel
+from ommatidia.models.language.apart import family_of, unsteered
 from ommatidia.models.projector import ProjectorConfig
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
 from ommatidia.models.vision.tiling import Places, Script, TilingConfig, Whole
@@ -354,6 +355,8 @@ class MLLM(nn.Module):
         """Hidden states h_BTE of embedded text, looking again at what was seen where the injection has such layers."""
         if seen is None:
             return self.language(x_BTE, mask_BT, lengths)
+        if lengths is not None and self.injection.steers and not self.language.in_rows:
+            raise ConfigError(unsteered(family_of(self.language.decoder.config)))
         with self.injection.inside(self.language, seen):
             return self.language(x_BTE, mask_BT, lengths)
 

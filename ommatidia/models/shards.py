@@ -6,10 +6,11 @@ Memory stays near one shard, however large the model. Headers are checked agains
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,7 @@ from ommatidia.core.errors import RunError, unknown
 from ommatidia.models.tensors import save_tensors
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 _LARGEST = 4 * 2**30
 
 
@@ -40,9 +42,12 @@ class Shards:
         self.entries: dict[str, Entry] = {}
         index = folder / INDEX
         placed = _read_index(index) if index.is_file() else None
-        files = sorted(set(placed.values())) if placed is not None else [SINGLE]
+        files = sorted(set(placed.values())) if placed is not None else _unlisted(folder)
         for name in files:
-            self.entries |= _header(folder / name, placed)
+            found = _header(folder / name, placed)
+            if again := next((tensor for tensor in found if tensor in self.entries), None):
+                raise RunError(f"{folder / name}: holds {again!r}, which {self.entries[again].file.name} holds too")
+            self.entries |= found
         if placed is not None:
             for tensor, name in placed.items():
                 if tensor not in self.entries:
@@ -60,6 +65,15 @@ class Shards:
             raise RunError(f"{self.folder}: {unknown('tensor', name, self.entries)}")
         return self.entries[name].shape
 
+    def read(self, name: str) -> Tensor:
+        """One tensor. Raises RunError for a name that is not there or a file that breaks off."""
+        self.shape(name)
+        try:
+            with safe_open(self.entries[name].file, framework="pt") as opened:
+                return cast(Tensor, opened.get_tensor(name))
+        except (OSError, SafetensorError) as error:
+            raise RunError(f"{self.entries[name].file}: unreadable or truncated: {error}") from None
+
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor once, file after file. Raises RunError for a file that breaks off."""
         for file in dict.fromkeys(entry.file for entry in self.entries.values()):
@@ -70,6 +84,32 @@ class Shards:
                             yield name, opened.get_tensor(name)
             except (OSError, SafetensorError) as error:
                 raise RunError(f"{file}: unreadable or truncated: {error}") from None
+
+
+def _unlisted(folder: Path) -> list[str]:
+    """The files of a folder without an index: one file of any name, or all of the shards ``-00001-of-0000N``.
+
+    Raises RunError where some of them are missing, or where it is not clear which files are the model.
+    """
+    if (folder / SINGLE).is_file():
+        return [SINGLE]
+    found = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+    numbered = [match for name in found if (match := _NUMBERED.fullmatch(name))]
+    if len(found) == 1 and not numbered:
+        return found
+    wanted = {(match["stem"], int(match["count"])) for match in numbered}
+    if len(wanted) == 1:
+        stem, count = next(iter(wanted))
+        names = [f"{stem}-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+        if missing := [name for name in names if name not in found]:
+            raise RunError(f"{folder / missing[0]}: missing; expected {count} shards, there are {len(numbered)}")
+        return names
+    if found:
+        raise RunError(
+            f"{folder}: {len(found)} files of safetensors and no {INDEX}; which are the model? Expected {SINGLE}, the "
+            "index, or shards named model-00001-of-0000N.safetensors"
+        )
+    return [SINGLE]
 
 
 def _read_index(path: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from torch import nn
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.language import LanguageModel
+from ommatidia.models.language.apart import refuse_mixing
 from ommatidia.train.compiled import channels_last, compile_blocks
 from ommatidia.train.engine import Engine
 from ommatidia.train.freeze import Trained
@@ -52,6 +53,13 @@ def check_engine(parts: Mapping[str, nn.Module], engine: Engine, *, device: str)
     channels_last(parts, engine.channels_last)
     recompute(parts, engine.recompute)
     compile_blocks(parts, engine.compile, device=torch.device(device).type, backend="inductor")
+
+
+def check_packing(parts: Mapping[str, nn.Module], stage: Stage) -> None:
+    """Once, on the model as it was built. Raises RunError where a decoder would mix the samples of a pack."""
+    for part in parts.values() if stage.engine.packing is not None else ():
+        if isinstance(part, LanguageModel):
+            refuse_mixing(part)
 
 
 def _set_chunk(parts: Mapping[str, nn.Module], chunk: int | None) -> None:

@@ -11,6 +11,7 @@ from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.data.mixture import MixtureConfig
 from ommatidia.models.language import ChatFormat
+from ommatidia.models.language.apart import ROWS, unsteered
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.resizing import misfit
 from ommatidia.models.vision.encoder import EncoderConfig
@@ -148,8 +149,10 @@ class Stage(Config):
     def reading(self, model: MLLMConfig) -> MLLMConfig:
         """The model as it reads in this stage: the same parts, by this stage's chat format, tiling and picture sizes.
 
-        Raises ConfigError where the tiling or a size does not fit the model, or would need other weights.
+        Raises ConfigError where packing does not suit the decoder, or where the tiling or a size does not fit the
+        model, or would need other weights.
         """
+        self._check_packing(model)
         own = {name: value for name in _READING if (value := getattr(self, name)) is not None}
         if not own:
             return model
@@ -171,6 +174,14 @@ class Stage(Config):
                     "otherwise, not through other weights"
                 )
         return read
+
+    def _check_packing(self, model: MLLMConfig) -> None:
+        """Raises ConfigError where the decoder runs packs sample by sample and the injection has layers inside it."""
+        if self.engine.packing is None or not (model.encoders and model.injection.steers):
+            return
+        family = model.language.family()
+        if family is not None and family not in ROWS:
+            raise ConfigError(f"stage {self.name!r}: {unsteered(family)}")
 
     def _seeing(self, model: MLLMConfig) -> dict[str, EncoderConfig]:
         """This stage's own encoders. Raises ConfigError for one that is not the model's at another size."""

@@ -27,7 +27,7 @@ from ommatidia.train.optim import clip_gradients, optimizer, optimizer_state, pa
 from ommatidia.train.packing import alike, packs
 from ommatidia.train.parallel import Trainable, distribute
 from ommatidia.train.pieces import whole
-from ommatidia.train.prepare import prepare
+from ommatidia.train.prepare import check_packing, prepare
 from ommatidia.train.ranks import Ranks, step_seed, together
 from ommatidia.train.records import NoRecords, Records
 from ommatidia.train.report import TrainReport
@@ -103,6 +103,7 @@ class Trainer:
         """Make the model ready to train, in the one order that works: what changes modules comes before the shards,
         and the optimiser sees what the shards have made of the parameters."""
         self.parts = self.model.parts()
+        check_packing(self.parts, self.stage)
         self.trained = select(self.parts, self.stage.train)
         freeze(self.parts, self.trained)
         prepare(self.parts, self.trained, self.stage, device=self.device)

@@ -45,6 +45,10 @@ class DeepSVA(InjectionConfig):
     _sizes: WindowSizes | None = PrivateAttr(None)
 
     @property
+    def steers(self) -> bool:
+        return True
+
+    @property
     def ends_rows(self) -> bool:
         return self.row_end
 

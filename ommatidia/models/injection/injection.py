@@ -63,6 +63,11 @@ class InjectionConfig(Config, family=True):
         return "none"
 
     @property
+    def steers(self) -> bool:
+        """Whether there are layers inside the decoder."""
+        return self.attends != "none"
+
+    @property
     def ends_rows(self) -> bool:
         """Whether the injection has the learned vector that stands behind a row of visual tokens."""
         return False
@@ -99,6 +104,11 @@ class Injection(nn.Module, ABC):
     @abstractmethod
     def forward(self, x_BTE: Tensor, seen: Seen) -> Tensor:
         """Embeddings with the visual places filled. Raises AlignmentError."""
+
+    @property
+    def steers(self) -> bool:
+        """Whether it has layers inside the decoder."""
+        return type(self).inside is not Injection.inside
 
     def inside(self, language: LanguageModel, seen: Seen) -> contextlib.AbstractContextManager[None]:
         """Active while the decoder runs on these views: the place for layers inside it. Nothing by default."""

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.models.language.apart import family_of
 from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
 from ommatidia.models.language.tokenizer import Tokenizer
 from ommatidia.models.vision.weights import check_cached, read_tensors
@@ -62,6 +63,10 @@ class HFLanguage(LanguageConfig):
 
     def shape(self) -> LanguageShape:
         return _shape(self.transformers_config()) if self.config is None else _inline_shape(json.dumps(self.config))
+
+    def family(self) -> str | None:
+        known = self.config is not None or not self.download or Path(self.path).is_dir()
+        return family_of(self.transformers_config()) if known else None
 
     def tokenizer(self) -> Tokenizer:
         from transformers import AutoTokenizer
@@ -186,10 +191,24 @@ def _counted(read: Callable[[dict[str, Any]], Any], text: str) -> LanguageShape:
     return replace(shape, extra=held - shape.parameters)
 
 
+_NUMBERS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+"""Fields of a config without which a decoder has no shape."""
+
+
 def shape_of(config: Any) -> LanguageShape:
-    """The shape of any Llama-like transformers config; fields that a family lacks take the usual default."""
+    """The shape of any Llama-like transformers config; fields that a family lacks take the usual default.
+
+    Raises ConfigError for a decoder without attention heads, or whose layers have unlike sizes.
+    """
     text = config.get_text_config()
+    if wrong := [name for name in _NUMBERS if not isinstance(getattr(text, name, None), int)]:
+        raise ConfigError(
+            f"language: {text.model_type} states no one number as {', '.join(wrong)}, so it has no shape here; "
+            "expected a decoder of equal attention blocks"
+        )
     heads = text.num_attention_heads
+    if isinstance(getattr(text, "intermediate_size", None), list | tuple):
+        raise ConfigError(f"language: the blocks of {text.model_type} have unlike sizes; expected equal ones")
     ffn = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * text.hidden_size
     activation = str(getattr(text, "hidden_act", getattr(text, "activation_function", "silu")))
     return LanguageShape(

@@ -20,7 +20,7 @@ from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.files import looked
 from ommatidia.core.grid import Cost
-from ommatidia.models.language import packed
+from ommatidia.models.language import apart, packed
 from ommatidia.models.language.known import LANGUAGES
 from ommatidia.models.linear_cross_entropy import cross_entropy_sum, linear_cross_entropy
 
@@ -90,6 +90,10 @@ class LanguageConfig(Config, family=True):
     def check(self) -> None:
         """Raises ConfigError where it is known, without reading a tensor, that the weights cannot be read."""
 
+    def family(self) -> str | None:
+        """The model type of the decoder; None where it cannot be told without a download."""
+        return None
+
     @abstractmethod
     def build(self, *, pretrained: bool = True) -> LanguageModel:
         """The module. Without ``pretrained`` the weights are arbitrary: somebody is about to load them."""
@@ -124,6 +128,17 @@ class LanguageModel(nn.Module):
         return int(self.decoder.get_input_embeddings().weight.shape[1])
 
     @property
+    def in_rows(self) -> bool:
+        """Whether a pack runs as one row; sample by sample otherwise, since the decoder would mix them."""
+        return apart.family_of(self.decoder.config) in apart.ROWS
+
+    @property
+    def _inner(self) -> Any:
+        """The decoder without its head. Some families (Llama 4) do not say by ``base_model`` which module that is."""
+        inner = self.decoder.base_model
+        return self.decoder.model if inner is self.decoder else inner
+
+    @property
     def blocks(self) -> nn.ModuleList:
         """The decoder's blocks in order, found by their number: layers of an injection hook in before or behind them.
 
@@ -145,6 +160,9 @@ class LanguageModel(nn.Module):
         ``lengths``: the row is a pack of samples of so many tokens, each of which sees only itself.
         """
         mask: Tensor | None = None
+        if lengths is not None and not self.in_rows:
+            pieces = zip(x_BTE.split(lengths, 1), mask_BT.split(lengths, 1), strict=True)
+            return torch.cat([self(x_1TE, mask_1T) for x_1TE, mask_1T in pieces], 1)
         if lengths is not None:
             positions_BT = packed.places(lengths, x_BTE.device)
             mask = packed.boundaries(lengths, x_BTE.device) if packed.prepare(self.decoder) else None
@@ -152,7 +170,7 @@ class LanguageModel(nn.Module):
             positions_BT = torch.arange(mask_BT.shape[1], device=mask_BT.device).expand_as(mask_BT)
         else:
             positions_BT, mask = (mask_BT.long().cumsum(-1) - 1).clamp(min=0), mask_BT.long()
-        return self.decoder.base_model(
+        return self._inner(
             inputs_embeds=x_BTE, attention_mask=mask, position_ids=positions_BT, use_cache=False
         ).last_hidden_state
 

@@ -80,7 +80,7 @@ def attend(
         _alone(query[:, :, first:end], key[:, :, first:end], value[:, :, first:end], dropout, scaling, window)
         for first, end in pairwise(ends_S.tolist())
     ]
-    return torch.cat(found, 2).transpose(1, 2), None
+    return torch.cat(found, 2).transpose(1, 2).contiguous(), None
 
 
 def _alone(

@@ -14,6 +14,7 @@ from typing import Any
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.published.checkpoint import Checkpoint
 from ommatidia.models.published.family import DECODER_RULES, Family, Reading, decoder
+from ommatidia.models.published.fields import CAMBRIAN
 from ommatidia.models.published.names import Rule
 from ommatidia.models.vision.catalog import lookup
 
@@ -40,6 +41,7 @@ class Cambrian(Family):
 
     def read(self, checkpoint: Checkpoint) -> Reading:
         config = checkpoint.config
+        CAMBRIAN.check(config)
         if config.get("mm_projector_type") != "sva":
             raise ConfigError(f"mm_projector_type {config.get('mm_projector_type')!r}: Cambrian-1's is 'sva'")
         titles = list(config["mm_vision_tower_aux_list"])

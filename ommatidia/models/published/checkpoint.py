@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ommatidia.core.errors import ConfigError, RunError
-from ommatidia.models.shards import INDEX, SINGLE, Shards, ShardWriter
+from ommatidia.models.shards import Shards, ShardWriter
 from ommatidia.models.vision.weights import read_tensors
 
 
@@ -40,7 +40,7 @@ class Checkpoint:
             raise ConfigError(f"{folder / 'config.json'}: not valid JSON, line {error.lineno}") from None
         weights = folder
         found = sorted(folder.glob("*.bin"))
-        if found and not (folder / SINGLE).is_file() and not (folder / INDEX).is_file():
+        if found and not any(folder.glob("*.safetensors")):
             if not pickles:
                 raise ConfigError(
                     f"{folder}: only pickles ({found[0].name}); --allow-pickle reads their tensors and runs no code"
@@ -54,6 +54,11 @@ class Checkpoint:
     def side(self, name: str) -> int:
         """Length of a tensor's first side. Raises RunError for a tensor that is not there."""
         return self.shards.shape(name)[0]
+
+    def equal(self, one: str, other: str) -> bool:
+        """Whether two tensors hold the same numbers."""
+        first, second = (self.shards.read(name) for name in (one, other))
+        return torch.equal(first, second)
 
     def count(self, pattern: str) -> int:
         """How many numbered members there are: ``pattern`` holds one ``{}`` for the number, from 0 without a gap."""

@@ -11,6 +11,7 @@ from typing import Any
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.models.published.checkpoint import Checkpoint
 from ommatidia.models.published.family import DECODER_RULES, Family, Reading, decoder
+from ommatidia.models.published.fields import EAGLE
 from ommatidia.models.published.names import Rule
 from ommatidia.models.vision.preprocess import CLIP_MEAN, CLIP_STD
 
@@ -32,6 +33,7 @@ class Eagle(Family):
 
     def read(self, checkpoint: Checkpoint) -> Reading:
         config = checkpoint.config
+        EAGLE.check(config)
         fit = _FIT.get(str(config.get("image_aspect_ratio") or "square"))
         if fit is None:
             raise ConfigError(f"image_aspect_ratio: {unknown('mode', str(config['image_aspect_ratio']), _FIT)}")

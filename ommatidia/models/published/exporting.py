@@ -23,12 +23,14 @@ from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.pretrained import drafted, load, read_config, save
 from ommatidia.models.projector import MLPProjector
+from ommatidia.models.published.images import FILTERS
 from ommatidia.models.shards import Shards, ShardWriter
 from ommatidia.models.vision.hf import HFEncoder
 from ommatidia.models.vision.tiling import Whole
 from ommatidia.models.vision.tilings import AnyResolution
 
 _IMAGE = "<image>"
+_NUMBERS = {name: number for number, name in FILTERS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def _llava_layout(config: MLLMConfig) -> dict[str, Any]:
     if not plain or not isinstance(config.injection, Inline):
         raise ConfigError("LLaVA has a two-layer MLP and inline tokens")
     next_ = isinstance(config.tiling, AnyResolution)
-    fits = ("stretch",) if next_ else ("pad_first", "crop_last")
+    fits = ("stretch", "stretch_first") if next_ else ("pad_first", "crop_last")
     if not isinstance(config.tiling, Whole | AnyResolution) or encoder.fit not in fits:
         raise ConfigError(f"tiling {config.tiling.kind} with fit {encoder.fit!r}")  # type: ignore[attr-defined]
     if not isinstance(config.language, HFLanguage):
@@ -166,7 +168,7 @@ def _processor(config: MLLMConfig, tokenizer: Any, layout: dict[str, Any]) -> An
     prepare = encoder.preprocess()
     side = prepare.size[0]
     shared: dict[str, Any] = {
-        "image_mean": list(prepare.mean), "image_std": list(prepare.std), "resample": 3,
+        "image_mean": list(prepare.mean), "image_std": list(prepare.std), "resample": _NUMBERS[prepare.interpolation],
         "size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side},
     }  # fmt: skip
     options: dict[str, Any] = {

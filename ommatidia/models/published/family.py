@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.models.published.checkpoint import Checkpoint
+from ommatidia.models.published.fields import DECODER, PRETRAINED, Fields
 from ommatidia.models.published.names import Rule
 
 
@@ -42,18 +46,33 @@ class Family(ABC):
         """Raises ConfigError for settings that this family's code could not run either."""
 
 
-_LLAMA_FIELDS = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling",
-    "attention_bias", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range",
-    "head_dim", "sliding_window",
-)  # fmt: skip
-
-
 def decoder(config: Mapping[str, Any], checkpoint: Checkpoint, embeddings: str, *, kind: str) -> dict[str, Any]:
     """The language model's own fields of a config that mixes them with others; rows of ``embeddings`` win over it."""
-    data = {name: config[name] for name in _LLAMA_FIELDS if config.get(name) is not None}
-    return {"model_type": kind, **data, "vocab_size": checkpoint.side(embeddings)}
+    data = {name: config[name] for name in config if name in DECODER}
+    data = {"model_type": kind, **data, "vocab_size": checkpoint.side(embeddings)}
+    return tied_or_not(data, checkpoint, embeddings, stated=bool(config.get("tie_word_embeddings")))
+
+
+def tied_or_not(data: dict[str, Any], checkpoint: Checkpoint, embeddings: str, *, stated: bool) -> dict[str, Any]:
+    """The language model's config with whether its output matrix is its embeddings, as the tensors have it.
+
+    A checkpoint that holds an output matrix of its own uses it, whatever its config says.
+    """
+    heads = [name for name in checkpoint.shards if name.endswith("lm_head.weight")]
+    tied = stated and (not heads or checkpoint.equal(heads[0], embeddings))
+    return {**data, "tie_word_embeddings": tied}
+
+
+@lru_cache(maxsize=32)
+def text_fields(kind: str) -> Fields:
+    """The settings of a decoder of transformers: those of its config class, which runs them itself."""
+    from transformers import CONFIG_MAPPING
+
+    if kind not in CONFIG_MAPPING:
+        raise ConfigError(f"text_config: {unknown('model type of transformers', kind, CONFIG_MAPPING)}")
+    own = frozenset(inspect.signature(CONFIG_MAPPING[kind]).parameters) - PRETRAINED.keys()
+    legacy = frozenset({"rope_theta", "rope_scaling", "head_dim"})  # read, though no field of every class
+    return Fields("text_config", own | legacy, PRETRAINED, {"quantization_config": (None,)})
 
 
 DECODER_RULES = (

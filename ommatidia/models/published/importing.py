@@ -26,10 +26,18 @@ from ommatidia.models.published.checkpoint import Checkpoint
 from ommatidia.models.published.eagle import Eagle
 from ommatidia.models.published.family import Family, Reading
 from ommatidia.models.published.llava import Llava, LlavaTransformers
-from ommatidia.models.published.names import Account, account
+from ommatidia.models.published.names import Account, Rule, account
 from ommatidia.models.shards import Shards, ShardWriter
 
+_HEAD = "language.decoder.lm_head.weight"
 FAMILIES: tuple[Family, ...] = (Eagle(), Cambrian(), LlavaTransformers(), Llava())
+
+_NEAREST = {
+    **dict.fromkeys(("llava_onevision", "llava_next_video", "llava_qwen", "video_llava"), "llava_next"),
+    **dict.fromkeys(("vipllava", "llava_llava", "got_ocr2", "paligemma", "gemma3"), "llava with SigLIP or CLIP"),
+    **dict.fromkeys(("mini_gemini", "mgm", "llava_hr", "internvl", "internvl_chat"), "llava"),
+}
+"""Model type of a family that is not read -> the family most like it that is."""
 
 _TOKENIZER_FILES = (
     "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -55,7 +63,13 @@ def family_of(config: Mapping[str, Any]) -> Family:
             return family
     kind, classes = config.get("model_type"), config.get("architectures")
     known = ", ".join(family.name for family in FAMILIES)
-    raise ConfigError(f"a checkpoint of unknown family: model_type {kind!r}, architectures {classes!r}; known: {known}")
+    near = _NEAREST.get(str(kind))
+    said = f"the nearest that is read is {near}; " if near else ""
+    raise ConfigError(
+        f"a checkpoint of unknown family: model_type {kind!r}, architectures {classes!r}; known: {known}. What can be "
+        f"done: {said}its vision encoder alone is read as an encoder of kind hf with weights {{kind: folder, path, "
+        "prefix}, and its language model, saved by itself, as language {kind: hf, path}"
+    )
 
 
 def import_checkpoint(
@@ -131,8 +145,13 @@ def _weights(config: MLLMConfig, reading: Reading, checkpoint: Checkpoint, draft
         state = config.build(seed=0, pretrained=False).state_dict()
     outside = tuple(f"encoders.{name}.trunk." for name in reading.elsewhere)
     expected = {name: tuple(tensor.shape) for name, tensor in state.items() if not name.startswith(outside)}
+    if config.language.shape().tied:  # one matrix under two names, stored once
+        expected.pop(_HEAD)
     what = str(checkpoint.folder)
-    accounted = account(checkpoint.shards, reading.rules, expected, what=what)
+    rules = reading.rules
+    if _HEAD not in expected:
+        rules = [Rule(r".*lm_head\.weight", None, "tied: the embeddings once more"), *rules]
+    accounted = account(checkpoint.shards, rules, expected, what=what)
     for theirs, ours in accounted.used.items():
         shape = checkpoint.shards.shape(theirs)
         if _added(theirs, reading):

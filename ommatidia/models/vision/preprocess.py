@@ -17,7 +17,7 @@ from ommatidia.core.config import Config
 from ommatidia.core.picture import Decoded
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-Fit = Literal["pad", "stretch", "crop", "pad_first", "crop_last"]
+Fit = Literal["pad", "stretch", "crop", "pad_first", "crop_last", "stretch_first"]
 Triple = tuple[float, float, float]
 
 
@@ -48,6 +48,7 @@ class Preprocess(Config):
     colour (zeros after normalising), ``stretch`` ignores it, ``crop`` keeps the largest centred part that fits.
     ``pad_first`` and ``crop_last`` do so the other way round, as LLaVA, Cambrian-1 and Eagle do in their modes ``pad``
     and ``square``: the picture is filled up with the mean colour as bytes and then resized, or resized and then cut.
+    ``stretch_first`` is ``stretch`` by Pillow, as LLaVA-NeXT and SigLIP were trained: the very bytes.
     """
 
     size: ImageSize
@@ -77,6 +78,8 @@ class Preprocess(Config):
         resample = _FILTERS[self.interpolation]
         if self.fit == "pad_first":
             return _bytes(_pad_and_resize(image, rows, columns, resample, self._fill()))
+        if self.fit == "stretch_first":
+            return _bytes(image if image.size == (columns, rows) else image.resize((columns, rows), resample))
         if self.fit == "crop_last":
             return _bytes(_resize_and_crop(image, rows, columns, resample))
         if self.fit == "crop":
@@ -139,8 +142,8 @@ def _resized(decoded: _Opened, height: int, width: int, interpolation: Interpola
     """bytes_HWC of the picture at another size.
 
     Torch resizes bytes by Pillow's own method several times faster; about one byte in three hundred differs, by one
-    level. Where a published checkpoint is to see the very bytes it was trained on, the fits ``pad_first`` and
-    ``crop_last`` go through Pillow.
+    level. Where a published checkpoint is to see the very bytes it was trained on, the fits ``pad_first``,
+    ``crop_last`` and ``stretch_first`` go through Pillow.
     """
     if decoded.image.size == (width, height):
         return decoded.pixels[..., :3]
