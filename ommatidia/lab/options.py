@@ -19,7 +19,7 @@ OnHardware = Annotated[
     str | None,
     typer.Option("--hardware", help="price the training on it: a100-40g, a100-80g, h100, h200, b200, tpu-v4"),
 ]
-World = Annotated[int, typer.Option(help="how many of them train together")]
+World = Annotated[int, typer.Option(min=1, help="how many of them train together")]
 Mfu = Annotated[float, typer.Option(help="share of the peak that training is assumed to reach")]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, help="nodes done at once, each in a process on its share of the cores")

@@ -31,7 +31,25 @@ from ommatidia.eval.scoring.yes_no import Variant
 
 LENGTH = 100_000
 OPTIONS = ("a red cat", "a dog", "two dogs", "3")
-UNITS = (" ", "1", "a", "A ", "(", "[", "1,", "1.", "1,111", "-", "answer is ", 'The answer is "', ".", "\n", "1e", "é", "'")
+UNITS = (
+    " ",
+    "1",
+    "a",
+    "A ",
+    "(",
+    "[",
+    "1,",
+    "1.",
+    "1,111",
+    "-",
+    "answer is ",
+    'The answer is "',
+    ".",
+    "\n",
+    "1e",
+    "é",
+    "'",
+)
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -194,7 +194,7 @@ def test_caption_tokens_are_those_of_the_ptb_tokenizer(caption, tokens):
 
 
 def test_caption_tokens_of_rare_words():
-    """Captions full of abbreviations, numbers, addresses, contractions and quotes; the tokens are PTBTokenizer 3.4.1's."""
+    """Captions full of abbreviations, numbers, addresses, contractions and quotes; the tokens are PTBTokenizer's."""
     path = Path(__file__).parent / "ptb_tokens.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(rows) == 200
