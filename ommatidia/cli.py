@@ -6,10 +6,9 @@ import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from ommatidia.core.console import Console, console, use
 from ommatidia.core.errors import ConfigError, OmmatidiaError
@@ -17,17 +16,6 @@ from ommatidia.core.launcher import is_idle
 from ommatidia.lab import data_commands
 from ommatidia.lab import options as opt
 from ommatidia.lab.analysis import commands as analyses
-
-
-class _Stoppable(TyperGroup):
-    """Says on Ctrl-C where the work stands; left to itself the library would end without a word."""
-
-    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            Console().fail(stop, "stopped; the same command goes on from what is finished")
-            raise typer.Exit(130) from None
 
 
 def _print_version(wanted: bool) -> None:
@@ -40,7 +28,7 @@ def _print_version(wanted: bool) -> None:
 
 app = typer.Typer(
     name="omma",
-    cls=_Stoppable,
+    cls=opt.Stoppable,
     help="A laboratory for multimodal language models that see through a mixture of vision encoders.",
     no_args_is_help=True,
     add_completion=False,

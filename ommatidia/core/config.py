@@ -15,18 +15,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
 
-from ommatidia.core.errors import ConfigError, unknown
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as in YAML 1.2 and everywhere else; PyYAML follows 1.1 and wants 1.0e-3."""
-
-
-_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
-_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+from ommatidia.core.errors import ConfigError, short, unknown
+from ommatidia.core.plain_data import read_plain, write_plain
 
 R = TypeVar("R")
 
@@ -50,8 +42,37 @@ def once(method: Callable[[Any], R]) -> Callable[[Any], R]:
     return kept
 
 
+LARGEST_NUMBER = 2**32
+"""Where a field says no bound of its own, a number beyond this is a slip of the pen."""
+
+
+def _strict(schema: Any, *, inside: bool = False) -> None:
+    """Makes the numbers and booleans of a class's fields take their own kind only, within bounds.
+
+    True is no number, 1 is no boolean, "3" and 3.0 are no integer; an integer may stand for a float.
+    """
+    if isinstance(schema, list | tuple):
+        for one in schema:
+            _strict(one, inside=inside)
+    if not isinstance(schema, dict) or (inside and schema.get("type") == "model"):
+        return
+    if schema.get("type") in ("int", "float", "bool"):
+        schema["strict"] = True
+    if schema.get("type") in ("int", "float"):
+        if not schema.keys() & {"le", "lt"}:
+            schema["le"] = LARGEST_NUMBER
+        if not schema.keys() & {"ge", "gt"}:
+            schema["ge"] = -LARGEST_NUMBER
+    for name, part in schema.items():
+        if name not in ("default", "metadata", "serialization"):
+            _strict(part, inside=inside or schema.get("type") == "model")
+
+
 class Config(BaseModel):
-    """A frozen value. Unknown keys are refused; ``digest()`` is its address."""
+    """A frozen value. Unknown keys are refused; ``digest()`` is its address.
+
+    Values are taken as they are: a number is no boolean, a boolean no number, a text neither.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, revalidate_instances="never", allow_inf_nan=False
@@ -62,6 +83,12 @@ class Config(BaseModel):
     located: ClassVar[frozenset[str]] = frozenset()
     _members: ClassVar[dict[str, type[Config]]]
     _family: ClassVar[type[Config] | None] = None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        schema = handler(source)
+        _strict(schema)
+        return schema
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -128,9 +155,12 @@ class Config(BaseModel):
                 )
             if "kind" not in value:
                 raise ValueError(f"'kind' is missing; one of {', '.join(sorted(cls._members))}")
-            member = cls._members.get(value["kind"])
+            kind = value["kind"]
+            if not isinstance(kind, str):
+                raise ValueError(f"'kind' is {short(kind)}, expected one of {', '.join(sorted(cls._members))}")
+            member = cls._members.get(kind)
             if member is None:
-                raise ValueError(unknown(f"{cls.__name__} kind", str(value["kind"]), cls._members))
+                raise ValueError(unknown(f"{cls.__name__} kind", kind, cls._members))
             return member.model_validate(value)
         if isinstance(value, Mapping):
             for key in value:
@@ -163,7 +193,7 @@ class Config(BaseModel):
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=120)
+        return write_plain(self.to_dict())
 
     def hashed(self) -> Any:
         """The plain data that identifies this value: everything but the ``unhashed`` fields, at every depth."""
@@ -241,7 +271,7 @@ def _assign(data: Any, typed: Any, steps: list[str], value: Any, path: str) -> N
     for depth, step in enumerate(steps):
         last = depth == len(steps) - 1
         if isinstance(data, list):
-            if not step.lstrip("-").isdigit() or not -len(data) <= int(step) < len(data):
+            if not re.fullmatch("-?[0-9]{1,9}", step) or not -len(data) <= int(step) < len(data):
                 raise ConfigError(f"{path}: {step!r} is no position in a list of {len(data)}")
             key: Any = int(step)
         elif isinstance(data, dict):
@@ -278,10 +308,10 @@ def _keep_common(data: dict[str, Any], member: type[Config] | None) -> None:
 def read_yaml(path: str | Path) -> Any:
     """The plain data of a YAML or JSON file. Raises ConfigError that names the file."""
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Yaml)
+        return read_plain(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: not valid YAML or JSON: {' '.join(str(error).split())}") from None
 
 
@@ -291,9 +321,22 @@ def read_assignment(text: str) -> tuple[str, Any]:
     if not equals or not path.strip():
         raise ConfigError(f"{text!r}: expected PATH=VALUE, for example stages.1.steps=200")
     try:
-        return path.strip(), yaml.load(raw, _Yaml)
-    except yaml.YAMLError:
-        raise ConfigError(f"{text!r}: the value is not valid YAML") from None
+        return path.strip(), read_plain(raw)
+    except ValueError as error:
+        raise ConfigError(f"{text[:80]!r}: the value is not valid YAML: {error}") from None
+
+
+def read_assignments(texts: Iterable[str]) -> list[tuple[str, Any]]:
+    """Each ``path=value``. Raises ConfigError when one cannot be read, or two give the same path a value."""
+    given: dict[str, str] = {}
+    found = []
+    for text in texts:
+        path, value = read_assignment(text)
+        if path in given:
+            raise ConfigError(f"{path} is given twice: {given[path]!r} and {text!r}")
+        given[path] = text
+        found.append((path, value))
+    return found
 
 
 def _config_error(cls: type[Config], error: ValidationError) -> ConfigError:
@@ -305,6 +348,6 @@ def _config_error(cls: type[Config], error: ValidationError) -> ConfigError:
         if item["type"] not in ("value_error", "missing", "extra_forbidden") and not isinstance(
             given, dict | BaseModel
         ):
-            message += f", got {given!r}"
+            message += f", got {short(given)}"
         lines.append(f"{path}: {message}")
     return ConfigError("; ".join(lines))

@@ -66,6 +66,15 @@ class DiskError(RunError):
     """A file cannot be written: a full disk, no permission. It ends a search: the next design would meet it as well."""
 
 
+def short(value: object) -> str:
+    """A value as a message shows it: in one line, a long one cut."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 20]}... ({len(text):,} characters)"
+
+
+_LONGEST = 160
+
+
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name closest to ``name``, or None when nothing is close."""
     matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
@@ -75,7 +84,7 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
 def unknown(what: str, name: str, valid: Iterable[str]) -> str:
     """One sentence for an unknown name: the nearest valid one if there is one, and all of them when they are few."""
     names = sorted(valid)
-    text = f"unknown {what} {name!r}"
+    text = f"unknown {what} {short(name)}"
     if (near := nearest(name, names)) is not None:
         text += f"; did you mean {near!r}?"
     if names and (near is None or len(names) <= 16):

@@ -37,7 +37,7 @@ class EasyVQA(SourceConfig):
     """Only so many pictures; None: all (4,000 in train, 1,000 in test)."""
     per_picture: Annotated[int, Field(ge=1)] | None = None
     """At most so many questions a picture, spread over its list; None: all, about ten."""
-    asks: tuple[Literal["colour", "form", "present"], ...] | None = None
+    asks: Annotated[tuple[Literal["colour", "form", "present"], ...], Field(min_length=1)] | None = None
     """Kinds of question to ask; None: all. Three in four are of kind present: yes or no, and easily guessed blind."""
 
     def open(self) -> EasyVQASource:

@@ -173,9 +173,15 @@ class JSONInspection:
         return len(self._starts)
 
     def look(self, index: int) -> Looked:
-        place = f"line {self._lines[index]}"
+        place = self._place(index)
         try:
             record = read(self._path, self._starts[index], self._ends[index], row=index)
         except DataError as error:
             return Looked(place, faults=[error])
         return Looked(place, own_id(record), *self._examine(record))
+
+    def _place(self, index: int) -> str:
+        """The record's line; its number in a list that has several records on the line."""
+        line, last = self._lines[index], len(self) - 1
+        alone = (index == 0 or self._lines[index - 1] != line) and (index == last or self._lines[index + 1] != line)
+        return f"line {line}" if alone else f"record {index + 1}"

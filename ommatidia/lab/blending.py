@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ommatidia.core.config import Config, overridden, read_assignment, read_yaml
+from ommatidia.core.config import Config, overridden, read_assignments, read_yaml
 from ommatidia.core.errors import ConfigError
 from ommatidia.data.blend import Division
 from ommatidia.data.manifest import manifests, read
@@ -22,7 +22,7 @@ def read_blend(reference: str, arguments: list[str], changes: list[str]) -> Reci
 
     Raises ConfigError.
     """
-    named = dict(read_assignment(argument) for argument in arguments)
+    named = dict(read_assignments(arguments))
     name, _, mix = reference.partition(":")
     value: Config
     if Path(reference).suffix in (".yaml", ".yml", ".json"):
@@ -37,7 +37,7 @@ def read_blend(reference: str, arguments: list[str], changes: list[str]) -> Reci
         value = read_recipe(reference, Config, named)
     if not isinstance(value, Recipe | MixtureConfig):
         raise ConfigError(f"{reference} gives a {type(value).__name__}; expected a Recipe or a mixture")
-    value = overridden(value, map(read_assignment, changes))
+    value = overridden(value, read_assignments(changes))
     return value
 
 

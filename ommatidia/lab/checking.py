@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ommatidia.core.config import Config, overridden, read_assignment, read_yaml
+from ommatidia.core.config import Config, overridden, read_assignments, read_yaml
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.source import Inspection, Looked, SourceConfig
@@ -46,7 +46,7 @@ def read_sources(
     data = read_yaml(path)
     mixed = isinstance(data, dict) and "sources" in data
     value: Config = (MixtureConfig if mixed else SourceConfig).read(path)
-    value = overridden(value, map(read_assignment, changes or []))
+    value = overridden(value, read_assignments(changes or []))
     if isinstance(value, MixtureConfig):
         return {name: weighted.source for name, weighted in value.sources.items()}
     assert isinstance(value, SourceConfig)
@@ -111,7 +111,7 @@ def _all(name: str, inspection: Inspection, processor: Processor | None, threads
 
 
 def _processor(reference: str, arguments: list[str], stage: str | None) -> Processor:
-    recipe = read_recipe(reference, Recipe, dict(read_assignment(argument) for argument in arguments))
+    recipe = read_recipe(reference, Recipe, dict(read_assignments(arguments)))
     return Processor(recipe.stage(stage).reading(recipe.model) if recipe.stages or stage else recipe.model)
 
 

@@ -81,10 +81,10 @@ def pack(
     changes: Changes = None,
 ) -> None:
     """Tokenise a stage's data beforehand; examples stay what they are. Stopped anywhere, it goes on."""
-    from ommatidia.core.config import overridden, read_assignment
+    from ommatidia.core.config import overridden, read_assignments
     from ommatidia.lab.packing_data import pack as write
     from ommatidia.lab.recipe import Recipe, read
 
-    value = read(recipe, Recipe, dict(read_assignment(argument) for argument in arguments or []))
-    value = overridden(value, map(read_assignment, changes or []))
+    value = read(recipe, Recipe, dict(read_assignments(arguments or [])))
+    value = overridden(value, read_assignments(changes or []))
     write(value, stage, out).show()

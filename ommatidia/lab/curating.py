@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ommatidia.core.config import digest, overridden, read_assignment
+from ommatidia.core.config import digest, overridden, read_assignments
 from ommatidia.core.errors import ConfigError, DiskError
 from ommatidia.core.types import Sample
 from ommatidia.data.curation import report
@@ -20,7 +20,7 @@ def curate_file(path: Path, out: Path, *, changes: Sequence[str] = (), data: Pat
     Raises ConfigError, DataError or DiskError.
     """
     config = Curation.read(path)
-    config = overridden(config, map(read_assignment, changes))
+    config = overridden(config, read_assignments(changes))
     if out.resolve() in {corpus.path.resolve() for corpus in config.sources.values()}:
         raise ConfigError(f"--out {out} is one of the sources; write into another file")
     passages = curate(
@@ -53,7 +53,7 @@ def _fingerprint(name: str, data: Path | None) -> str:
 def run_engine(path: Path, out: Path, *, changes: Sequence[str] = ()) -> Driven:
     """Write the data that the file asks for into ``out``. Raises ConfigError, DataError, DiskError or RunError."""
     config = DataEngine.read(path)
-    config = overridden(config, map(read_assignment, changes))
+    config = overridden(config, read_assignments(changes))
     written = write(config, out)
     columns = ("made", "held", "used", "nonsense", "dropped", "failed")
     calls = [[step, *(counts[column] for column in columns)] for step, counts in written.calls.items()]

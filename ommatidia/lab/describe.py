@@ -25,7 +25,7 @@ from ommatidia.lab.lengths import (
 )
 from ommatidia.lab.listing import PICTURE_SIZES, Table
 from ommatidia.lab.memory import FROZEN, TRAINED, held, parameters
-from ommatidia.lab.plan import Plan, seconds_per_flop
+from ommatidia.lab.plan import Plan, check_patterns, seconds_per_flop
 from ommatidia.lab.pricing import price_tables, stage_prices
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
@@ -39,8 +39,13 @@ _MANY = 1e11
 
 
 def describe(value: Config, machine: Machine | None = None) -> list[Table]:
-    """Tables of a recipe; of a search, those of the designs it starts with. Priced where a machine is named."""
+    """Tables of a recipe; of a search, those of the designs it starts with. Priced where a machine is named.
+
+    Raises ConfigError for what is neither, or where a stage trains a part that the model has not.
+    """
     if isinstance(value, Recipe):
+        for stage in value.stages:
+            check_patterns(stage, value.model)
         tables = [_parts(value), *_pictures(value), _memory(value), _stages(value), *_notes(value)]
         return tables + _priced((value,), machine)[0]
     if isinstance(value, Search):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ommatidia.core.config import read_assignment, read_yaml
+from ommatidia.core.config import read_assignments, read_yaml
 from ommatidia.core.console import shell_line
 from ommatidia.lab.driven import Driven
 from ommatidia.lab.preflight import check_writable
@@ -17,7 +17,7 @@ def import_folder(path: Path, out: Path, *, encoders: Path | None, changes: Sequ
     done = import_checkpoint(
         path,
         out,
-        changes=[read_assignment(change) for change in changes],
+        changes=read_assignments(changes),
         encoders=None if encoders is None else read_yaml(encoders),
         pickles=pickles,
     )

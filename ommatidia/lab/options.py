@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
+
+from ommatidia.core.console import Console
 
 Reference = Annotated[str, typer.Argument(help="package.module:function, or a YAML/JSON file", show_default=False)]
 Arguments = Annotated[
@@ -19,7 +22,7 @@ OnHardware = Annotated[
     str | None,
     typer.Option("--hardware", help="price the training on it: a100-40g, a100-80g, h100, h200, b200, tpu-v4"),
 ]
-World = Annotated[int, typer.Option(help="how many of them train together")]
+World = Annotated[int, typer.Option(min=1, help="how many of them train together")]
 Mfu = Annotated[float, typer.Option(help="share of the peak that training is assumed to reach")]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, help="nodes done at once, each in a process on its share of the cores")
@@ -34,3 +37,14 @@ Rescore = Annotated[
 ]
 
 Replace = Annotated[bool, typer.Option("--replace", help="also a page in place that shows more")]
+
+
+class Stoppable(TyperGroup):
+    """Says on Ctrl-C where the work stands; left to itself the library would end without a word."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            Console().fail(stop, "stopped; the same command goes on from what is finished")
+            raise typer.Exit(130) from None

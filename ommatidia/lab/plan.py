@@ -103,7 +103,7 @@ def _plan_trial(recipe: Recipe) -> TrialPlan:
     stored = storable(recipe)
 
     def train(stage: Stage, config: MLLMConfig, overlays: list[Overlay]) -> TrainingJob:
-        _check_patterns(stage, config)
+        check_patterns(stage, config)
         seed = stage.seed_or(recipe.seed)
         sources = [weighted.source for weighted in stage.data.used().values()]
         features = () if stage.distill else feature_jobs(recipe, config, sources, stored)
@@ -148,7 +148,7 @@ def _whole_source(benchmark: BenchmarkConfig) -> list[SourceConfig]:
     return []
 
 
-def _check_patterns(stage: Stage, model: MLLMConfig) -> None:
+def check_patterns(stage: Stage, model: MLLMConfig) -> None:
     """Raises ConfigError for a pattern that names no part of the model; what is inside one shows when it is built."""
     parts = part_names(model) if model.encoders else ["language"]
     if stage.distill is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ommatidia.core.config import Config, overridden, read_assignment, read_yaml
+from ommatidia.core.config import Config, overridden, read_assignments, read_yaml
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError
 from ommatidia.lab.recipe import Recipe, find, read
@@ -29,7 +29,7 @@ def read_value(
 ) -> Recipe | Search:
     """A recipe or a search: ``arguments`` go to its function, ``changes`` are dotted paths and values. ``small``: the
     tiny twin of what these give. Raises ConfigError."""
-    named = dict(read_assignment(argument) for argument in arguments or [])
+    named = dict(read_assignments(arguments or []))
     if Path(reference).suffix in (".yaml", ".yml", ".json"):
         data = read_yaml(reference)
         cls: type[Config] = Search if isinstance(data, dict) and "strategy" in data else Recipe
@@ -38,7 +38,7 @@ def read_value(
         value = read(reference, Config, named)
     if not isinstance(value, Recipe | Search):
         raise ConfigError(f"{reference} gives a {type(value).__name__}; expected a Recipe or a Search")
-    value = overridden(value, map(read_assignment, changes or []))
+    value = overridden(value, read_assignments(changes or []))
     if not small:
         return value
     made = twin(value)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, create_model, model_validator
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
@@ -35,15 +35,15 @@ class Recipe(Config):
     stages: tuple[Stage, ...]
     benchmarks: tuple[BenchmarkConfig, ...] = ()
     seed: int = Field(0, ge=0)
-    modes: tuple[Mode, ...] = ("full", "blind")
+    modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = ("full", "blind")
     """Every benchmark is answered in each mode; ``blind`` asks the same model without its pictures."""
     features: Literal["auto", "never"] = "auto"
     """Whether outputs of frozen trunks may be stored and reused; ``auto`` lets the planner decide by arithmetic."""
     feature_precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of a frozen trunk when its features are stored (they are kept in 16 bits either way)."""
     eval_batch: int = Field(64, ge=1)
-    device: str = "cpu"
-    threads: int = Field(2, ge=1)
+    device: Annotated[str, StringConstraints(pattern=r"^(cpu|mps|cuda(:[0-9]{1,3})?)$")] = "cpu"
+    threads: int = Field(2, ge=1, le=4096)
     """CPU threads of one node's arithmetic. With another number sums come in another order, so on a CPU it is part of
     the keys; on a GPU it changes nothing."""
 
@@ -180,6 +180,18 @@ def find(reference: str) -> Callable[..., Any]:
     return recipes[name]
 
 
+def _typed(reference: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the function's annotations want them. Raises ConfigError for one that does not fit."""
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {f"given_{name}": (hints.get(name, Any), ...) for name in arguments}
+    taken = create_model("Arguments", __base__=Config, **fields)
+    try:
+        value = taken.parse({f"given_{name}": argument for name, argument in arguments.items()})
+    except ConfigError as error:
+        raise ConfigError(f"{reference}: {str(error).replace('given_', '')}") from None
+    return {name: getattr(value, f"given_{name}") for name in arguments}
+
+
 def read(reference: str, cls: type[Config], arguments: Mapping[str, Any] | None = None) -> Any:
     """A value of ``cls`` from a YAML/JSON file, or from a recipe function called with ``arguments``."""
     if Path(reference).suffix in (".yaml", ".yml", ".json"):
@@ -194,7 +206,7 @@ def read(reference: str, cls: type[Config], arguments: Mapping[str, Any] | None 
     needed = [n for n, p in valid.items() if p.default is p.empty and n not in (arguments or {})]
     if needed:
         raise ConfigError(f"{reference}: needs {', '.join(f'{n}=...' for n in needed)}")
-    value = function(**(arguments or {}))
+    value = function(**_typed(reference, function, arguments or {}))
     if not isinstance(value, cls):
         raise ConfigError(f"{reference} gives a {type(value).__name__}; expected a {cls.__name__}")
     return value

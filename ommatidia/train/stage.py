@@ -25,7 +25,7 @@ Shape = Literal["cosine", "linear", "constant"]
 Precision = Literal["fp32", "bf16", "bf16_pure"]
 Optimizer = Literal["adamw", "adamw_8bit", "adafactor"]
 StageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=10)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 _READING = ("chat", "tiling", "encoders")
 """Fields by which a stage reads otherwise than its model."""
@@ -61,7 +61,7 @@ class Stage(Config):
     ``distillation``."""
     steps: Annotated[int, Field(ge=1)] | None = None
     """Optimiser steps; give either this or ``epochs``."""
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Annotated[float, Field(gt=0, le=10_000)] | None = None
     """Passes over the mixture's epoch: every record of all sources once, unless the mixture says otherwise."""
     batch: Annotated[int, Field(ge=1)]
     """Samples in one optimiser step, over all ranks and micro-batches."""
@@ -74,9 +74,9 @@ class Stage(Config):
     """Share of the peak learning rate that cosine and linear schedules fall to."""
     optimizer: Optimizer = "adamw"
     """adamw_8bit keeps both moments in blocks of 8-bit numbers, adafactor factors the second one and keeps no first."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest global gradient norm; None: no clipping."""
     precision: Precision = "fp32"

@@ -91,6 +91,24 @@ def test_the_command_counts_by_kind_and_says_what_is_wrong(faulty: Path) -> None
     assert 'title="40 x 30 px"' in page
 
 
+def test_records_that_share_a_line_are_counted(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "why?"}, {"from": "gpt", "value": ""}]
+    rows = [{"id": str(number), "conversations": turns} for number in range(3)]
+    places = {}
+    for name, text in {
+        "one line": json.dumps(rows),
+        "indented": json.dumps(rows, indent=0),
+        "a line each": "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]",
+    }.items():
+        path = tmp_path / "data.json"
+        path.write_text(text, encoding="utf-8")
+        inspection = LlavaJSON(path=path).inspect()
+        places[name] = [inspection.look(index).place for index in range(3)]
+    assert places["one line"] == ["record 1", "record 2", "record 3"]
+    assert places["a line each"] == ["line 2", "line 3", "line 4"]
+    assert len(set(places["indented"])) == 3
+
+
 def test_a_list_that_breaks_off_is_checked_up_to_there(tmp_path: Path) -> None:
     records = [talk(f"r{k}", "Who?", "Me.") for k in range(3)]
     text = json.dumps(records, indent=1)

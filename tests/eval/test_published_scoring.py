@@ -5,6 +5,9 @@ The expected values were read off lmms-eval 0.7.3 and pycocoevalcap 1.2, run on 
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from ommatidia.core.errors import ConfigError, DataError
@@ -98,19 +101,29 @@ def test_yes_no_of_pope(answer, official, cambrian):
     assert yes_no(answer, variant="cambrian") == cambrian
 
 
+@pytest.mark.parametrize(
+    ("answer", "cambrian_mme", "somewhere"),
+    [("Yes..", "yes", "yes"), ("no", "no", "no"), ("No, sir", None, "no"), ("eyes", None, "yes"), ("", None, "no")],
+)
+def test_yes_no_of_other_toolkits(answer, cambrian_mme, somewhere):
+    assert yes_no(answer, variant="cambrian_mme") == cambrian_mme
+    assert yes_no(answer, variant="somewhere") == somewhere
+
+
 OPTIONS = ("a red cat", "a dog", "two dogs", "nothing")
 
 
 @pytest.mark.parametrize(
     ("answer", "read"),
-    [  # read: lmms_eval, mmbench, cambrian, first, ai2d, scienceqa, mmvp, cv_bench
-        ("B", "BBBBBBBB"), ("(B)", "BBB.B.BB"), ("B.", "BBBBBBBB"), ("b", "..BBBBBB"), ("B) a dog", "BBBB..BB"),
-        ("The answer is A", "A.A...A."), ("A dog.", "AAAA..AA"), ("two dogs", ".C......"), ("C or D", "C.CC...C"),
-        ("B because it barks", "BBBB..BB"), ("Answer: D", "DDDA..AA"), ("", "........"),
+    [  # read: lmms_eval, mmbench, cambrian, first, ai2d, scienceqa, mmvp, cv_bench, mmbench_static
+        ("B", "BBBBBBBBB"), ("(B)", "BBB.B.BBB"), ("B.", "BBBBBBBBB"), ("b", "..BBBBBB."), ("B) a dog", "BBBB..BBB"),
+        ("The answer is A", "A.A...A.A"), ("A dog.", "AAAA..AAA"), ("two dogs", ".C......C"), ("C or D", "C.CC...CC"),
+        ("B because it barks", "BBBB..BBB"), ("Answer: D", "DDDA..AAD"), ("", "........."),
+        ("**B**", "B...B...B"), (r"\boxed{C}", "C.......C"), ("正解は D", "DD......D"), ("答案是C。", "C.......C"),
     ],
 )  # fmt: skip
 def test_letters_of_the_toolkits(answer, read):
-    variants = ("lmms_eval", "mmbench", "cambrian", "first", "ai2d", "scienceqa", "mmvp", "cv_bench")
+    variants = ("lmms_eval", "mmbench", "cambrian", "first", "ai2d", "scienceqa", "mmvp", "cv_bench", "mmbench_static")
     found = "".join(choice_letter(answer, OPTIONS, variant=variant) or "." for variant in variants)
     assert found == read
 
@@ -178,6 +191,14 @@ def test_mathvista_by_rules():
 )
 def test_caption_tokens_are_those_of_the_ptb_tokenizer(caption, tokens):
     assert " ".join(ptb_like(caption)) == tokens
+
+
+def test_caption_tokens_of_rare_words():
+    """Captions full of abbreviations, numbers, addresses, contractions and quotes; the tokens are PTBTokenizer's."""
+    path = Path(__file__).parent / "ptb_tokens.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 200
+    assert [row for row in rows if ptb_like(row["caption"]) != row["tokens"]] == []
 
 
 REFERENCES = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 from eval_toys import sample_of
 
@@ -22,6 +24,8 @@ from ommatidia.eval.scoring import (
     relaxed_accuracy,
     yes_no,
 )
+
+anls_module = import_module("ommatidia.eval.scoring.anls")
 
 
 @pytest.mark.parametrize(
@@ -176,6 +180,37 @@ def test_contains():
     assert contains("one\ntwo", ["x", "one two"])
     assert not contains("anything", ["", " "])
     assert not contains("", "stop")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "holds"),
+    [
+        ("nothing", "no", False), ("No, none", "no", True), ("no-one", "no", True), ("category", "cat", False),
+        ("15", "5", False), ("1.5 m", "5", False), ("5.", "5", True), ("1,500", "500", False), ("5%", "5", True),
+        ("a_b", "b", False), ("(cat)", "cat", True), ("Caf\u00e9 de", "cafe\u0301", True), ("STRASSE", "straße", True),
+        ("\uff13\uff14", "34", True), ("t\u2010shirt", "T-shirt", True), ("it\u2019s", "it's", True),
+        ("これは猫です", "猫", True), ("two\u00a0\ndogs", "two dogs", True), ("cat category", "category", True),
+    ],
+)  # fmt: skip
+def test_contains_states_its_borders_and_unicode_forms(answer, reference, holds):
+    assert contains(answer, reference) is holds
+
+
+def test_anls_states_its_unicode_form():
+    assert anls("cafe\u0301", ["caf\u00e9"]) == 1.0  # the same text in another form
+    assert anls("cafe", ["caf\u00e9"]) == 0.75  # an accent is a character
+    assert anls("t\u2010shirt", ["t-shirt"]) == pytest.approx(6 / 7)  # and so is a hyphen
+    assert anls("\uff13", ["3"]) == 0.0
+
+
+def test_a_long_answer_costs_no_more_than_its_length(monkeypatch):
+    """Edit distances are only worked out where they can pass the threshold: steps of a table, counted."""
+    cells = []
+    real = anls_module.edit_distance
+    monkeypatch.setattr(anls_module, "edit_distance", lambda a, b: cells.append(len(a) * len(b)) or real(a, b))
+    for answer in ("a" * 100_000, "stop " * 20_000, "stop sign", "stop sign here"):
+        anls(answer, ["stop sign", "a red sign"])
+    assert sum(cells) <= 2 * 2 * (10 * 20)
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_mmmu(tmp_path):
 
 
 def test_hallusion(tmp_path):
-    place = {"subcategory": "chart", "set_id": "0"}
+    place = {"category": "VS", "subcategory": "chart", "set_id": "0"}
     records = [
         {**place, "figure_id": "0", "question_id": "0", "answer": "Yes", "target": "1"},
         {**place, "figure_id": "0", "question_id": "1", "answer": "no", "target": "1"},
@@ -187,6 +187,18 @@ def test_hallusion(tmp_path):
     assert (found["aAcc"], found["fAcc"], found["qAcc"]) == (0.75, 0.5, 0.5)
     rows = [(r["answer"], "yes" if r["target"] == "1" else "no", {k: r[k] for k in records[0]}) for r in records]
     assert scored(tmp_path, "hallusion", rows).summary["average"] == pytest.approx((0.75 + 0.5 + 0.5) / 3)
+    # A set of the same number in the other category has figures and questions of its own.
+    other = [{**record, "category": "VD", "answer": "yes"} for record in records]
+    both = hallusion_scores([*records, *other])
+    assert both == {"aAcc": 0.625, "fAcc": 2 / 4, "qAcc": 1 / 4, "average": pytest.approx((0.625 + 0.5 + 0.25) / 3)}
+    assert hallusion_scores([{**records[0], "answer": "Oh yesterday"}], variant="somewhere")["aAcc"] == 1.0
+
+
+def test_mme_under_cambrians_rule():
+    rows = [("existence", "1", "Yes.", "Yes"), ("existence", "1", "No, there is none", "No")]
+    records = [dict(zip(("category", "question_id", "answer", "target"), row)) for row in rows]
+    assert mme_scores(records)["perception"] == 200.0
+    assert mme_scores(records, variant="cambrian_mme")["perception"] == 50.0  # the whole answer, without final periods
 
 
 def test_ocrbench_counts_hits(tmp_path):

@@ -12,7 +12,7 @@ from ommatidia.eval.benchmarks.published import Facts, Place, Published, Version
 from ommatidia.eval.benchmarks.releases import abilities
 from ommatidia.eval.benchmarks.rows import Rows
 
-_PLACE = ("subcategory", "set_id", "figure_id", "question_id")
+_PLACE = ("category", "subcategory", "set_id", "figure_id", "question_id")
 
 
 class HallusionBench(Published):
@@ -30,17 +30,17 @@ class HallusionBench(Published):
     )
     release = abilities.HALLUSION
     versions: ClassVar[Versions] = {"official": {"max_new_tokens": 128, "scorer": "hallusion"}}
-    columns = ("category", *_PLACE, "question", "gt_answer", "image")
+    columns = (*_PLACE, "question", "gt_answer", "image")
 
     def together(self, rows: Rows) -> Sequence[Hashable]:
-        return list(zip(rows.column("subcategory"), rows.column("set_id")))
+        return list(zip(*(rows.column(name) for name in _PLACE[:3])))
 
     def ask(self, row: Mapping[str, Any], at: Place) -> Sample:
         target = {"1": "yes", "0": "no"}.get(str(row["gt_answer"]))
         if target is None:
             raise DataError(f"gt_answer is {row['gt_answer']!r}, expected 0 or 1")
         place = {name: str(row[name]) for name in _PLACE}
-        name = "/".join((str(row["category"]), *place.values()))
-        cluster = f"{row['subcategory']}/{row['set_id']}"
+        name = "/".join(place.values())
+        cluster = "/".join(place[part] for part in _PLACE[:3])
         images = [row["image"]]
         return at.sample(name, str(row["question"]), images, [target], task=row["category"], cluster=cluster, **place)

@@ -34,7 +34,7 @@ class MmBench(Published):
     )
     release = choices.MMBENCH
     versions: ClassVar[Versions] = {
-        "lmms-eval": {"max_new_tokens": 1024, "scorer": {"kind": "mmbench", "variant": "mmbench"}},
+        "lmms-eval": {"max_new_tokens": 1024, "scorer": {"kind": "mmbench", "variant": "mmbench_static"}},
         "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "mmbench", "variant": "cambrian"}},
     }
     columns = ("image", "index", "question", "hint", "A", "B", "C", "D", "answer", "category", "L2-category")

@@ -31,7 +31,7 @@ class Mme(Published):
     release = abilities.MME
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": "mme"},
-        "cambrian": {"max_new_tokens": 32, "scorer": {"kind": "mme", "variant": "cambrian"}},
+        "cambrian": {"max_new_tokens": 32, "scorer": {"kind": "mme", "variant": "cambrian_mme"}},
         "official": {"max_new_tokens": 16, "scorer": "mme"},
     }
     columns = ("image", "question", "question_id", "answer", "category")

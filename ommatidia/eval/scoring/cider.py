@@ -120,7 +120,7 @@ class CiderScorer(ScorerConfig):
     """
 
     kind: Literal["cider"] = "cider"
-    version = 2
+    version = 3
     tokens: Tokens = "ptb_like"
     _frequencies: Frequencies | None = PrivateAttr(default=None)
 

@@ -1,4 +1,4 @@
-"""How the toolkits read the letter of an option out of an answer: seven rules that disagree on free text."""
+"""How the toolkits read the letter of an option out of an answer: nine rules that disagree on free text."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from string import punctuation
 from typing import Literal
 
-Rule = Literal["lmms_eval", "mmbench", "cambrian", "first", "ai2d", "scienceqa", "mmvp", "cv_bench"]
+Rule = Literal["lmms_eval", "mmbench", "mmbench_static", "cambrian", "first", "ai2d", "scienceqa", "mmvp", "cv_bench"]
 
 _SUBJECTS = ("answer", "correct answer", "best answer", "correct option", "best option", "choice", "correct choice")
 _ANSWER_PHRASES = (
     *(f"{the}{subject} is" for subject in _SUBJECTS for the in ("the ", "")),
     *("i choose", "i select", "i pick", "my answer is", "my choice is"),
+    # Korean, Chinese and Japanese.
+    *("옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
 )
 _DECORATIONS = ("{}.", "{},", "{}:", "{})", "{}).", "({})", "({}).", ":{}", ":{},", ":{}.", ":{})", ":{}).")
 _LETTERS = "ABCDE"
@@ -62,6 +64,11 @@ def mmbench(answer: str, options: Mapping[str, str]) -> str:
     text = answer.lower()
     said = [letter for letter, option in options.items() if option.lower() in text]
     return said[0] if len(said) == 1 else ""
+
+
+def mmbench_static(answer: str, options: Mapping[str, str]) -> str:
+    """lmms-eval on MMBench without a judge: MMBench's rule, and where it finds nothing the shared extractor."""
+    return mmbench(answer, options) or lmms_eval(answer, options)
 
 
 def cambrian(answer: str, options: Mapping[str, str]) -> str:
@@ -121,6 +128,7 @@ def cv_bench(answer: str, options: Mapping[str, str]) -> str:
 RULES: dict[Rule, Callable[[str, Mapping[str, str]], str]] = {
     "lmms_eval": lmms_eval,
     "mmbench": mmbench,
+    "mmbench_static": mmbench_static,
     "cambrian": cambrian,
     "first": first,
     "ai2d": ai2d,

@@ -59,8 +59,8 @@ def mathvista_extract(answer: str, *, answer_type: str, choices: Sequence[str] |
             return str(int(answer) if answer_type == "integer" else float(answer))
         except ValueError:
             pass
-    if quoted := re.search(r'The answer is "(.*)"\.', answer):
-        return quoted[1]
+    if (quoted := _quoted(answer)) is not None:
+        return quoted
     if choices:
         letter = choice_letter(answer, choices)
         return choices[ascii_uppercase.index(letter)] if letter else ""
@@ -69,6 +69,16 @@ def mathvista_extract(answer: str, *, answer_type: str, choices: Sequence[str] |
         found = re.findall(form, answer)
         return str(found[-1]).replace(",", "") if found and answer_type != "list" else str(found[-1]) if found else ""
     return answer
+
+
+def _quoted(answer: str) -> str | None:
+    """What stands in the first ``The answer is "..."`` that is closed on its line, up to the last ``".`` there."""
+    opens, closes = 'The answer is "', '".'
+    for line in answer.split("\n"):
+        start = line.find(opens) + len(opens)
+        if start >= len(opens) and (end := line.rfind(closes)) >= start:
+            return line[start:end]
+    return None
 
 
 def mathvista_match(

@@ -31,7 +31,7 @@ class MmbenchRecord(TypedDict):
 
 
 def mmbench_circular(
-    records: Iterable[MmbenchRecord | Mapping[str, Any]], *, variant: Variant = "mmbench"
+    records: Iterable[MmbenchRecord | Mapping[str, Any]], *, variant: Variant = "mmbench_static"
 ) -> dict[str, Any]:
     """``circular``: the share of questions answered right in every row that shares ``index`` % 1,000,000; ``plain``:
     the share of right rows among those not rotated; ``categories`` and ``l2_categories``: circular, by name.
@@ -76,14 +76,15 @@ def joined(scores: Sequence[Score]) -> list[Score]:
 class MmbenchScorer(JudgedScorer):
     """The right letter in every rotation (``meta["index"]`` modulo 1,000,000); plain accuracy stands beside it.
 
-    A judge, where there is one, reads the answers that rules cannot.
+    A judge, where there is one, reads the answers that MMBench's own rule cannot; without one ``mmbench_static`` reads
+    more forms of these.
     """
 
     kind: Literal["mmbench"] = "mmbench"
-    version = 2
+    version = 3
     fields = ("question", "options", "prediction")
     words = WHICH_OPTION
-    variant: Variant = "mmbench"
+    variant: Variant = "mmbench_static"
 
     def score(self, sample: Sample, answer: str) -> float:
         return float(choice_letter(answer, options_of(sample), variant=self.variant) == target_letter(sample))
@@ -92,11 +93,14 @@ class MmbenchScorer(JudgedScorer):
         return choice_letter(answer, options_of(sample), variant=self.variant) or None
 
     def question(self, sample: Sample, answer: str) -> str | None:
-        if not answer or self.parsed(sample, answer) is not None:
+        if not answer or choice_letter(answer, options_of(sample), variant=self._before_judge()):
             return None
         options = option_lines(lettered(options_of(sample)))
         asked = str(sample.meta.get("question") or sample.question).strip()
         return self.asked(question=asked, options=options, prediction=answer)
+
+    def _before_judge(self) -> Variant:
+        return "mmbench" if self.variant == "mmbench_static" else self.variant
 
     def verdict(self, sample: Sample, answer: str, reply: str) -> Verdict | None:
         letter = option_of(reply, lettered(options_of(sample)))

@@ -29,12 +29,12 @@ class MmeRecord(TypedDict):
     """Yes or No."""
 
 
-def mme_scores(records: Iterable[MmeRecord | Mapping[str, Any]]) -> dict[str, Any]:
+def mme_scores(records: Iterable[MmeRecord | Mapping[str, Any]], *, variant: Variant = "mme") -> dict[str, Any]:
     """``categories`` with accuracy, accuracy_plus and score (their sum, at most 200) of each; their sums over the ten
     categories of ``perception`` (at most 2000) and the four of ``cognition`` (at most 800).
 
-    Raises DataError for an unknown category, a picture without exactly two questions, or a reference that is neither
-    yes nor no.
+    ``variant`` is the rule of ``yes_no``; ``cambrian_mme`` is Cambrian-1's. Raises DataError for an unknown category, a
+    picture without exactly two questions, or a reference that is neither yes nor no.
     """
     rights: dict[tuple[str, str], list[bool]] = {}
     for record in records:
@@ -43,7 +43,7 @@ def mme_scores(records: Iterable[MmeRecord | Mapping[str, Any]]) -> dict[str, An
         if target is None:
             raise DataError(f"the reference is {record['target']!r}, expected yes or no")
         pair = rights.setdefault((str(record["category"]), str(record["question_id"])), [])
-        pair.append(yes_no(str(record["answer"])) == target)
+        pair.append(yes_no(str(record["answer"]), variant=variant) == target)
     return _scores(rights)
 
 

@@ -10,7 +10,7 @@ from ommatidia.core.types import Sample
 from ommatidia.eval.scoring.scorer import ScorerConfig, references_of
 
 YesNo = Literal["yes", "no"]
-Variant = Literal["mme", "word", "exact", "official", "cambrian"]
+Variant = Literal["mme", "word", "exact", "official", "cambrian", "cambrian_mme", "somewhere"]
 
 
 def yes_no(answer: str, *, variant: Variant = "mme") -> YesNo | None:
@@ -22,7 +22,9 @@ def yes_no(answer: str, *, variant: Variant = "mme") -> YesNo | None:
     ``exact``: strip and lower-case only (lmms-eval on POPE).
     ``official``: POPE's own script: of the text before the first period, commas deleted, "no" when one of its words
     is No, no or not, and otherwise always yes, also for an empty answer.
-    ``cambrian``: the first word without final periods, colons and commas, in any case.
+    ``cambrian``: the first word without final periods, colons and commas, in any case (Cambrian-1 on POPE).
+    ``cambrian_mme``: the whole answer without final periods, in any case (Cambrian-1 on MME).
+    ``somewhere``: "yes" where these letters occur, and otherwise always no (lmms-eval on HallusionBench, no judge).
     """
     if variant == "official":
         said = answer.partition(".")[0].replace(",", "").split(" ")
@@ -32,6 +34,10 @@ def yes_no(answer: str, *, variant: Variant = "mme") -> YesNo | None:
         return _whole(text.split()[0].rstrip(".:,")) if text else None
     if variant == "exact":
         return _whole(text)
+    if variant == "cambrian_mme":
+        return _whole(text.rstrip("."))
+    if variant == "somewhere":
+        return "yes" if "yes" in text else "no"
     if variant == "word":
         words = set(re.findall(r"\w+", text))
         return None if ("yes" in words) == ("no" in words) else "yes" if "yes" in words else "no"

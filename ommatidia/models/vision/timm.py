@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections.abc import Mapping
 from functools import lru_cache, partial
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -31,7 +31,7 @@ from ommatidia.models.vision.weights import (
 )
 
 _LAYER_SCALE = re.compile(r"(stages\.\d+\.blocks\.\d+)\.weight")
-Features = Literal["last"] | int | tuple[int, ...]
+Features = Literal["last"] | int | Annotated[tuple[int, ...], Field(min_length=1)]
 
 
 class TimmEncoder(ImageEncoderConfig):

@@ -14,6 +14,7 @@ from pickle import UnpicklingError
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -44,7 +45,7 @@ def seeded(seed: int) -> Iterator[None]:
 class WeightsConfig(Config, family=True):
     """A source of weights."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """What the weights are drawn from before any are loaded."""
 
     @abstractmethod
