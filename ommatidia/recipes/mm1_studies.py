@@ -43,5 +43,5 @@ def connector(data: str = "data") -> Search:
 def ratio(data: str = "data") -> Search:
     """Captions against documents, from all to none; then text beside each, and the blend that was kept."""
     ratios = [(100, 0, 0), (66, 33, 0), (50, 50, 0), (33, 66, 0), (0, 100, 0), (91, 0, 9), (0, 91, 9), (45, 45, 10)]
-    designs = {":".join(map(str, one)): recipe("1b", data, look=_BASE, ratio=one).to_dict() for one in ratios}
+    designs = {"-".join(map(str, one)): recipe("1b", data, look=_BASE, ratio=one).to_dict() for one in ratios}
     return listed("mm1_ratio", designs, benchmarks=ASKED)

@@ -131,7 +131,7 @@ def test_mm1_falls_to_a_tenth_and_tunes_with_adafactor() -> None:
         ("cambrian_studies:aggregator", "in the decoder"),
         ("vila_studies:freezing", "tuned, transformer"),
         ("vila_studies:text", "mmc4, visual + text"),
-        ("mm1_studies:ratio", "45:45:10"),
+        ("mm1_studies:ratio", "45-45-10"),
     ],
 )
 def test_the_twin_of_a_design_trains(reference: str, name: str, tmp_path: Path) -> None:
