@@ -28,7 +28,7 @@ _RESOLVERS = (("bool", _BOOLEAN), ("null", _NULL), ("int", _INTEGER), ("float", 
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {  # type: ignore[misc]
         None: [(f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{form.pattern})\Z")) for tag, form in _RESOLVERS]
     }
 
@@ -39,7 +39,7 @@ class _Loader(yaml.SafeLoader):
         _measure(node, {}, 0)
         return self.construct_document(node)
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:  # type: ignore[override]
         """JSON writes what lies beyond the first plane as two halves."""
         text = super().construct_scalar(node)
         try:

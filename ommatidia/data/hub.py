@@ -71,7 +71,7 @@ class HFDataset(SourceConfig):
 
     def _file_names(self) -> list[str]:
         rows = opened(self.path, self.part, tables(self.path).digest)
-        names = dict.fromkeys(image_names(rows, self.image)) if self.image in rows.column_names else {}
+        names = dict.fromkeys(image_names(rows, self.image)) if self.image and self.image in rows.column_names else {}
         if self.messages in rows.column_names:
             for row in rows.select_columns([self.messages]).with_format("arrow").iter(batch_size=1000):
                 for turns in row.column(0).to_pylist():
