@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ommatidia.core.errors import ConfigError, DataError, DiskError
-from ommatidia.core.picture import BytesPicture, FilePicture, SpanPicture
+from ommatidia.core.picture import IMAGE_FORMATS, BytesPicture, FilePicture, SpanPicture
 from ommatidia.core.source import Source
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
 from ommatidia.data.conversation import PLACEHOLDER
@@ -126,7 +126,7 @@ def _encoded(picture: Picture) -> tuple[str, bytes]:
         data = picture.data()
     if data is not None:
         picture.size()
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             ending = _ENDINGS.get(image.format or "")
         if ending is not None:
             return ending, data
