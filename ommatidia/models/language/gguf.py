@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.core.packages import below, top_level
 from ommatidia.models.language.hf import HFLanguage, shape_of
 from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
 from ommatidia.models.language.tokenizer import Tokenizer
@@ -39,6 +40,7 @@ class GGUFLanguage(LanguageConfig):
             if not path.is_file():
                 raise ConfigError(f"language.file: no file {self.file!r}")
             return path
+        top_level(self.package), below(self.file)
         spec = importlib.util.find_spec(self.package)
         if spec is None or not spec.submodule_search_locations:
             name = self.package.replace("_", "-")

@@ -70,4 +70,4 @@ class Tokenizer:
     def load(cls, folder: Path) -> Tokenizer:
         from transformers import AutoTokenizer
 
-        return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))

