@@ -18,6 +18,7 @@ from pydantic import Field
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.image_file import image_file
 from ommatidia.core.picture import FilePicture, file_digest
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
@@ -76,9 +77,7 @@ class LlavaJSON(SourceConfig):
         if image.startswith(("http://", "https://")):
             cause = f"{image}: a remote image; download it and give its path"
             raise DataError(cause, kind="missing image")
-        path = (self.image_root or self.file().parent) / image.removeprefix("file://")
-        if not path.is_file():
-            raise DataError(f"{path}: no such image file", kind="missing image")
+        path = image_file(self.image_root or self.file().parent, image.removeprefix("file://"))
         return FilePicture(path, self.at_least)
 
     def open(self) -> LlavaJSONSource:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.image_file import image_file
 from ommatidia.core.picture import BytesPicture, FilePicture, SpanPicture, file_digest
 from ommatidia.core.source import Inspection, SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
@@ -108,10 +109,8 @@ class Pairs(SourceConfig):
             return BytesPicture(value)
         if not isinstance(value, str):
             raise DataError(f"the image is {type(value).__name__}; expected a name or bytes", kind="layout")
-        path = (self.image_root or (self.path if self.path.is_dir() else self.path.parent)) / value
-        if not path.is_file():
-            raise DataError(f"{path}: no such image file", kind="missing image")
-        return FilePicture(path)
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return FilePicture(image_file(self.image_root or folder, value))
 
     def fingerprint(self) -> str:
         """Digest of this config and the list. Images count by their names here, by their bytes where they are used."""

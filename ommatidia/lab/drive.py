@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.core.folders import check_replaceable, claim_folder
 from ommatidia.lab.analyses import Analysis, analysis_plan
 from ommatidia.lab.driven import Driven, Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.report.collect import report_of
-from ommatidia.lab.report.write import write_report
+from ommatidia.lab.report.write import RESULT_FILES, write_report
 from ommatidia.lab.run import RunResult, execute, writing
 from ommatidia.lab.scoring import as_data, score_table
 from ommatidia.lab.search import Search, run_search
@@ -21,6 +22,7 @@ from ommatidia.lab.search.search import recall, remember
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, average_of, best_design, collect
 from ommatidia.lab.workers import workers
+from ommatidia.models.pretrained import copy_saved, drafted, written_before
 from ommatidia.train.ranks import ranks, together
 
 
@@ -35,6 +37,7 @@ def run_recipe(
     trial_plan = plan.trials[0]
     plan.jobs[trial_plan.checkpoint.key] = trial_plan.checkpoint
     name = f"{recipe.name}-seed{recipe.seed}".replace(" ", "")
+    place = _claim(out or Path("runs") / name)
     with writing(store), workers(jobs, store) as several:
         result = execute(plan, store, several)
         trial = collect(trial_plan, store)
@@ -45,7 +48,7 @@ def run_recipe(
             raise together(RunError(f"{recipe.name}: {trial.error}"))
         if not ranks().leads:
             return Driven()
-        folder = _deliver(trial_plan, store, out or Path("runs") / name)
+        folder = _deliver(trial_plan, store, place)
     example = _example(trial_plan, store, folder.parent)
     scores = {f"{name}/{mode}": as_data(one) for (name, mode), one in trial.scored.items()}
     driven = Driven(tables=[score_table(trial.scored)], data={"model": str(folder), "scores": scores})
@@ -57,7 +60,7 @@ def run_recipe(
 
 def drive_search(search: Search, store: Store, *, out: Path | None, command: str, jobs: int | None = None) -> Driven:
     """Run a search to its end, save the best model, write the report. ``jobs``: at once, instead of ``search.jobs``."""
-    folder = out or Path("runs") / search.name
+    folder = _claim(out or Path("runs") / search.name)
     with writing(store), workers(jobs or search.jobs, store) as several:
         result = run_search(search, store, command=command, workers=several)
         best = best_design(result.trials)[0]
@@ -134,17 +137,17 @@ def report_search(store: Store, name: str | None, *, out: Path | None, analyses:
 
 def _deliver(trial: TrialPlan, store: Store, folder: Path) -> Path:
     """Put the finished checkpoint where people look for it."""
-    target = folder / "model"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / ".model.new"
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(trial.checkpoint.folder(store) / "model", draft)
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
-    except OSError as error:
-        raise RunError(f"{target}: cannot write the model: {error.strerror or error}") from None
-    return target
+    with drafted(folder / "model") as draft:
+        copy_saved(trial.checkpoint.folder(store) / "model", draft)
+    return folder / "model"
+
+
+def _claim(folder: Path) -> Path:
+    """The folder of a result, known to take it before any work is done. Raises ConfigError."""
+    if ranks().leads:
+        claim_folder(folder, ours=RESULT_FILES)
+        check_replaceable(folder / "model", "model", older=written_before(folder / "model"))
+    return folder
 
 
 def _example(trial: TrialPlan, store: Store, folder: Path) -> tuple[Path, str] | None:

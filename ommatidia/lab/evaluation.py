@@ -10,6 +10,7 @@ from typing import Any
 from ommatidia import __version__
 from ommatidia.core.config import digest, override, read_yaml
 from ommatidia.core.errors import ConfigError
+from ommatidia.core.folders import claim_folder
 from ommatidia.core.picture import file_digest
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import BenchmarkConfig
@@ -82,6 +83,7 @@ def evaluate_checkpoint(
     """
     opened = [config.open() for config in read_benchmarks(benchmarks, choices)]
     judge = EndpointJudge.from_environment()
+    claim_folder(out, ours=("*.jsonl", "*.json", "*.csv", "*.part"), inputs=[checkpoint])
     model, processor = load(checkpoint, device=device)
     identity = model_digest(checkpoint)
     shared = SharedFeatures(model, processor, batch=batch)

@@ -11,10 +11,14 @@ import tempfile
 from pathlib import Path
 
 from ommatidia.core.errors import RunError
+from ommatidia.core.folders import claim_folder
 from ommatidia.lab.report.html import render_html
 from ommatidia.lab.report.markdown import render_markdown
 from ommatidia.lab.report.model import Report
 from ommatidia.lab.report.table_csv import render_csv
+
+RESULT_FILES = ("report.*", "designs.*", "model", "example.png", "store", "inspect.png", "eval", "look.png")
+"""What we write into the folder of a result: another file there is somebody else's, and the folder is refused."""
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -28,8 +32,8 @@ def write_report(report: Report, folder: Path) -> Path:
         "designs.csv": render_csv(report),
         "report.json": render_json(report),
     }
+    claim_folder(folder, ours=RESULT_FILES)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             _write(folder / name, text)
     except OSError as error:

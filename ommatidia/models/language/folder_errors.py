@@ -29,8 +29,12 @@ class FolderErrors:
     ) -> None:
         if error is None or isinstance(error, OmmatidiaError):
             return
-        if isinstance(error, _RAISED) or type(error) is Exception or type(error).__name__ == "PanicException":
-            said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        from huggingface_hub.errors import StrictDataclassError  # a field of a config that is of another type
+
+        plain = type(error) is Exception or type(error).__name__ == "PanicException"
+        if plain or isinstance(error, (*_RAISED, StrictDataclassError)):
+            lines = 2 if isinstance(error, StrictDataclassError) else 1
+            said = " ".join(" ".join((str(error).strip() or type(error).__name__).splitlines()[:lines]).split())[:300]
             if self._how and isinstance(error, OSError):
                 said = f"it is not in the hub's cache and may not be fetched; {self._how}"
             raise ConfigError(f"{self._what}: {said}") from None

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ommatidia.core.config import digest
-from ommatidia.core.errors import ConfigError
+from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.json_text import half_character
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,8 +39,11 @@ class Tokenizer:
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Ids of one segment. ``special`` says whether marks such as ``</s>`` in it mean the control token.
 
-        Template text does; what a user or a model wrote must not be able to forge one.
+        Template text does; what a user or a model wrote must not be able to forge one. Raises DataError for a text that
+        holds half a character.
         """
+        if (fault := half_character(text)) is not None:
+            raise DataError(fault, kind="text")
         return self.inner.encode(text, add_special_tokens=False, split_special_tokens=not special) if text else []
 
     def decode(self, ids: list[int]) -> str:
