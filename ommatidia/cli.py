@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ommatidia.core.console import Console, console, use
+from ommatidia.core.downloads import allow_downloads, downloads_allowed
 from ommatidia.core.errors import ConfigError, OmmatidiaError
 from ommatidia.core.launcher import is_idle
 from ommatidia.lab import data_commands
@@ -46,12 +47,17 @@ def _main(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no log, no progress bars")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="allow weights and tokenizers to be fetched from the hub")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     stack = context.with_resource(ExitStack())
     stack.enter_context(use(Console(quiet=quiet, json_only=json_only)))
+    if context.invoked_subcommand != "fetch":  # the one command whose work is to fetch
+        allow_downloads(allowed=download or downloads_allowed())
     if is_idle(context.invoked_subcommand or ""):
         raise typer.Exit
 
@@ -378,7 +384,7 @@ def main() -> None:
         raise SystemExit(error.status) from None
 
 
-_GLOBAL = ("--json", "--quiet", "-q", "--debug")
+_GLOBAL = ("--json", "--quiet", "-q", "--debug", "--download")
 
 
 def _hoisted(arguments: list[str]) -> list[str]:

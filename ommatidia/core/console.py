@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.markup import escape
+from rich.markup import escape as _escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -31,6 +31,11 @@ def _stream(**options: bool) -> RichConsole:
     if not stream.is_terminal and "COLUMNS" not in os.environ:
         stream.width = _PIPED_WIDTH
     return stream
+
+
+def escape(text: str) -> str:
+    """Text that is no markup, and that every stream can write: half a character is shown by its code."""
+    return _escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def _rank() -> int:
@@ -80,7 +85,9 @@ class Console:
     def result(self, data: Any) -> None:
         """A result as data: one JSON document on stdout in JSON mode, nothing otherwise."""
         if self.json_only and _rank() == 0:
-            sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, default=str) + "\n")
+            text = json.dumps(data, ensure_ascii=False, indent=2, default=str)
+            # Half a character becomes its JSON escape, which reads back as itself.
+            sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, out: bool = False) -> None:
         """A table; numbers align right. ``out`` sends it to stdout as a result instead of to the log."""

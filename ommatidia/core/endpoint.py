@@ -92,16 +92,21 @@ class Endpoint:
     def _ask(self, prompt: str) -> str:
         from http.client import HTTPException
         from urllib.error import HTTPError
-        from urllib.request import Request, urlopen
+        from urllib.request import Request, build_opener
 
         turns = [{"role": "user", "content": prompt}]
         body = json.dumps({"model": self.model, "messages": turns, "temperature": 0}).encode()
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
         request = Request(f"{self.url.rstrip('/')}/chat/completions", body, headers)
         try:
-            with urlopen(request, timeout=self.timeout) as response:
+            with build_opener(_no_redirects()).open(request, timeout=self.timeout) as response:
                 text = json.loads(response.read())["choices"][0]["message"]["content"]
         except HTTPError as error:
+            if target := error.headers.get("Location"):
+                raise EndpointError(
+                    f"{self.name}: {self.url} redirects to {target!r} (status {error.code}); a redirect is not "
+                    "followed, since the key would go with it; name that address itself if you trust it"
+                ) from None
             raise EndpointError(f"{self.name}: refused with status {error.code}") from None
         except TimeoutError:
             raise EndpointError(f"{self.name}: no reply within {self.timeout:g} s") from None
@@ -116,6 +121,17 @@ class Endpoint:
         if not isinstance(text, str):
             raise EndpointError(f"{self.name}: the reply holds no text")
         return text
+
+
+def _no_redirects() -> Any:
+    """A handler under which every redirect is an HTTPError: urllib would send the key on to any host it is given."""
+    from urllib.request import HTTPRedirectHandler
+
+    class NoRedirects(HTTPRedirectHandler):
+        def redirect_request(self, *_: Any, **__: Any) -> None:
+            return None
+
+    return NoRedirects()
 
 
 @dataclass(frozen=True, slots=True)

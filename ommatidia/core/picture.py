@@ -26,6 +26,10 @@ from ommatidia.core.files import file_digest
 SMALLEST_SIDE = 2
 """Pixels. A side of one pixel is a broken download or a tracking pixel, never a picture worth a question."""
 
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""Every image of a data set is opened with this list. Other formats of Pillow start programs (EPS: Ghostscript) or have
+decoders that few people test."""
+
 _JPEG = frozenset({"JPEG", "MPO"})
 _FORMATS = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -93,7 +97,7 @@ def header_size(data: bytes | Path, *, name: str, at_least: int | None = None) -
 def _opened(data: bytes | Path, name: str) -> Iterator[Image.Image]:
     """One encoded image with its header read; whatever is wrong with it, then or later, is a DataError."""
     try:
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=IMAGE_FORMATS) as image:
             _refuse(image, name)
             yield image
     except Image.UnidentifiedImageError:

@@ -100,7 +100,7 @@ def problems(
         seen(looked)
         yield from (of(error, looked.place, looked.id) for error in found)
         if looked.id is not None:
-            keys.append(int.from_bytes(hashlib.sha256(looked.id.encode()).digest()[:8], "big"))
+            keys.append(int.from_bytes(hashlib.sha256(looked.id.encode(errors="surrogatepass")).digest()[:8], "big"))
             named.append(index)
     for index, first in _repeated(np.frombuffer(keys, np.uint64), np.frombuffer(named, np.uint64)):
         looked, before = inspection.look(index), inspection.look(first)

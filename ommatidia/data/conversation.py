@@ -10,7 +10,6 @@ Alpaca (``instruction``, ``input``, ``output``) or FLAN (``inputs``, ``targets``
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -134,7 +133,7 @@ def from_data_uri(uri: str) -> BytesPicture:
         raise DataError(f"{uri[:40]}...: expected data:image/...;base64,...", kind="broken image")
     try:
         return BytesPicture(base64.b64decode(body, validate=True), name=f"{head},...")
-    except binascii.Error:
+    except ValueError:  # binascii's, or characters that no base64 has
         raise DataError(f"{uri[:40]}...: not valid base64", kind="broken image") from None
 
 

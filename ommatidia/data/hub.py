@@ -13,6 +13,7 @@ from ommatidia.core.config import digest
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError, unknown
 from ommatidia.core.files import derived
+from ommatidia.core.image_file import image_file
 from ommatidia.core.picture import BytesPicture, FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
@@ -157,11 +158,7 @@ def _picture(image: Any, name: str, path: Path) -> Picture:
         raise DataError(f"the image is {type(image).__name__}; expected stored bytes or a path")
     if where.startswith("data:"):
         return from_data_uri(where)
-    folder = path if path.is_dir() else path.parent
-    file = folder / where
-    if not file.is_file():
-        raise DataError(f"{file}: no such image file")
-    return FilePicture(file)
+    return FilePicture(image_file(path if path.is_dir() else path.parent, where))
 
 
 def files(path: Path) -> list[Path]:

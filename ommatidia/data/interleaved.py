@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
+from ommatidia.core.image_file import image_file
 from ommatidia.core.picture import FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
@@ -71,10 +72,7 @@ class Interleaved(SourceConfig):
         if value.startswith(("http://", "https://")):
             cause = f"{value}: a remote image, and no run fetches any; download it and write its path into the document"
             raise DataError(f"{cause}, or leave it out (missing: leave_out)", kind="missing image")
-        path = self.root() / value
-        if not path.is_file():
-            raise DataError(f"{path}: no such image file", kind="missing image")
-        return FilePicture(path)
+        return FilePicture(image_file(self.root(), value))
 
     def root(self) -> Path:
         """The folder that image names are relative to."""

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from ommatidia.core.errors import DataError
 from ommatidia.core.files import file_digest
+from ommatidia.core.json_text import parse_json
 from ommatidia.core.source import Looked
 from ommatidia.core.types import Message, Picture
 
@@ -68,11 +69,9 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]
 def parse(data: bytes, path: Path, row: int) -> dict[str, Any]:
     """The record that these bytes are; ``path`` and ``row`` are for errors. Raises DataError."""
     try:
-        record = json.loads(data)
-    except ValueError as error:  # broken JSON, or bytes that are no UTF-8
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
-        cause = f"not valid JSON ({reason})"
-        raise DataError(cause, source=str(path), sample=f"record {row + 1}", kind="not JSON") from None
+        record = parse_json(data)
+    except ValueError as error:
+        raise DataError(str(error), source=str(path), sample=f"record {row + 1}", kind="not JSON") from None
     if not isinstance(record, dict):
         cause = f"is {type(record).__name__}; expected an object"
         raise DataError(cause, source=str(path), sample=f"record {row + 1}", kind="layout")
@@ -127,6 +126,10 @@ def _index_list(file: BinaryIO, path: Path, spans: Spans) -> None:
             error = None if end < len(text) else ("Expecting ',' delimiter", lines + text.count("\n") + 1)
         except json.JSONDecodeError as caught:
             end, error = at, (caught.msg, lines + caught.lineno)
+        except (RecursionError, ValueError) as caught:
+            what = "nested too deeply" if isinstance(caught, RecursionError) else "a number of more than 4,300 digits"
+            cause = f"line {lines + text.count(chr(10), 0, at) + 1}: not valid JSON ({what})"
+            raise DataError(cause, source=str(path), kind="not JSON") from None
         if error is None:
             spans[0].append(before + at)
             spans[1].append(before + end)

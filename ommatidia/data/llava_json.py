@@ -19,6 +19,7 @@ from pydantic import Field
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.files import file_digest
+from ommatidia.core.image_file import image_file
 from ommatidia.core.picture import FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
@@ -79,9 +80,7 @@ class LlavaJSON(SourceConfig):
         if image.startswith(("http://", "https://")):
             cause = f"{image}: a remote image; download it and give its path"
             raise DataError(cause, kind="missing image")
-        path = self.root() / image.removeprefix("file://")
-        if not path.is_file():
-            raise DataError(f"{path}: no such image file", kind="missing image")
+        path = image_file(self.root(), image.removeprefix("file://"))
         return FilePicture(path, self.at_least)
 
     def open(self) -> LlavaJSONSource:

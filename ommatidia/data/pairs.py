@@ -15,6 +15,7 @@ from ommatidia.core.config import digest
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.files import derived, file_digest
+from ommatidia.core.image_file import image_file
 from ommatidia.core.picture import BytesPicture, FilePicture, SpanPicture
 from ommatidia.core.source import Inspection, SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
@@ -109,10 +110,7 @@ class Pairs(SourceConfig):
             return BytesPicture(value)
         if not isinstance(value, str):
             raise DataError(f"the image is {type(value).__name__}; expected a name or bytes", kind="layout")
-        path = self.root() / value
-        if not path.is_file():
-            raise DataError(f"{path}: no such image file", kind="missing image")
-        return FilePicture(path)
+        return FilePicture(image_file(self.root(), value))
 
     def _image(self, row: Mapping[str, Any]) -> Any:
         """What the row says of its image: bytes, a name, a member of a shard. Raises DataError."""

@@ -17,7 +17,8 @@ from typing import Any
 from PIL import Image
 
 from ommatidia.core.errors import ConfigError, DataError, DiskError
-from ommatidia.core.picture import BytesPicture, FilePicture, SpanPicture
+from ommatidia.core.folders import claim_folder
+from ommatidia.core.picture import IMAGE_FORMATS, BytesPicture, FilePicture, SpanPicture
 from ommatidia.core.source import Source
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
 from ommatidia.data.conversation import PLACEHOLDER
@@ -34,8 +35,8 @@ def write_shards(source: Source, out: Path, *, per_shard: int, fingerprint: str)
     DataError for a sample that cannot be used, DiskError.
     """
     facts = {"fingerprint": fingerprint, "per_shard": per_shard, "samples": len(source)}
+    claim_folder(out, ours=("shard-*.tar", "shard-*.omma-index*", "shard-*.part", "shards.json", "shards.part"))
     try:
-        out.mkdir(parents=True, exist_ok=True)
         _begin(out / _FACTS, facts)
         count = -(-len(source) // per_shard)
         for number in range(count):
@@ -126,7 +127,7 @@ def _encoded(picture: Picture) -> tuple[str, bytes]:
         data = picture.data()
     if data is not None:
         picture.size()
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             ending = _ENDINGS.get(image.format or "")
         if ending is not None:
             return ending, data

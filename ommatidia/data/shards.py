@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_right
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
+from ommatidia.core.json_text import parse_json
 from ommatidia.core.picture import SpanPicture
 from ommatidia.core.source import Looked
 from ommatidia.data.json_records import Examined
@@ -90,10 +90,9 @@ class Members:
     def record(self, ending: str) -> dict[str, Any]:
         """A member that is a JSON object. Raises DataError."""
         try:
-            record = json.loads(self.bytes(ending))
+            record = parse_json(self.bytes(ending))
         except ValueError as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
-            raise self.fault(f"{ending!r} is not valid JSON ({reason})", "not JSON") from None
+            raise self.fault(f"{ending!r}: {error}", "not JSON") from None
         if not isinstance(record, dict):
             raise self.fault(f"{ending!r} is {type(record).__name__}; expected an object", "layout")
         return record

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ommatidia.core.config import digest
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError, DiskError
+from ommatidia.core.folders import claim_folder
 from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import Sample, View, Written
 
@@ -107,8 +108,8 @@ def write_tokenised(
     """
     source = config.open()
     facts = {"source": config.to_dict(), "fingerprint": config.fingerprint(), "speech": dict(speech), "part": part}
+    claim_folder(out, ours=(_FACTS, "part-*.safetensors", "*.part"))
     try:
-        out.mkdir(parents=True, exist_ok=True)
         place = out / _FACTS
         if place.is_file() and (before := json.loads(place.read_text(encoding="utf-8"))) != facts:
             differing = next(name for name in facts if before.get(name) != facts[name])

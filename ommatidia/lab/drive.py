@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ommatidia.core.console import console, shell_line
 from ommatidia.core.errors import ConfigError, DesignsFailedError, RunError, unknown
+from ommatidia.core.folders import check_replaceable, claim_folder
 from ommatidia.core.names import fit_name
 from ommatidia.lab.analyses import Analysis, is_made, make_analyses, scored_again, subject_of
 from ommatidia.lab.driven import Driven, Table
@@ -18,7 +19,7 @@ from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.record import save_record
 from ommatidia.lab.recorder import Recorder
 from ommatidia.lab.report.collect import report_of
-from ommatidia.lab.report.write import write_report
+from ommatidia.lab.report.write import RESULT_FILES, write_report
 from ommatidia.lab.run import RunResult, check_missing, execute, writing
 from ommatidia.lab.scoring import as_data, score_table
 from ommatidia.lab.search import Search, run_search
@@ -26,6 +27,7 @@ from ommatidia.lab.search.search import recall, scores_of_plan
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, average_of, best_design, collect
 from ommatidia.lab.workers import workers
+from ommatidia.models.pretrained import copy_saved, drafted, written_before
 from ommatidia.train.engine import Destination
 from ommatidia.train.ranks import ranks, together
 from ommatidia.train.tracking import Tracking
@@ -48,8 +50,7 @@ def run_recipe(
     """
     name = fit_name(f"{recipe.name}-seed{recipe.seed}".replace(" ", ""))
     folder = out or Path("runs") / name
-    if ranks().leads:
-        check_writable(folder)
+    _claim(folder)
     check_inputs([recipe]).finish()
     plan = Plan.of([recipe])
     trial_plan = plan.trials[0]
@@ -95,8 +96,7 @@ def drive_search(
     the last lines say where their tracebacks lie. Raises DesignsFailedError when all did.
     """
     folder = out or Path("runs") / search.name
-    if ranks().leads:
-        check_writable(folder)
+    _claim(folder)
     with writing(store), workers(jobs or search.jobs, store) as several:
         tracking = _tracking(folder, track)
         result = run_search(search, store, command=command, workers=several, out=folder, tracking=tracking)
@@ -214,17 +214,17 @@ def report_search(
 
 def _deliver(trial: TrialPlan, store: Store, folder: Path) -> Path:
     """Put the finished checkpoint where people look for it."""
-    target = folder / "model"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / ".model.new"
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(trial.checkpoint.folder(store) / "model", draft, copy_function=shutil.copyfile)
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
-    except OSError as error:
-        raise RunError(f"{target}: cannot write the model: {error.strerror or error}") from None
-    return target
+    with drafted(folder / "model") as draft:
+        copy_saved(trial.checkpoint.folder(store) / "model", draft)
+    return folder / "model"
+
+
+def _claim(folder: Path) -> None:
+    """See that the folder of a result takes it before any work is done. Raises ConfigError or RunError."""
+    if ranks().leads:
+        check_writable(folder)
+        claim_folder(folder, ours=RESULT_FILES)
+        check_replaceable(folder / "model", "model", older=written_before(folder / "model"))
 
 
 def _example(trial: TrialPlan, store: Store, folder: Path) -> tuple[Path, str] | None:

@@ -11,6 +11,7 @@ from ommatidia import __version__
 from ommatidia.core.config import digest, override, read_yaml
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.files import file_digest
+from ommatidia.core.folders import claim_folder
 from ommatidia.core.types import Sample
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.benchmarks import Published
@@ -84,6 +85,7 @@ def evaluate_checkpoint(
     opened = [config.open() for config in read_benchmarks(benchmarks, choices)]
     check_writable(out)
     judge = EndpointJudge.from_environment()
+    claim_folder(out, ours=("*.jsonl", "*.json", "*.csv", "*.part"), inputs=[checkpoint])
     model, processor = load(checkpoint, device=device)
     identity = model_digest(checkpoint)
     shared = SharedFeatures(model, processor, batch=batch)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,9 @@ import torch
 from safetensors import SafetensorError
 
 import ommatidia
-from ommatidia.core.errors import ConfigError, DiskError
+from ommatidia.core.console import console
+from ommatidia.core.errors import ConfigError, DiskError, RunError
+from ommatidia.core.folders import SEAL, check_seal, read_seal, replaced_folder
 from ommatidia.models.adapters import plain_state, quantize
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLM, MLLMConfig
@@ -48,25 +49,35 @@ def save(model: MLLM, config: MLLMConfig, folder: str | Path, *, notes: Mapping[
 
 
 @contextlib.contextmanager
-def drafted(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder`` that takes its place when the block ends well, and is gone when it does not.
+def drafted(folder: Path, kind: str = "model", *, inputs: Iterable[Path] = ()) -> Iterator[Path]:
+    """A folder beside ``folder`` that takes its place, with checksums, when the block ends well; else it is gone.
 
-    Raises DiskError when the disk is full or the place not writable.
+    Raises ConfigError where ``folder`` holds anything but a saved model, DiskError as ``replaced_folder`` does.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Not mkdtemp: its folders are for their owner's eyes alone, and a saved model is there to be shared.
-        draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
-        draft.mkdir()
-        try:
+        with replaced_folder(folder, kind, inputs=inputs, older=written_before(folder)) as draft:
             yield draft
-            if folder.exists():
-                shutil.rmtree(folder)
-            draft.rename(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
-        raise DiskError(f"{folder}: cannot save the model: {getattr(error, 'strerror', None) or error}") from None
+    except SafetensorError as error:
+        raise DiskError(f"{folder}: cannot save the model: {error}") from None
+
+
+def written_before(folder: Path) -> tuple[str, ...]:
+    """Globs of the files that saved models of earlier versions, which have no checksums, are made of."""
+    before = ("config.json", "README.md", "model*.safetensors", "model.safetensors.index.json", "language/*")
+    return before if is_ommatidia(folder) else ()
+
+
+def copy_saved(folder: Path, draft: Path) -> None:
+    """Copy the files of a saved model, and no others, once they are known to be sound. Raises RunError."""
+    sealed = read_seal(folder)
+    if sealed is None:
+        shutil.copytree(folder, draft, dirs_exist_ok=True)
+        return
+    check_seal(folder, sealed)
+    for name in (*sealed.files, SEAL, _CARD):
+        if name != _CARD or (folder / name).is_file():
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, draft / name)
 
 
 def write_around(
@@ -85,6 +96,7 @@ def write_around(
         "architectures": ["OmmatidiaModel"],
         "ommatidia_version": ommatidia.__version__,
         "dtype": dtype,
+        "checksums": SEAL,
         "elsewhere": sorted(elsewhere),
         "model": config.to_dict(),
         "notes": dict(notes),
@@ -94,11 +106,21 @@ def write_around(
 
 
 def load(
-    folder: str | Path, *, device: str = "cpu", dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    checked: bool = True,
 ) -> tuple[MLLM, Processor]:
-    """Model and processor of a saved folder, ready to evaluate in ``dtype``. Raises ConfigError or RunError."""
+    """Model and processor of a saved folder, ready to evaluate in ``dtype``.
+
+    Every file is compared with the checksums that were saved with it; ``checked=False`` spares that for the weights
+    (about a second for two gigabytes). Raises ConfigError or RunError.
+    """
     folder = Path(folder)
     config, document = _read(folder, dtype)
+    if checked:
+        _check_files(folder, document, files="*.safetensors")
     outside = frozenset(document.get("elsewhere", ()))
     model = config.build(seed=0, pretrained=False, fetched=outside).to(getattr(torch, dtype))
     trunks = tuple(f"encoders.{name}.trunk." for name in outside)
@@ -123,16 +145,42 @@ def _read(folder: Path, dtype: Literal["float32", "bfloat16", "float16"]) -> tup
         ) from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{folder / _CONFIG}: not valid JSON, line {error.lineno}") from None
+    except (UnicodeDecodeError, RecursionError):
+        raise ConfigError(f"{folder / _CONFIG}: not valid JSON; it is no text, or nested too deeply") from None
     kind = document.get("model_type") if isinstance(document, dict) else None
     if kind != "ommatidia":
         raise ConfigError(f"{folder}: a checkpoint of type {kind!r}, not 'ommatidia'")
     if document.get("format") != FORMAT:
         raise ConfigError(f"{folder}: written in format {document.get('format')}; this version reads format {FORMAT}")
+    for name, kind in (("model", dict), ("elsewhere", list)):
+        if not isinstance(document.get(name, kind()), kind):
+            raise ConfigError(f"{folder / _CONFIG}: {name}: expected a {kind.__name__}")
+    _check_files(folder, document, files="*[!s]")
     language = HFLanguage(path=str(folder / _LANGUAGE), dtype=dtype).to_dict()
     try:
-        return MLLMConfig.parse(dict(document.get("model") or {}) | {"language": language}), document
+        config = MLLMConfig.parse(dict(document.get("model") or {}) | {"language": language})
+        if strangers := set(document.get("elsewhere", ())) - set(config.encoders):
+            raise ConfigError(f"elsewhere: {sorted(map(str, strangers))} are no encoders of this model")
+        return config, document
     except ConfigError as error:
         raise ConfigError(f"{folder / _CONFIG}: {error}") from None
+
+
+def _check_files(folder: Path, document: Mapping[str, Any], *, files: str) -> None:
+    """Raises RunError for a file of a saved folder that is not as it was saved; see ``check_seal``."""
+    sealed = read_seal(folder)
+    if sealed is None and document.get("checksums"):
+        raise RunError(f"{folder / SEAL}: missing; it was saved with this model")
+    if sealed is None:
+        console().log(f"{folder}: saved without checksums, so damage to its files may go unseen")
+        return
+    check_seal(folder, sealed, files=files, unlisted=("*.safetensors", "model.safetensors.index.json", "language/*"))
+
+
+def check_saved(folder: Path) -> None:
+    """Raises ConfigError or RunError unless a folder is a saved model whose files are all as they were saved."""
+    _, document = _read(folder, "float32")
+    _check_files(folder, document, files="*.safetensors")
 
 
 def is_ommatidia(folder: Path) -> bool:

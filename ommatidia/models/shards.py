@@ -205,6 +205,8 @@ def copy_into(expected: Mapping[str, Tensor], shards: Shards) -> None:
             raise RunError(f"{shards.folder}: {name} {said}")
         if into.is_floating_point() != tensor.is_floating_point():
             raise RunError(f"{shards.folder}: {name} is {tensor.dtype}, the model holds {into.dtype}")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise RunError(f"{shards.folder}: {name} holds values that are no finite numbers; the weights are damaged")
         into.copy_(tensor)
 
 

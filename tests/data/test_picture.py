@@ -221,3 +221,21 @@ def test_drawn_pictures_are_drawn_when_opened() -> None:
     assert not drawn
     assert picture.open().size == (4, 4)
     assert drawn
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n0 0 20 20 rectfill\nshowpage\n%%EOF\n"
+
+
+def test_no_image_starts_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", "gs")  # as where Ghostscript is installed
+    monkeypatch.setattr("subprocess.Popen", lambda *args, **options: pytest.fail(f"started {args}"))
+    with Image.open(io.BytesIO(EPS)) as image:
+        assert image.format == "EPS"  # Pillow itself knows it, and would load it through Ghostscript
+    assert "not an image; expected JPEG, PNG" in refusal(EPS)
+    with pytest.raises(DataError, match="not an image; expected JPEG, PNG"):
+        BytesPicture(EPS).size()
+
+
+@pytest.mark.parametrize("form", ["PPM", "ICO", "TGA", "PCX", "SGI", "JPEG2000"])
+def test_only_the_listed_formats_are_opened(form: str) -> None:
+    assert "not an image; expected JPEG, PNG" in refusal(encoded(smooth(64, 64), form))

@@ -293,3 +293,24 @@ def test_our_words_have_the_official_number_of_examples(name, examples):
         == examples
     )
     assert all(f"{{{field}}}" in scorer.words for field in scorer.fields)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_does_not_take_the_key_along(status, serve, monkeypatch):
+    elsewhere = serve(lambda prompt: "0.5")
+    server = serve(lambda prompt: "")
+    handler = server.server.RequestHandlerClass
+    reached: list[str | None] = []
+
+    def redirect(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(status)
+        self.send_header("Location", f"{elsewhere.url}/chat/completions")
+        self.end_headers()
+
+    monkeypatch.setattr(handler, "do_POST", redirect)
+    got = elsewhere.server.RequestHandlerClass
+    monkeypatch.setattr(got, "do_GET", lambda self: reached.append(self.headers.get("Authorization")), raising=False)
+    with pytest.raises(JudgeError, match=rf"redirects to '{elsewhere.url}.*key would go with it"):
+        server.judge(key="secret").ask("Is it right?")
+    assert (elsewhere.asked, reached) == ([], [])

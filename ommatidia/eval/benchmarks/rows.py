@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.files import file_digest
+from ommatidia.core.image_file import image_file
+from ommatidia.core.json_text import parse_json
 from ommatidia.core.picture import BytesPicture, FilePicture
 from ommatidia.core.types import Picture
 from ommatidia.eval.benchmarks.labelled import LabelledPicture
@@ -146,9 +147,9 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError:
-            raise DataError(f"{file}, line {number}: not JSON") from None
+            row = parse_json(line.encode())
+        except ValueError as error:
+            raise DataError(f"{file}, line {number}: {error}") from None
         if not isinstance(row, dict):
             raise DataError(f"{file}, line {number}: {type(row).__name__}; expected an object with the columns")
         rows.append(row)
@@ -179,8 +180,9 @@ def picture_of(value: Any, folder: Path, name: str) -> Picture:
     path = value.get("path") if isinstance(value, Mapping) else value
     if not isinstance(path, str):
         raise DataError(f"the image is {type(value).__name__}; expected stored bytes or a path", sample=name)
-    if not (folder / path).is_file():
-        raise DataError(f"{folder / path}: no such image file", sample=name)
-    found = FilePicture(folder / path)
+    try:
+        found = FilePicture(image_file(folder, path))
+    except DataError as error:
+        raise error.at(sample=name) from None
     labels = value.get("labels") if isinstance(value, Mapping) else None
     return LabelledPicture(found, tuple(labels)) if labels else found

@@ -93,8 +93,11 @@ def read_ade20k(folder: Path, *, dataset: str = "ADE20K Validation Set") -> list
             names = {int(one["name_ndx"]): str(one["name"]).split(",")[0].strip() for one in whole}
         except (KeyError, TypeError, ValueError) as error:
             raise _unlike(described, "ADE20K objects", error) from None
-        with Image.open(mask) as image:
-            rgb_HW3 = np.asarray(image.convert("RGB")).astype(np.int64)
+        try:
+            with Image.open(mask, formats=["PNG"]) as image:
+                rgb_HW3 = np.asarray(image.convert("RGB")).astype(np.int64)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"{mask}: no readable PNG ({' '.join(str(error).split())})") from None
         things = tuple(_masked(rgb_HW3, names))
         scenes.append(Scene(mask.with_name(f"{stem}.jpg"), rgb_HW3.shape[:2], things, "ADE20K", dataset))
     if not scenes:

@@ -39,7 +39,15 @@ def render_markdown(report: Report) -> str:
 def _plain(text: str) -> str:
     """One line of text that Markdown and HTML both leave alone."""
     flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", flat)
+    marked = re.sub(r"([\\`*_\[\]|~$!])", r"\\\1", flat)
+    marked = re.sub(r"(?i)(\bwww|\b(?:https?|ftp|mailto|xmpp))([.:])", r"\1\\\2", marked)  # no link by itself
+    return re.sub(r"^(?:([-+=#:])|(\d+)([.)]))", _escaped_start, marked)
+
+
+def _escaped_start(found: re.Match[str]) -> str:
+    """What would begin a list, a heading or a rule at the start of a line, as plain text."""
+    sign, number, end = found.groups()
+    return f"\\{sign}" if sign else f"{number}\\{end}"
 
 
 def _code(text: str) -> str:

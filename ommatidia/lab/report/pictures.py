@@ -8,6 +8,7 @@ import io
 from PIL import Image, UnidentifiedImageError
 
 from ommatidia.core.errors import RunError
+from ommatidia.core.picture import IMAGE_FORMATS
 
 PAGE_BYTES = 1_400_000
 """What all pictures of a page may weigh together, before base64 adds a third."""
@@ -23,7 +24,7 @@ def data_uri(png: bytes, *, of: int) -> str:
     if png.startswith(b"\x89PNG\r\n\x1a\n") and len(png) <= limit:
         return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
     try:
-        image = Image.open(io.BytesIO(png)).convert("RGB")
+        image = Image.open(io.BytesIO(png), formats=IMAGE_FORMATS).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise RunError(f"an example picture of the report is no readable image: {error}") from error
     for side in (640, 480, 320, 200, 120, 64):

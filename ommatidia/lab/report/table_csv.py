@@ -8,18 +8,32 @@ import io
 from ommatidia.lab.report.model import DesignRow, Interval, Report
 from ommatidia.lab.report.ranking import ranked
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a formula begins, the wide forms of East Asian keyboards among them."""
+
 
 def render_csv(report: Report) -> str:
     """Fractions, FLOPs and seconds as Python writes them (they read back exactly); an unknown value is an empty cell.
 
     Each benchmark has the columns ``name``, ``name:low``, ``name:high`` and ``name:blind``. Lists are joined by "|".
+    A text that a spreadsheet would take for a formula (it begins with =, +, -, @, a tab or a line end) gets an
+    apostrophe in front, in headings too; line ends become line feeds; numbers are written as they are.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     rows = [_row(rank, design, report) for rank, design in enumerate(ranked(report.designs), start=1)]
-    writer.writerow(rows[0] if rows else ["rank", "key", "name"])
-    writer.writerows(["" if value is None else value for value in row.values()] for row in rows)
+    writer.writerow([_cell(name) for name in (rows[0] if rows else ("rank", "key", "name"))])
+    writer.writerows([_cell(value) for value in row.values()] for row in rows)
     return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A value as no spreadsheet computes it."""
+    if isinstance(value, str):
+        # Python's writer leaves a lone carriage return unquoted, and readers end the row there.
+        text = value.replace("\r\n", "\n").replace("\r", "\n")
+        return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
+    return "" if value is None else value
 
 
 def _row(rank: int, design: DesignRow, report: Report) -> dict[str, object]:

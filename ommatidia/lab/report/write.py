@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ommatidia.core.errors import RunError
+from ommatidia.core.folders import claim_folder
 from ommatidia.lab.report.html import render_html
 from ommatidia.lab.report.markdown import render_markdown
 from ommatidia.lab.report.model import Report
 from ommatidia.lab.report.table_csv import render_csv
+
+RESULT_FILES = ("report.*", "designs.*", "model", "example.png", "store", "inspect.png", "eval", "look.png", "tracking")
+"""What we write into the folder of a result: another file there is somebody else's, and the folder is refused."""
 
 
 def write_report(report: Report, folder: Path, *, replace: bool = False) -> Path:
@@ -32,8 +36,8 @@ def write_report(report: Report, folder: Path, *, replace: bool = False) -> Path
     }
     if not replace:
         _keep_more(folder, files["report.json"])
+    claim_folder(folder, ours=RESULT_FILES)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             _write(folder / name, text)
     except OSError as error:

@@ -17,6 +17,7 @@ from ommatidia.core.console import console
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.file_memory import cache_folder
+from ommatidia.core.packages import below, top_level
 from ommatidia.models.language.hf import HFLanguage, shape_of
 from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
 from ommatidia.models.language.tokenizer import Tokenizer
@@ -41,6 +42,7 @@ class GGUFLanguage(LanguageConfig):
             if not path.is_file():
                 raise ConfigError(f"language.file: no file {self.file!r}")
             return path
+        top_level(self.package), below(self.file)
         spec = importlib.util.find_spec(self.package)
         if spec is None or not spec.submodule_search_locations:
             name = self.package.replace("_", "-")

@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ommatidia.core.contents import Contents
+from ommatidia.core.downloads import HOW, downloads_allowed, hub_as_allowed
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.models.arguments import check_arguments, check_plain, config_names
 from ommatidia.models.language.apart import family_of
+from ommatidia.models.language.folder_errors import FolderErrors
 from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
 from ommatidia.models.language.tokenizer import Tokenizer
 from ommatidia.models.vision.weights import check_cached, read_tensors
@@ -24,9 +27,17 @@ _SETTINGS = (".json", ".jinja", ".model", ".tiktoken")
 _VOCABULARIES = ("vocab.txt", "merges.txt", "vocab.bpe")
 """What tokenizers are read from beside settings."""
 
+_NO_EFFECT = frozenset({
+    "auto_map", "attn_implementation", "_attn_implementation", "_attn_implementation_autoset", "use_mamba_kernels",
+    "experts_implementation", "_experts_implementation",
+})  # fmt: skip
+"""Fields of published config.json files that can load something, and here do not."""
+
 
 class HFLanguage(LanguageConfig):
     """``path`` is a folder in transformers' layout; with ``download`` it may be a hub name.
+
+    What is not in the hub's cache is fetched only where downloads are allowed (``core/downloads.py``).
 
     ``config`` is the model's own configuration as data (``model_type`` and its fields), where it is to be known without
     reading ``path``: then the model is shaped, priced and built at random without any file.
@@ -42,12 +53,19 @@ class HFLanguage(LanguageConfig):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     pad_token: str | None = Field(None, description="the padding mark, where the tokenizer names none")
 
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        if self.config is not None:
+            check_plain(self.config, field="config")
+        return self
+
     def _location(self) -> dict[str, Any]:
         if not self.download and not Path(self.path).is_dir():
             raise ConfigError(
                 f"language.path: no folder {self.path!r}; give a local folder, or download: true for a hub name"
             )
-        return {"local_files_only": not self.download, "revision": self.revision, "trust_remote_code": False}
+        local = not self.download or not downloads_allowed()
+        return {"local_files_only": local, "revision": self.revision, "trust_remote_code": False}
 
     def transformers_config(self) -> Any:
         """The model's own config, read without weights."""
@@ -56,10 +74,18 @@ class HFLanguage(LanguageConfig):
         if self.config is not None:
             return _configured(json.dumps(self.config))
         location = self._location()
-        try:
-            return AutoConfig.from_pretrained(self.path, **location)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"language.path {self.path!r}: {_first_line(error)}") from None
+        if Path(self.path).is_dir():
+            _check_folder(Path(self.path))
+        with self._errors():
+            config = AutoConfig.from_pretrained(self.path, **location)
+        # A folder may name a kernel of the hub here. How attention is computed is this machine's choice, not its.
+        config._attn_implementation = config._experts_implementation = None
+        return config
+
+    def _errors(self) -> FolderErrors:
+        """What transformers says of the folder or the hub's repository, as one ConfigError."""
+        hub = self.download and not Path(self.path).is_dir()
+        return FolderErrors(f"language.path {self.path!r}", how=HOW if hub and not downloads_allowed() else "")
 
     def shape(self) -> LanguageShape:
         return _shape(self.transformers_config()) if self.config is None else _inline_shape(json.dumps(self.config))
@@ -72,10 +98,8 @@ class HFLanguage(LanguageConfig):
         from transformers import AutoTokenizer
 
         location = self._location()
-        try:
+        with self._errors():
             inner = AutoTokenizer.from_pretrained(self.path, **location)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"language.path {self.path!r}: no tokenizer: {_first_line(error)}") from None
         pad_id = cast(int, inner.convert_tokens_to_ids(self.pad_token)) if self.pad_token else None
         return Tokenizer(inner, pad_id=pad_id)
 
@@ -92,12 +116,14 @@ class HFLanguage(LanguageConfig):
 
         logging.disable_progress_bar()  # ours is the console; theirs would speak in quiet and JSON mode
         dtype = getattr(torch, self.dtype)
-        if self.random or not pretrained:
-            model = AutoModelForCausalLM.from_config(self.transformers_config(), dtype=dtype)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(
-                self.path, config=self.transformers_config(), dtype=dtype, use_safetensors=True, **self._location()
-            )
+        config = self.transformers_config()
+        with hub_as_allowed(), self._errors():
+            if self.random or not pretrained:
+                model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+            else:
+                model = AutoModelForCausalLM.from_pretrained(
+                    self.path, config=config, dtype=dtype, use_safetensors=True, **self._location()
+                )
         return LanguageModel(model)
 
     def check(self) -> None:
@@ -166,7 +192,10 @@ def _configured(text: str) -> Any:
         raise ConfigError(
             f"language.config.model_type: {unknown('model type of transformers', str(kind), CONFIG_MAPPING)}"
         )
-    return CONFIG_MAPPING[kind](**data)
+    names = config_names(CONFIG_MAPPING[kind])
+    check_arguments(data, names, field="language.config", of=f"the model type {kind}")
+    with FolderErrors("language.config"):
+        return CONFIG_MAPPING[kind](**data)
 
 
 @lru_cache(maxsize=64)
@@ -185,8 +214,8 @@ def _counted(read: Callable[[dict[str, Any]], Any], text: str) -> LanguageShape:
     from transformers import AutoModelForCausalLM
 
     config = read(json.loads(text))
-    shape = shape_of(config)
-    with torch.device("meta"):
+    with FolderErrors("language: the config"), torch.device("meta"), hub_as_allowed():
+        shape = shape_of(config)
         held = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
     return replace(shape, extra=held - shape.parameters)
 
@@ -225,5 +254,22 @@ def shape_of(config: Any) -> LanguageShape:
     )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _check_folder(folder: Path) -> None:
+    """Raises ConfigError for settings of a folder's config.json that would fetch or run something."""
+    path = folder / "config.json"
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"language.path: {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"language.path: {path}: not valid JSON") from None
+    if not isinstance(held, dict):
+        raise ConfigError(f"language.path: {path}: {type(held).__name__}; expected an object")
+    if held.get("quantization_config"):
+        raise ConfigError(
+            f"language.path: {path} holds quantization_config: the libraries that read such weights may fetch kernels; "
+            "save the model dequantised first"
+        )
+    # transformers runs no code of auto_map unless told to, and the choice of an attention kernel is not the folder's.
+    kept = {name: value for name, value in held.items() if name not in _NO_EFFECT}
+    check_plain(kept, field=f"language.path: {path}")

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer as BackendTokenizer
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.json_text import half_character
 from ommatidia.models.language.plain_text import hide_marks
 
 if TYPE_CHECKING:
@@ -77,8 +78,10 @@ class Tokenizer:
         """Ids of one segment. ``special`` says whether marks such as ``</s>`` in it mean the control token.
 
         Template text does; what a user or a model wrote cannot forge one. Raises DataError for plain text that a
-        tokenizer without a fast backend turns into a control token all the same.
+        tokenizer without a fast backend turns into a control token all the same, and for half a character.
         """
+        if (fault := half_character(text)) is not None:
+            raise DataError(fault, kind="text")
         if not text:
             return []
         backend = self._template if special else self._plain
@@ -119,7 +122,7 @@ class Tokenizer:
     def load(cls, folder: Path) -> Tokenizer:
         from transformers import AutoTokenizer
 
-        return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
 
 
 def _refuse_random(inner: Any, backend: Any) -> None:

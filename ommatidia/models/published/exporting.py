@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from ommatidia.models.adapters import merge
 from ommatidia.models.injection import Inline
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLMConfig
-from ommatidia.models.pretrained import drafted, load, read_config, save
+from ommatidia.models.pretrained import check_saved, copy_saved, drafted, load, read_config, save
 from ommatidia.models.projector import MLPProjector
 from ommatidia.models.published.images import FILTERS
 from ommatidia.models.shards import Shards, ShardWriter
@@ -59,10 +58,11 @@ def export_checkpoint(folder: Path, out: Path) -> Exported:
     try:
         layout = _llava_layout(config)
     except ConfigError as reason:
-        with drafted(out) as draft:
-            shutil.copytree(folder, draft, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        with drafted(out, inputs=[folder]) as draft:
+            copy_saved(folder, draft)
         return Exported(out, "OmmatidiaModel", str(reason))
-    with drafted(out) as draft:
+    check_saved(folder)
+    with drafted(out, "export", inputs=[folder]) as draft:
         _write(folder, config, layout, draft)
     return Exported(out, layout["architectures"][0])
 

@@ -20,7 +20,7 @@ from ommatidia.core.config import overridden
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLMConfig
-from ommatidia.models.pretrained import drafted, is_ommatidia, read_config, write_around
+from ommatidia.models.pretrained import copy_saved, drafted, is_ommatidia, read_config, write_around
 from ommatidia.models.published.cambrian import Cambrian
 from ommatidia.models.published.checkpoint import Checkpoint
 from ommatidia.models.published.eagle import Eagle
@@ -98,7 +98,7 @@ def import_checkpoint(
         family = family_of(checkpoint.config)
         reading = family.read(checkpoint)
         config, dtype = _config(reading, checkpoint, changes, encoders or {}), checkpoint.dtype()
-        with drafted(out) as draft:
+        with drafted(out, inputs=[path]) as draft:
             _language(config, checkpoint, draft / "language")
             accounted = _weights(config, reading, checkpoint, draft)
             notes = {"imported from": family.name, "published config": json.dumps(checkpoint.config)}
@@ -109,8 +109,8 @@ def import_checkpoint(
 def _copied(path: Path, out: Path) -> Imported:
     """A folder of our own: checked and copied as it is."""
     config, shards = read_config(path), Shards(path)
-    with drafted(out) as draft:
-        shutil.copytree(path, draft, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    with drafted(out, inputs=[path]) as draft:
+        copy_saved(path, draft)
     return Imported(out, "ommatidia", config, Account({name: name for name in shards}), "as stored")
 
 

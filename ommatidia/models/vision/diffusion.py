@@ -8,6 +8,7 @@ Shapes: B batch, C colour channels, H rows, W columns, T prompt tokens, D featur
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -15,7 +16,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from ommatidia.core.downloads import HOW, downloads_allowed
 from ommatidia.core.errors import ConfigError
+from ommatidia.models.arguments import check_arguments
 from ommatidia.models.fusion.resample import Bilinear
 from ommatidia.models.vision.encoder import ImageEncoderConfig
 from ommatidia.models.vision.preprocess import HALF, ImageSize, Preprocess
@@ -53,6 +56,11 @@ class DiffusionEncoder(ImageEncoderConfig):
         rows, columns = self.image_size
         if rows % STRIDE or columns % STRIDE:
             raise ConfigError(f"image_size {rows}x{columns} is not divisible by {STRIDE}, the stride of the features")
+        for field, given in (("vae", self.vae), ("unet", self.unet)):
+            if given:
+                owner = _classes()[field == "unet"]
+                names = inspect.signature(owner).parameters
+                check_arguments(given, names, field=field, of=owner.__name__)
         if not self.features:
             raise ConfigError("features: name at least one up-block, 0 to 3")
         if not isinstance(self.weights, RandomWeights | FolderWeights | HubWeights):
@@ -164,9 +172,17 @@ def _classes() -> tuple[Any, Any]:
 
 def _source(weights: FolderWeights | HubWeights) -> dict[str, Any]:
     if isinstance(weights, HubWeights):
-        return {"pretrained_model_name_or_path": weights.id, "revision": weights.revision}
+        return {
+            "pretrained_model_name_or_path": weights.id,
+            "revision": weights.revision,
+            "local_files_only": not downloads_allowed(),
+        }
     weights.files()
     return {"pretrained_model_name_or_path": str(weights.path), "local_files_only": True}
+
+
+def _how(source: dict[str, Any]) -> str:
+    return f"; {HOW}" if "revision" in source and source["local_files_only"] else ""
 
 
 def _loaded(model_class: Any, part: str, config: dict[str, Any], source: dict[str, Any]) -> nn.Module:
@@ -176,7 +192,7 @@ def _loaded(model_class: Any, part: str, config: dict[str, Any], source: dict[st
             low_cpu_mem_usage=False, output_loading_info=True,
         )  # fmt: skip
     except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"weights: {part}: {str(error).strip().splitlines()[0]}") from None
+        raise ConfigError(f"weights: {part}: {str(error).strip().splitlines()[0]}{_how(source)}") from None
     if missing := sorted(info["missing_keys"]):
         raise ConfigError(f"weights: {part}: {len(missing)} tensors are missing, for example {missing[0]!r}")
     return model
@@ -187,10 +203,10 @@ def _empty_prompt(source: dict[str, Any]) -> Tensor:
     from transformers import AutoTokenizer, CLIPTextModel
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer", trust_remote_code=False)
         encoder = CLIPTextModel.from_pretrained(**source, subfolder="text_encoder", dtype=torch.float32).eval()
     except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"weights: text_encoder: {str(error).strip().splitlines()[0]}") from None
+        raise ConfigError(f"weights: text_encoder: {str(error).strip().splitlines()[0]}{_how(source)}") from None
     ids = tokenizer("", padding="max_length", max_length=PROMPT_TOKENS, truncation=True, return_tensors="pt").input_ids
     with torch.no_grad():
         return encoder(ids).last_hidden_state

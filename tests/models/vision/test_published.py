@@ -358,8 +358,12 @@ def test_a_file_of_the_hub_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     weights = {"kind": "hub_file", "id": "nobody/nothing", "file": "weights.bin"}
+    encoder = EncoderConfig.parse({**ClipEncoder.tiny().to_dict(), "weights": weights})
+    with pytest.raises(ConfigError, match=r"bin is not in the hub's cache and may not be fetched; .*--download"):
+        encoder.build()
+    monkeypatch.setenv("OMMATIDIA_DOWNLOAD", "1")
     with pytest.raises(ConfigError, match=r"nobody/nothing/weights\.bin could not be fetched"):
-        EncoderConfig.parse({**ClipEncoder.tiny().to_dict(), "weights": weights}).build()
+        encoder.build()
 
 
 def test_a_layer_scale_published_as_weight_finds_its_place_in_timm() -> None:
