@@ -40,8 +40,8 @@ def provenance() -> dict[str, Any]:
 @lru_cache(maxsize=8)
 def processor(device: str) -> str:
     """What computes on a device: the GPU's name, or the CPU's with the flags and the capability that kernels go by."""
-    if device.partition(":")[0] == "cuda":
-        return torch.cuda.get_device_name(device)
+    if device.partition(":")[0] != "cpu":
+        return torch.cuda.get_device_name(device) if torch.cuda.is_available() else device
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
