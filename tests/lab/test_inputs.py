@@ -182,6 +182,7 @@ def test_data_that_change_between_plan_and_run_are_named(tmp_path: Path) -> None
     carry_out(store, design(folder))
     plan = Plan.of([design(folder)])
     shutil.rmtree(store.root / "nodes" / "training")
+    store = Store(store.root)
     paint(folder / "pics", shift=1)
     with use(Console(quiet=True)), store.writing():
         result = execute(plan, store)
