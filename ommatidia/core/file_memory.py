@@ -119,11 +119,19 @@ class FileMemory:
     def _using(self) -> Iterator[sqlite3.Connection | None]:
         """The connection, made when it is first wanted; None once the database has failed, which is told once."""
         with self._lock:
+            connection = None
             try:
-                yield None if self._broken else self._connected()
+                connection = None if self._broken else self._connected()
             except (sqlite3.Error, OSError) as error:
-                self._broken = True
-                console().log(f"{self.path}: cannot be used ({error}); files are hashed again in every command")
+                self._give_up(error)
+            try:
+                yield connection
+            except sqlite3.Error as error:
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._broken = True
+        console().log(f"{self.path}: cannot be used ({error}); files are hashed again in every command")
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -324,3 +324,33 @@ def test_bad_fields(tmp_path: Path) -> None:
     for given in ({"holdout": 0}, {"split": "val"}, {"limit": 0}):
         with pytest.raises(ConfigError, match=next(iter(given))):
             LlavaJSON(path=tmp_path / "x", **given)
+
+
+def test_a_split_counts_by_its_own_records(folder: Path) -> None:
+    records = [record(number, image=f"{number}.png") for number in range(40)]
+    for number in range(40):
+        (folder / f"{number}.png").write_bytes(b"%d" % number)
+
+    def prints() -> dict[str, str]:
+        whole = written(folder, records)
+        parts = [whole.model_copy(update=one) for one in ({}, {"split": "train"}, {"split": "held_out"}, {"limit": 5})]
+        return dict(zip(("all", "train", "held_out", "first"), (part.fingerprint() for part in parts), strict=True))
+
+    held_out = written(folder, records, split="held_out").open()
+    words, image = (int(held_out[n].id[1:]) for n in (-2 % len(held_out), -1 % len(held_out)))
+    assert min(words, image) >= 5
+    assert words != image
+    before = prints()
+    assert len(set(before.values())) == 4
+    records[words]["conversations"][1]["value"] = "mended"
+    mended = prints()
+    assert {name for name in before if mended[name] != before[name]} == {"all", "held_out"}
+    (folder / f"{image}.png").write_bytes(b"repainted")
+    assert {name for name in before if prints()[name] != mended[name]} == {"all", "held_out"}
+
+
+def test_a_record_without_an_id_counts_with_its_place(folder: Path) -> None:
+    records = [{"conversations": record(n)["conversations"], "image": "0.png"} for n in (1, 1, 2)]
+    first = written(folder, records, limit=2).fingerprint()
+    assert first == written(folder, records[:2], name="data.json", limit=2).fingerprint()
+    assert first != written(folder, [records[0], records[2]], limit=2).fingerprint()

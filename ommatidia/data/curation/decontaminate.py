@@ -48,7 +48,7 @@ class Decontaminate(Operation):
         return self.benchmarks
 
     def fingerprint(self) -> str:
-        return digest([self.hashed(), [source.fingerprint() for source in self.against]])
+        return digest([self.hashed_without_places(), [source.fingerprint() for source in self.against]])
 
     def start(self, place: Place) -> Step:
         return _Guarding(self, place)
