@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import ommatidia
 from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.core.folders import SEAL, seal
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.pretrained import load, read_config, save
@@ -60,7 +61,8 @@ def test_the_config_comes_back_but_for_where_the_language_model_is(original: tup
 
 def test_the_folder_describes_itself(original: tuple[MLLM, MLLMConfig, Path]) -> None:
     _, cfg, folder = original
-    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "language", "README.md"}
+    files = {"config.json", "model.safetensors", "language", "README.md", SEAL}
+    assert {p.name for p in folder.iterdir()} == files
     document = json.loads((folder / "config.json").read_text())
     assert document["ommatidia_version"] == ommatidia.__version__
     assert MLLMConfig.parse(document["model"]) == cfg
@@ -100,11 +102,16 @@ def test_a_model_without_encoders(tmp_path: Path) -> None:
 
 
 def test_a_new_model_replaces_an_old_one(original: tuple[MLLM, MLLMConfig, Path], copied: Path) -> None:
-    (copied / "stray.txt").write_text("old")
     cfg = config("a")
+    (copied / "stray.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds 'stray\.txt', which we did not write"):
+        save(cfg.build(seed=0), cfg, copied)
+    assert list(read_config(copied).encoders) == ["a", "b"]
+    (copied / "stray.txt").unlink()
     save(cfg.build(seed=0), cfg, copied)
-    assert not (copied / "stray.txt").exists()
     assert list(read_config(copied).encoders) == ["a"]
+    (copied / SEAL).unlink()  # as earlier versions saved it
+    save(cfg.build(seed=0), cfg, copied)
 
 
 def test_loading_reads_the_folder_alone(
@@ -141,6 +148,7 @@ def test_wrong_tensors_are_named(copied: Path) -> None:
         ({name: stored[name], name + "x": torch.zeros(1)}, rf"unknown tensor '{name}x'; did you mean '{name}'"),
     ):
         rewrite(copied, change)  # type: ignore[arg-type]
+        seal(copied, "model")
         with pytest.raises(RunError, match=message):
             load(copied)
 
@@ -148,6 +156,7 @@ def test_wrong_tensors_are_named(copied: Path) -> None:
 def test_a_missing_tied_matrix_is_missed(copied: Path) -> None:
     stored = load_file(copied / "model.safetensors")
     rewrite(copied, {next(n for n in stored if n.endswith("embed_tokens.weight")): None})
+    seal(copied, "model")
     with pytest.raises(RunError, match=r"tensors are missing, the first is .*embed_tokens"):
         load(copied)
 
@@ -156,6 +165,9 @@ def test_a_missing_tied_matrix_is_missed(copied: Path) -> None:
 def test_a_truncated_file_is_refused(copied: Path, left: int) -> None:
     file = copied / "model.safetensors"
     file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(RunError, match=r"model\.safetensors: \d+ bytes, \d+ were saved"):
+        load(copied)
+    seal(copied, "model")
     with pytest.raises(RunError, match=r"model\.safetensors: unreadable or truncated"):
         load(copied)
 
@@ -187,7 +199,7 @@ def test_a_foreign_folder_is_refused(tmp_path: Path, text: str | None, message: 
 
 def test_a_place_that_cannot_be_written_is_named(original: tuple[MLLM, MLLMConfig, Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot save the model"):
+    with pytest.raises(RunError, match="cannot be written"):
         save(original[0], original[1], tmp_path / "file" / "model")
 
 

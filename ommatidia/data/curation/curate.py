@@ -21,8 +21,9 @@ from pydantic import Field
 from ommatidia.core.config import Config, digest
 from ommatidia.core.console import console
 from ommatidia.core.contents import Contents
-from ommatidia.core.errors import DataError, DiskError
+from ommatidia.core.errors import ConfigError, DataError, DiskError
 from ommatidia.core.files import file_digest, looked, settled
+from ommatidia.core.folders import claim_folder
 from ommatidia.core.types import Sample
 from ommatidia.data.curation.operation import Operation, Place, Verdict, no_benchmarks
 from ommatidia.data.curation.record import Record, read_lines
@@ -146,8 +147,9 @@ class _Curating:
         if (done := self._finished()) is not None:
             console().log(f"{self._out}: made of these files in this way already; nothing to do")
             return done
+        self._check_out()
+        claim_folder(self._work, ours=("[0-9][0-9]-*", "*.part"))
         try:
-            self._work.mkdir(parents=True, exist_ok=True)
             passages = self._resumed()
             for number in range(len(passages), len(self._keys)):
                 passages.append(self._pass(number))
@@ -165,6 +167,17 @@ class _Curating:
         except (OSError, ValueError, KeyError, TypeError, DataError):
             pass
         return None
+
+    def _check_out(self) -> None:
+        """Raises ConfigError where the output is a file that we did not write, or that was changed since."""
+        if not self._out.exists():
+            return
+        try:
+            held = json.loads(self._facts.read_bytes())["content"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ConfigError(f"{self._out}: exists, and is not of omma data curate; name another file") from None
+        if held != file_digest(self._out):
+            raise ConfigError(f"{self._out}: was changed after omma data curate wrote it; move it away or name another")
 
     def _stream(self, number: int) -> Path:
         return self._work / f"{number:02d}-{self._keys[number][:16]}.jsonl"
