@@ -42,6 +42,9 @@ def kill_at(folder: Path, wanted: int, jobs: int) -> bool:
     running = process.is_alive()
     process.kill()
     process.join()
+    record, trials = recall(Store(folder / "store"), singles().name)  # whenever the kill came, the record is whole
+    assert not record.finished
+    assert len(trials) == len(singles().strategy.first())
     return running
 
 
