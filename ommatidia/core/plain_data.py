@@ -39,7 +39,7 @@ class _Loader(yaml.SafeLoader):
         _measure(node, {}, 0)
         return self.construct_document(node)
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:  # type: ignore[override]
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         """JSON writes what lies beyond the first plane as two halves."""
         text = super().construct_scalar(node)
         try:

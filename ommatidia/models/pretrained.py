@@ -115,7 +115,7 @@ def load(
     """Model and processor of a saved folder, ready to evaluate in ``dtype``.
 
     Every file is compared with the checksums that were saved with it; ``checked=False`` spares that for the weights
-    (about a second for two gigabytes). Raises ConfigError or RunError.
+    (about three seconds for two gigabytes). Raises ConfigError or RunError.
     """
     folder = Path(folder)
     config, document = _read(folder, dtype)

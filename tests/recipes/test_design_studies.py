@@ -108,7 +108,7 @@ def test_stages_of_the_trainings() -> None:
     assert [len(recipe.stages) for recipe in found.values()] == [1, 2, 2, 2]
     rates = {name: recipe.stages[-1].train.get("encoders.*") for name, recipe in found.items()}
     assert rates == {"0m": None, "0.5m": None, "1.2m": None, "1.2m_trained": 1e-5}
-    with pytest.raises(ConfigError, match=r"unknown training '2m'"):
+    with pytest.raises(ConfigError, match=r"training: .*'1.2m_trained', got '2m'"):
         designs("cambrian_studies:backbones", training="2m")
 
 
