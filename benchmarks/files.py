@@ -59,7 +59,7 @@ def look(what: str, folder: Path, count: int) -> dict[str, Any]:
         counts["stats"] += 1
         return stat(path, **how)
 
-    files._read, os.stat = counted_read, counted_stat  # type: ignore[assignment]
+    files._read, os.stat = counted_read, counted_stat
     began = time.perf_counter()
     if what == "files":
         assert None not in files.digest_files(paths)
