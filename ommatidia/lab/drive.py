@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ommatidia.core.console import console, shell_line
 from ommatidia.core.errors import ConfigError, DesignsFailedError, RunError, unknown
@@ -132,17 +133,15 @@ def drive_search(
         "failed": result.run.failed,
         "tracebacks": {key: str(path) for key in result.run.failed if (path := store.trace(key)).is_file()},
         "flops": result.run.flops,
-        "trials": [
-            {
-                "design": t.recipe.label(),
-                "seed": t.recipe.seed,
-                "average": t.average if not t.error else None,
-                "error": t.error,
-            }
-            for t in result.trials
-        ],
+        "trials": [_trial_data(trial) for trial in result.trials],
     }
     return driven
+
+
+def _trial_data(trial: Trial) -> dict[str, Any]:
+    """JSON-ready data of one trial."""
+    average = trial.average if not trial.error else None
+    return {"design": trial.recipe.label(), "seed": trial.recipe.seed, "average": average, "error": trial.error}
 
 
 def _tracking(folder: Path, track: Sequence[Destination]) -> Tracking | None:

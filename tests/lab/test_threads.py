@@ -16,6 +16,7 @@ from lab_toys import recipe
 
 from ommatidia.core.config import override
 from ommatidia.core.console import Console, use
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError
 from ommatidia.lab.analyses import ablation_jobs
 from ommatidia.lab.jobs.job import Computation, Job, Price
@@ -48,6 +49,9 @@ class Sum(Computation):
 
     def needs(self) -> tuple[Job, ...]:
         return ()
+
+    def reads(self) -> dict[str, Contents]:
+        return {}
 
     def price(self) -> Price:
         return Price()
