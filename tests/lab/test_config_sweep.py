@@ -40,14 +40,14 @@ ChatFormat.end ChatFormat.name ChatFormat.start ChatFormat.system ChatFormat.sys
 ChatFormat.user_prefix ChatFormat.user_suffix HFLanguage.pad_token HFLanguage.path HFLanguage.revision
 HubFileWeights.file HubFileWeights.id HubFileWeights.prefix HubFileWeights.revision HubWeights.id HubWeights.prefix
 HubWeights.revision LlavaJSON.image_root LlavaJSON.package LlavaJSON.path LlavaJSON.task PackageWeights.distribution
-PackageWeights.file PackageWeights.package PackageWeights.prefix PackageWeights.sha256 Recipe.name Search.name
-SourceBenchmark.name SourceBenchmark.prompt_suffix Weighted.category"""
+PackageWeights.file PackageWeights.package PackageWeights.prefix PackageWeights.sha256
+SourceBenchmark.prompt_suffix Weighted.category"""
 """Words of a chat format, names, places and identifiers of others: any text may be one."""
-WORDS = FREE_TEXT + " Stage.name"
+WORDS = FREE_TEXT + " Stage.name Recipe.name Search.name SourceBenchmark.name"
 MAY_BE_EMPTY = """ChatFormat.assistant_prefix ChatFormat.end ChatFormat.name ChatFormat.user_prefix HFLanguage.pad_token
 HFLanguage.path HFLanguage.revision HubFileWeights.file HubFileWeights.id HubFileWeights.revision HubWeights.revision
 LlavaJSON.image_root LlavaJSON.package LlavaJSON.path LlavaJSON.task PackageWeights.distribution PackageWeights.file
-PackageWeights.package PackageWeights.sha256 Recipe.name Search.name Weighted.category"""
+PackageWeights.package PackageWeights.sha256 Weighted.category"""
 """Texts that have no form of their own; what does not exist shows when it is looked for."""
 OPTIONAL = """ChannelConcat.grid ClipEncoder.interpolation ClipEncoder.mean ClipEncoder.std DrawnNumbers.asks
 DrawnRelations.asks DrawnWords.asks EasyVQA.asks EasyVQA.per_picture EasyVQA.pictures Eva02DetEncoder.interpolation

@@ -269,7 +269,7 @@ def test_a_judge_without_verdicts_spares_the_other_benchmarks(model: Path, tmp_p
         done.show()
     again = score_answers([tmp_path / f"out/{n}.full.jsonl" for n in ("mm_vet", "pope")], benchmark=None, data=None)
     assert len(again.data["scores"]) == len(again.lines) == 1
-    assert again.failed
+    assert again.status
 
 
 def served(name: str, folder: Path) -> tuple[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ def refused(search, folder) -> str:
 
 def test_every_expert_of_the_pool_is_looked_at(tmp_path):
     lost = {**VIT, "weights": {"kind": "file", "path": str(tmp_path / "vit.pth")}}
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="no such file"):
         drive_search(singles(pool={"lost": lost}), Store(tmp_path / "store"), out=tmp_path / "out", command=COMMAND)
     torn = tmp_path / "torn.safetensors"
     torn.write_bytes(b"nothing")

@@ -301,7 +301,7 @@ def test_the_record_is_there_from_the_first_second_and_loses_nothing(
 ) -> None:
     new = Store(tmp_path / "new")
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, new.writing():

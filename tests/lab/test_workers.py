@@ -17,6 +17,7 @@ from forked import server
 from lab_toys import recipe, results
 
 from ommatidia.core.console import Console, use
+from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DiskError
 from ommatidia.core.relay import Listener, Relay
 from ommatidia.lab.jobs.job import Job, Price
@@ -49,6 +50,9 @@ class Errand(Job):
 
     def needs(self) -> tuple[Job, ...]:
         return self.after
+
+    def reads(self) -> dict[str, Contents]:
+        return {}
 
     def price(self) -> Price:
         return Price(1.0)

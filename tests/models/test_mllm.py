@@ -221,7 +221,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
             "2x2 of 'a' and 8x8 of 'w' cannot be joined",
         ),
         ({"encoders": {"a": PATCHES, "b": VIT}}, "exactly one encoder is wanted, got 2"),
-        ({"encoders": {"Clip-L": PATCHES}}, "'Clip-L' must be lower-case letters"),
+        ({"encoders": {"Clip-L": PATCHES}}, "'Clip-L' must be at most 100 lower-case letters"),
         ({"encoders": {"train": PATCHES}}, "'train' is a word that torch's modules keep"),
         ({"encoders": {"w": wide}, "language": {**SCRATCH, "context": 64}}, "64 visual tokens a view leave no room"),
     ):

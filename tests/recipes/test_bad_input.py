@@ -123,7 +123,7 @@ BAD_RECORDS = {
 @pytest.mark.parametrize("spoil", BAD_RECORDS, ids=lambda spoil: spoil.__name__)
 def test_a_bad_record_is_refused_by_name(spoil, own_data, run_own):
     said = run_own(own_data(spoil))
-    assert said.code == 1
+    assert said.code == (3 if spoil is truncated else 1)  # torn pixels show only when they are decoded
     assert BAD_RECORDS[spoil] in said.error
     assert "s3" in said.error
 

@@ -61,7 +61,7 @@ def test_a_torn_or_missing_file_is_refused(state, tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ConfigError, match="no readable file of tensors"):
         of(path).check()
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="no such file"):
         of(tmp_path / "none.safetensors").check()
 
 
