@@ -8,15 +8,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+MARKS ?= not gpu and not slow
 
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test lint types bench clean distclean
+.PHONY: help setup quickstart test test-all lint types bench clean distclean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP) ## Make the environment from pinned versions (6.5 GB, a few minutes; nothing to do when up to date)
 	@echo "environment ready: $(VENV)"
@@ -35,8 +36,11 @@ quickstart: $(STAMP) ## Search the small design space and write its report (minu
 
 test: lint ## Lint, types and the CPU suite; the types are checked beside the suite
 	@$(BIN)/mypy & types=$$!; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' -n auto --dist loadfile $(ARGS); suite=$$?; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(MARKS)' -n auto --dist loadfile $(ARGS); suite=$$?; \
 	wait $$types && exit $$suite
+
+test-all: ## The same with the tests that take longer
+	@$(MAKE) test MARKS='not gpu'
 
 lint: $(STAMP) ## Ruff: rules and format
 	$(BIN)/ruff check .

@@ -143,7 +143,6 @@ def carry_out(model: str, benchmarks: str, out: str, copies: str, stop: int) -> 
     evaluate(Path(model), benchmarks, Path(out), data=Path(copies), batch=1)
 
 
-@pytest.mark.slow
 def test_killed_it_goes_on_and_asks_nothing_twice(model: Path, copies: Path, tmp_path: Path) -> None:
     names, out = listed(tmp_path, "pope", "mme"), tmp_path / "out"
     process = server().Process(target=carry_out, args=(str(model), names, str(out), str(copies), 6))
