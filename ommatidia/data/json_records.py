@@ -119,6 +119,7 @@ def _index_list(file: BinaryIO, path: Path, spans: Spans) -> None:
         while at < len(text) and text[at] in _WHITE:
             at += 1
         if at < len(text) and text[at] == "]":
+            _need_end(file, path, text[at + 1 :], lines + text.count("\n", 0, at) + 1)
             return
         try:
             _, end = decoder.raw_decode(text, at)
@@ -141,6 +142,17 @@ def _index_list(file: BinaryIO, path: Path, spans: Spans) -> None:
             raise DataError(cause, source=str(path), kind="not JSON")
 
 
+def _need_end(file: BinaryIO, path: Path, text: str, line: int) -> None:
+    """Raise DataError for anything but white space behind a list; ``text`` is what was read of it, from this line on."""
+    while text:
+        rest = text.lstrip(" \t\r\n")
+        line += text.count("\n", 0, len(text) - len(rest))
+        if rest:
+            cause = f"line {line}: {rest[:20].encode('latin-1')!r} behind the end of the list; expected one list"
+            raise DataError(f"{cause}, or one record a line", source=str(path), kind="not JSON")
+        text = file.read(_WINDOW).decode("latin-1")
+
+
 def _lines(file: BinaryIO, starts: array[int]) -> array[int]:
     """The line, from 1, that each of these ascending byte positions is on."""
     lines, at, line = array("Q"), 0, 1
@@ -151,6 +163,11 @@ def _lines(file: BinaryIO, starts: array[int]) -> array[int]:
             line += data.count(b"\n")
         lines.append(line)
     return lines
+
+
+def no_records(path: Path) -> DataError:
+    """What is wrong with a file without a record."""
+    return DataError("no records; expected a JSON list or one record a line", source=str(path), kind="no records")
 
 
 def own_id(record: Mapping[str, Any]) -> str | None:
@@ -170,6 +187,8 @@ class JSONInspection:
     def __init__(self, path: Path, examine: Callable[[dict[str, Any]], Examined]) -> None:
         self._path, self._examine = path, examine
         (self._starts, self._ends), self._lines, broken = inspect(path)
+        if broken is None and len(self) == 0:
+            broken = no_records(path)
         self.faults = () if broken is None else (broken,)
 
     def __len__(self) -> int:

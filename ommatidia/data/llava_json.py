@@ -124,7 +124,7 @@ class LlavaJSONSource:
         content = file_digest(self._path)
         self._starts, self._ends = json_records.index(self._path)
         if len(self._starts) == 0:
-            raise DataError("no records; expected a JSON list or one record a line", source=str(self._path))
+            raise json_records.no_records(self._path)
         self._rows = range(len(self._starts))
         self._read(0)  # a file of another kind is refused here, a broken record later on where it is counted
         if config.split != "all":

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ommatidia.core.errors import ConfigError
+from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.types import Sample
 from ommatidia.data import json_records
 from ommatidia.data.census import Census, Spread, sizes
@@ -216,3 +216,33 @@ def test_the_command_line(faulty: Path) -> None:
     done = runner.invoke(cli.app, ["data", "stats", str(faulty.parent / "good.jsonl")])
     assert done.exit_code == 0
     assert "A box." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("behind", "line"),
+    [("\n[{}]", 4), ("[]", 3), ("\n\n nonsense", 5), ("\n" * 5000 + "]", 5003), (" \r\n\t\n", None), ("", None)],
+)
+@pytest.mark.parametrize("window", [8, 2**22])
+def test_all_of_a_file_is_read(
+    tmp_path: Path, behind: str, line: int | None, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_records, "_WINDOW", window)
+    path = tmp_path / "two.json"
+    path.write_text("[\n" + json.dumps(talk("a", "Who?", "Me.")) + "\n]" + behind)
+    found = list(problems("f", LlavaJSON(path=path).inspect()))
+    if line is None:
+        assert found == []
+        assert len(LlavaJSON(path=path).open()) == 1
+        return
+    assert [(one.kind, one.cause.split(":")[0]) for one in found] == [("not JSON", f"line {line}")]
+    with pytest.raises(DataError, match=f"two.json: line {line}: .* behind the end of the list"):
+        LlavaJSON(path=path).open()
+
+
+@pytest.mark.parametrize("text", ["", " \n\n", "[]", "[\n]\n"])
+def test_a_file_without_records_is_a_problem(tmp_path: Path, text: str) -> None:
+    (tmp_path / "none.json").write_text(text)
+    told = check(read_sources(tmp_path / "none.json"), tell=lambda problem: None)
+    assert told.counts == {"no records": 1}
+    with pytest.raises(DataError, match="no records"):
+        LlavaJSON(path=tmp_path / "none.json").open()
