@@ -18,7 +18,8 @@ import numpy as np
 
 from ommatidia.core.errors import DataError
 from ommatidia.core.source import Inspection, Looked
-from ommatidia.core.types import Message, Picture, Sample
+from ommatidia.core.types import Picture, Sample
+from ommatidia.data.conversation import PLACEHOLDER, literal_marks, out_of_order
 
 Measure = Callable[[Sample], int]
 """From a sample to its tokens, visual ones included. Raises DataError."""
@@ -129,21 +130,21 @@ def _in_dialogue(looked: Looked) -> list[DataError]:
     for number, message in enumerate(messages):
         if message.role == "assistant" and not message.text.strip():
             found.append(DataError(f"turn {number + 1}: an answer without words", kind="empty answer"))
-    if any(error.kind in ("layout", "roles") for error in looked.faults):
+        if message.role == "assistant":
+            found += _marks_of_an_answer(message.text, number + 1)
+    if any(error.kind in ("layout", "roles", "field") for error in looked.faults):
         return found
-    turns = list(messages[1:] if messages[0].role == "system" else messages)
-    return found + _in_order(turns, len(messages) - len(turns) + 1)
+    if wrong := out_of_order([message.role for message in messages]):
+        return found + wrong
+    if messages[-1].role != "assistant":
+        found.append(DataError("the last turn is the user's; expected an answer", kind="no answer"))
+    return found
 
 
-def _in_order(turns: list[Message], first: int) -> list[DataError]:
-    for number, turn in enumerate(turns):
-        expected = "assistant" if number % 2 else "user"
-        if turn.role != expected:
-            cause = f"turn {number + first} is the {turn.role}'s; expected the {expected}'s"
-            return [DataError(cause, kind="roles")]
-    if turns and turns[-1].role != "assistant":
-        return [DataError("the last turn is the user's; expected an answer", kind="no answer")]
-    return []
+def _marks_of_an_answer(text: str, turn: int) -> list[DataError]:
+    """Marks are learned as the text that they are: an answer may speak of <image>, and seldom means to."""
+    marks = [DataError(f"{PLACEHOLDER} stays in the text", kind="mark")] if PLACEHOLDER in text else []
+    return [DataError(f"turn {turn}, an answer: {one.cause}", kind="mark") for one in (*marks, *literal_marks(text))]
 
 
 def _in_pictures(pictures: tuple[Picture, ...]) -> list[DataError]:

@@ -17,7 +17,7 @@ from ommatidia.core.image_file import image_file
 from ommatidia.core.picture import BytesPicture, FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
-from ommatidia.data.conversation import from_data_uri, read_dialogue
+from ommatidia.data.conversation import FORMAT_FIELDS, PLACEHOLDER, from_data_uri, literal_marks, read_dialogue
 from ommatidia.data.json_records import own_id
 from ommatidia.data.survey import file_names, is_file_name, named_files
 
@@ -123,21 +123,37 @@ class HFDatasetSource:
         config = self._config
         images = row[config.image] if config.image else None
         if config.messages:
+            beside = {key: row[key] for key in FORMAT_FIELDS if key in row}
             turns = [_without_nothing(turn) for turn in row[config.messages] or []]
             return read_dialogue(
-                {"messages": turns, "images": images}, lambda image: _picture(image, name, config.path)
+                {**beside, "messages": turns, "images": images}, lambda image: _picture(image, name, config.path)
             )
         question, answer = row[config.question], row[config.answer] if config.answer else ""
         for column, value in ((config.question, question), (config.answer, answer)):
             if not isinstance(value, str):
                 raise DataError(f"column {column!r} holds {type(value).__name__}; expected text")
         listed = images if isinstance(images, list) else [] if images is None else [images]
+        for fault in literal_marks(question):
+            raise fault
         pictures = tuple(_picture(image, name, config.path) for image in listed)
-        parts: list[Part] = [ImagePart(number) for number in range(len(pictures))]
-        messages = [Message("user", (*parts, question))]
+        messages = [Message("user", _parts(question, len(pictures)))]
         if config.answer:
             messages.append(Message("assistant", (answer,)))
         return tuple(messages), pictures
+
+
+def _parts(question: str, images: int) -> tuple[Part, ...]:
+    """A question with its images where ``<image>`` stands, or before it where that stands nowhere. Raises DataError."""
+    pieces = question.split(PLACEHOLDER)
+    if len(pieces) == 1:
+        return (*map(ImagePart, range(images)), question)
+    if len(pieces) - 1 != images:
+        cause = f"{len(pieces) - 1} {PLACEHOLDER} placeholder(s) in the question but {images} image(s) in the row"
+        raise DataError(cause, kind="placeholders")
+    parts: list[Part] = [pieces[0]]
+    for number, piece in enumerate(pieces[1:]):
+        parts += [ImagePart(number), piece]
+    return tuple(part for part in parts if part != "")
 
 
 def _without_nothing(value: Any) -> Any:

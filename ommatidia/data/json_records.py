@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -143,7 +143,7 @@ def _index_list(file: BinaryIO, path: Path, spans: Spans) -> None:
 
 
 def _need_end(file: BinaryIO, path: Path, text: str, line: int) -> None:
-    """Raise DataError for anything but white space behind a list; ``text`` is what was read of it, from this line on."""
+    """Raise DataError for anything but white space behind a list; ``text`` is what was read of it so far."""
     while text:
         rest = text.lstrip(" \t\r\n")
         line += text.count("\n", 0, len(text) - len(rest))
@@ -184,8 +184,14 @@ Examined = tuple[tuple[Message, ...], tuple[Picture, ...], list[DataError]]
 class JSONInspection:
     """Records of one file as they lie there, broken ones among them; ``examine`` says what a record holds."""
 
-    def __init__(self, path: Path, examine: Callable[[dict[str, Any]], Examined]) -> None:
-        self._path, self._examine = path, examine
+    def __init__(
+        self,
+        path: Path,
+        examine: Callable[[dict[str, Any]], Examined],
+        *,
+        unread: Callable[[dict[str, Any]], Sequence[str]] = lambda record: (),
+    ) -> None:
+        self._path, self._examine, self._unread = path, examine, unread
         (self._starts, self._ends), self._lines, broken = inspect(path)
         if broken is None and len(self) == 0:
             broken = no_records(path)
@@ -200,7 +206,7 @@ class JSONInspection:
             record = read(self._path, self._starts[index], self._ends[index], row=index)
         except DataError as error:
             return Looked(place, faults=[error])
-        return Looked(place, own_id(record), *self._examine(record))
+        return Looked(place, own_id(record), *self._examine(record), unread=tuple(self._unread(record)))
 
     def _place(self, index: int) -> str:
         """The record's line; its number in a list that has several records on the line."""

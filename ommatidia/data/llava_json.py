@@ -24,11 +24,15 @@ from ommatidia.core.picture import FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
 from ommatidia.data import json_records
-from ommatidia.data.conversation import from_data_uri, inspect_dialogue, named_images, read_dialogue
+from ommatidia.data.conversation import (
+    PASSED_ON,
+    from_data_uri,
+    inspect_dialogue,
+    named_images,
+    read_dialogue,
+    unread_fields,
+)
 from ommatidia.data.survey import Rows, file_names, surveyed
-
-_PASSED_ON = ("options", "references", "category")
-"""Fields of a record that a benchmark may want; they go into ``Sample.meta`` as they are."""
 
 
 class LlavaJSON(SourceConfig):
@@ -89,7 +93,9 @@ class LlavaJSON(SourceConfig):
 
     def inspect(self) -> json_records.JSONInspection:
         """The records of the whole file, whatever the split. Raises DataError when there is no such file."""
-        return json_records.JSONInspection(self.file(), lambda record: inspect_dialogue(record, self.picture))
+        return json_records.JSONInspection(
+            self.file(), lambda record: inspect_dialogue(record, self.picture), unread=unread_fields
+        )
 
     def hashed(self) -> Any:
         return {**super().hashed(), "task": self.task or self.path.stem}
@@ -164,7 +170,7 @@ class LlavaJSONSource:
             "group": config.group,
             "task": config.task or config.path.stem,
             "cluster": paths[0] if paths else name,
-            **{key: record[key] for key in _PASSED_ON if record.get(key) is not None},
+            **{key: record[key] for key in PASSED_ON if record.get(key) is not None},
         }
         return Sample(id=name, messages=messages, images=pictures, meta=meta)
 

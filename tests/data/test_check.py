@@ -164,11 +164,11 @@ def test_records_ahead_are_bounded_and_in_order() -> None:
 def test_a_census_in_exact_numbers(faulty: Path) -> None:
     told = count({"f": LlavaJSON(path=faulty)})
     data = told.data["f"]
-    assert (data["records"], data["unusable"]) == (12, 5)
-    assert data["answers"] == {"Yes.": 3, "A box.": 2, "": 1}
+    assert (data["records"], data["unusable"]) == (12, 6)
+    assert data["answers"] == {"Yes.": 2, "A box.": 2, "": 1}
     assert data["spreads"]["short side (px)"]["most"] == 30
     assert data["spreads"]["long side (px)"]["total"] == 40  # the cut one has no size
-    assert told.lines == ["f: 12 records, 5 of them unusable"]
+    assert told.lines == ["f: 12 records, 6 of them unusable"]
 
 
 def test_percentiles_are_exact() -> None:
@@ -246,3 +246,58 @@ def test_a_file_without_records_is_a_problem(tmp_path: Path, text: str) -> None:
     assert told.counts == {"no records": 1}
     with pytest.raises(DataError, match="no records"):
         LlavaJSON(path=tmp_path / "none.json").open()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "names"),
+    [
+        ({"video": "a.mp4"}, "field", "'video'"),
+        ({"videos": ["a.mp4"]}, "field", "'videos'"),
+        ({"audios": ["a.wav"]}, "field", "'audios'"),
+        ({"tools": "[]"}, "field", "'tools'"),
+        (
+            {"conversations": [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "x"}]},
+            "mark",
+            "<video>",
+        ),
+        ({"system": "<image_placeholder>"}, "mark", "<image_placeholder>"),
+        ({"history": ["q", "a"]}, "layout", "'history'"),
+        (
+            {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "x", "loss": False}]},
+            "field",
+            r"messages\[1\] has the loss False",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "x", "weight": 0.5}]},
+            "field",
+            "weight 0.5",
+        ),
+        ({"conversations": [{"from": "gpt", "value": "x"}, {"from": "human", "value": "q"}]}, "roles", "turn 1"),
+    ],
+)
+def test_what_is_not_read_is_refused_by_name_in_check_and_run(
+    tmp_path: Path, change: dict[str, Any], kind: str, names: str
+) -> None:
+    record = talk("a", "q", "x") | change
+    if "messages" in change:
+        del record["conversations"]
+    (tmp_path / "one.jsonl").write_text(json.dumps(record))
+    source = LlavaJSON(path=tmp_path / "one.jsonl")
+    (found,) = problems("f", source.inspect())
+    assert found.kind == kind
+    with pytest.raises(DataError, match=names) as caught:
+        source.open()[0]
+    assert (caught.value.kind, caught.value.cause) == (kind, found.cause)
+
+
+def test_system_and_history_are_read_and_other_fields_are_listed_once(tmp_path: Path) -> None:
+    asked = {"instruction": "q2", "input": "", "output": "a2", "history": [["q1", "a1"]], "system": "S", "model": "m"}
+    path = tmp_path / "two.jsonl"
+    path.write_text("\n".join(map(json.dumps, [asked, talk("b", "q", "<image>", system="T", model="m", lang="en")])))
+    source = LlavaJSON(path=path).open()
+    said = [[(message.role, message.text) for message in source[row].messages] for row in range(2)]
+    assert said[0] == [("system", "S"), ("user", "q1"), ("assistant", "a1"), ("user", "q2"), ("assistant", "a2")]
+    assert said[1] == [("system", "T"), ("user", "q"), ("assistant", "<image>")]
+    told = check(read_sources(path), tell=lambda problem: None)
+    assert told.counts == {"mark": 1}, "an answer that holds a placeholder"
+    assert told.lines[1] == "two.jsonl: fields that nothing reads: 'model' (2), 'lang' (1)"

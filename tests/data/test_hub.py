@@ -154,3 +154,19 @@ def test_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"pip install 'ommatidia\[hub\]'"):
         HFDataset(path=tmp_path / "set").open()
+
+
+def test_marks_in_a_question(tmp_path: Path) -> None:
+    import datasets
+
+    questions = ["Is <image> red?", "<video> What?", "<image><image>?"]
+    column = [{"bytes": png(9), "path": None}] * 3
+    datasets.Dataset.from_dict({"image": column, "question": questions, "answer": ["a"] * 3}).to_parquet(
+        tmp_path / "rows.parquet"
+    )
+    source = HFDataset(path=tmp_path / "rows.parquet").open()
+    assert source[0].messages[0].parts == ("Is ", ImagePart(0), " red?")
+    for row, kind in ((1, "mark"), (2, "placeholders")):
+        with pytest.raises(DataError) as caught:
+            source[row]
+        assert caught.value.kind == kind

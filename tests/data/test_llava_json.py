@@ -253,7 +253,7 @@ def test_counts_that_differ(folder: Path, question: str, image: Any, both: str) 
         ({"conversations": [turn("gpt", "hi")]}, "has no user turn"),
         (
             {"messages": [{"role": "user", "content": [{"type": "audio"}]}]},
-            "content[0] is no text part and no image part",
+            "content[0] is of type 'audio', which is not read",
         ),
         (record(1, image="https://example.org/a.png"), "a remote image; download it"),
         (record(1, image=3), "an image is int; expected a path"),
@@ -324,3 +324,24 @@ def test_bad_fields(tmp_path: Path) -> None:
     for given in ({"holdout": 0}, {"split": "val"}, {"limit": 0}):
         with pytest.raises(ConfigError, match=next(iter(given))):
             LlavaJSON(path=tmp_path / "x", **given)
+
+
+def test_image_parts_say_which_image_they_are(folder: Path) -> None:
+    def placed(*indices: object) -> list[str]:
+        content = [{"type": "image", "index": index} for index in indices]
+        turns = [{"role": "user", "content": [*content, {"type": "text", "text": "?"}]}]
+        found = first(folder, {"images": ["0.png", "1.png"], "messages": turns})
+        assert [part.index for part in found.messages[0].parts[:-1]] == list(range(len(indices)))
+        return [image.path.name for image in found.images]
+
+    assert placed(1, 0) == ["1.png", "0.png"]
+    assert placed(1, 0, 1) == ["1.png", "0.png", "1.png"]
+    assert placed(None, None) == ["0.png", "1.png"]
+    for wrong, cause in (
+        ((0, 2), "the index 2"),
+        ((0, None), "some have none"),
+        ((0,), "the index 1"),
+        (("1",), "'1'"),
+    ):
+        with pytest.raises(DataError, match=cause):
+            placed(*wrong)
