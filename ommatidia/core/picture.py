@@ -196,6 +196,17 @@ def _is_damage(warning: str, data: bytes) -> bool:
     return skipped[2] != "d9" or len(set(data[-2 - int(skipped[1]) : -2])) > 1
 
 
+def lost_colours(data: bytes, *, name: str) -> str | None:
+    """Why an image that decodes to one colour may have had more, in words; None: it had no more, as far as is seen."""
+    with _opened(data, name) as image:
+        deep = any("16" in str(tile[-1]) for tile in image.tile) or image.mode.startswith("I;16")
+        if "A" in image.getbands() or "transparency" in image.info:
+            return "what it shows is in its alpha channel, which is dropped: blend it with a background first"
+        if deep:
+            return "its 16-bit values differ in their lower 8 bits at most, which are dropped: scale them first"
+    return None
+
+
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "RGB":
         return image.copy()

@@ -15,8 +15,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from ommatidia.core.errors import DataError
+from ommatidia.core.picture import BytesPicture, FilePicture, SpanPicture, lost_colours
 from ommatidia.core.source import Inspection, Looked
 from ommatidia.core.types import Picture, Sample
 from ommatidia.data.conversation import PLACEHOLDER, literal_marks, out_of_order
@@ -151,10 +153,27 @@ def _in_pictures(pictures: tuple[Picture, ...]) -> list[DataError]:
     found = []
     for picture in pictures:
         try:
-            picture.open()
+            image = picture.open()
+            found += _without_colours(picture, image)
         except DataError as error:
             found.append(error if error.kind != "unusable" else DataError(error.cause, kind="broken image"))
     return found
+
+
+def _without_colours(picture: Picture, image: Image.Image) -> list[DataError]:
+    """An image of one colour that had more before it was decoded."""
+    if any(low != high for low, high in image.getextrema()):
+        return []
+    if isinstance(picture, FilePicture):
+        data, name = picture.path.read_bytes(), str(picture.path)
+    elif isinstance(picture, SpanPicture):
+        data, name = picture.data(), picture.name
+    elif isinstance(picture, BytesPicture):
+        data, name = picture.data, picture.name
+    else:
+        return []
+    why = lost_colours(data, name=name)
+    return [] if why is None else [DataError(f"{name}: one colour after decoding; {why}", kind="one colour")]
 
 
 def _in_length(looked: Looked, measure: Measure, longest: int) -> list[DataError]:

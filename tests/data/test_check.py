@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -301,3 +302,23 @@ def test_system_and_history_are_read_and_other_fields_are_listed_once(tmp_path: 
     told = check(read_sources(path), tell=lambda problem: None)
     assert told.counts == {"mark": 1}, "an answer that holds a placeholder"
     assert told.lines[1] == "two.jsonl: fields that nothing reads: 'model' (2), 'lang' (1)"
+
+
+def test_an_image_whose_colours_are_dropped_is_named(tmp_path: Path) -> None:
+    shape = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    black = np.zeros((8, 8, 3), np.uint8)
+    made = {
+        "alpha": Image.fromarray(np.dstack([black, shape])),
+        "deep": Image.fromarray(shape.astype(np.uint16)),
+        "plain": Image.fromarray(black),
+        "seen": Image.fromarray(np.dstack([black + shape[..., None], shape])),
+        "high": Image.fromarray(shape.astype(np.uint16) * 500),
+    }
+    for name, image in made.items():
+        image.save(tmp_path / f"{name}.png")
+    records = [talk(name, "<image>?", "x", image=f"{name}.png") for name in made]
+    (tmp_path / "d.json").write_text(json.dumps(records, indent=0))
+    found = list(problems("f", LlavaJSON(path=tmp_path / "d.json").inspect()))
+    assert [(one.id, one.kind) for one in found] == [("alpha", "one colour"), ("deep", "one colour")]
+    assert "alpha channel" in found[0].cause
+    assert "16-bit" in found[1].cause
