@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from ommatidia.core.errors import DataError
 from ommatidia.core.files import file_digest
@@ -32,7 +34,11 @@ decoders that few people test."""
 
 _JPEG = frozenset({"JPEG", "MPO"})
 _FORMATS = "JPEG, PNG, WebP, GIF, BMP or TIFF"
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_DAMAGE = re.compile("premature end|bad huffman|bad arithmetic|instead of rst|inconsistent progression", re.IGNORECASE)
+_SKIPPED = re.compile("([0-9]+) extraneous bytes before marker 0x([0-9a-f]+)")
+_FEW = 16
+"""Bytes between two parts of a JPEG that some cameras leave there."""
 _ORIENTATION_TAG = 0x0112
 
 
@@ -71,12 +77,16 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
     Raises DataError: not an image, truncated, a side below 2 pixels, CMYK, more than one frame.
     """
     with _opened(data, name) as image:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1) if image.format != "BMP" else 1
+        orientation = _orientation(image)
         factor = _factor(image, at_least)
         rgb = _from_jpeg(data, image, factor) if image.format in _JPEG else None
         if rgb is None:
             if factor > 1:
                 image.draft("RGB", (image.width // factor, image.height // factor))
+            if image.format == "PNG":
+                _refuse_damage(data)
+            # A global switch of Pillow's, which other libraries set: it fills what is missing with gray.
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
             image.load()
             rgb = _to_rgb(image, name)
     if orientation != 1:
@@ -88,7 +98,7 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
 def header_size(data: bytes | Path, *, name: str, at_least: int | None = None) -> tuple[int, int]:
     """(height, width) of what ``decode`` gives, from the header alone. Raises DataError."""
     with _opened(data, name) as image:
-        turned = image.format != "BMP" and image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+        turned = _orientation(image) in (5, 6, 7, 8)
         width, height = _reduced(image, _factor(image, at_least))
     return (width, height) if turned else (height, width)
 
@@ -105,10 +115,33 @@ def _opened(data: bytes | Path, name: str) -> Iterator[Image.Image]:
         raise DataError(f"{name}: {'an empty file' if empty else 'not an image'}; expected {_FORMATS}") from None
     except FileNotFoundError as error:
         raise DataError(f"{name}: {_reason(error)}; expected {_FORMATS}") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name}: too large an image ({_reason(error)}); expected a smaller one: reduce it") from None
     except _UNREADABLE as error:
         raise DataError(
             f"{name}: broken or truncated image ({_reason(error)}); expected a complete {_FORMATS}"
         ) from None
+
+
+def _orientation(image: Image.Image) -> int:
+    """The turn that is still to be applied. BMP knows none, and Pillow turns a TIFF itself."""
+    return 1 if image.format in ("BMP", "TIFF") else int(image.getexif().get(_ORIENTATION_TAG, 1))
+
+
+def _refuse_damage(data: bytes) -> None:
+    """Raise ValueError for a PNG whose checksums are wrong, or that does not end: Pillow looks at few of them."""
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            break
+        if zlib.crc32(memoryview(data)[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise ValueError(f"wrong checksum of the part at byte {at}")
+        if kind == b"IEND":
+            return
+        at = end + 4
+    raise ValueError("no end of the file")
 
 
 def _refuse(image: Image.Image, name: str) -> None:
@@ -146,8 +179,32 @@ def _from_jpeg(data: bytes, image: Image.Image, factor: int) -> Image.Image | No
     try:
         # Pillow keeps four bytes a pixel: handing over three would cost the time that this decoder saves.
         return Decoded(simplejpeg.decode_jpeg(data, "RGBX", min_height=height, min_width=width))
-    except ValueError:  # also raised for harmless oddities, such as bytes between markers
+    except ValueError as error:  # also raised for harmless oddities, such as a few bytes between markers
+        if _is_damage(str(error), data):
+            raise
         return None
+
+
+def _is_damage(warning: str, data: bytes) -> bool:
+    """Whether a warning of libjpeg means that pixels are wrong; Pillow and others hide it and go on."""
+    if _DAMAGE.search(warning):
+        return True
+    skipped = _SKIPPED.search(warning)
+    if skipped is None or int(skipped[1]) <= _FEW:
+        return False
+    # Padding before the end is harmless: one byte again and again.
+    return skipped[2] != "d9" or len(set(data[-2 - int(skipped[1]) : -2])) > 1
+
+
+def lost_colours(data: bytes, *, name: str) -> str | None:
+    """Why an image that decodes to one colour may have had more, in words; None: it had no more, as far as is seen."""
+    with _opened(data, name) as image:
+        deep = any("16" in str(tile[-1]) for tile in image.tile) or image.mode.startswith("I;16")
+        if "A" in image.getbands() or "transparency" in image.info:
+            return "what it shows is in its alpha channel, which is dropped: blend it with a background first"
+        if deep:
+            return "its 16-bit values differ in their lower 8 bits at most, which are dropped: scale them first"
+    return None
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

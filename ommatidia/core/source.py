@@ -35,6 +35,8 @@ class Looked:
     messages: tuple[Message, ...] = ()
     images: tuple[Picture, ...] = ()
     faults: list[DataError] = field(default_factory=list)
+    unread: tuple[str, ...] = ()
+    """Fields of the record that nothing reads."""
 
 
 class Inspection(Protocol):

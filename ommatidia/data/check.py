@@ -15,10 +15,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from ommatidia.core.errors import DataError
+from ommatidia.core.picture import BytesPicture, FilePicture, SpanPicture, lost_colours
 from ommatidia.core.source import Inspection, Looked
-from ommatidia.core.types import Message, Picture, Sample
+from ommatidia.core.types import Picture, Sample
+from ommatidia.data.conversation import PLACEHOLDER, literal_marks, out_of_order
 
 Measure = Callable[[Sample], int]
 """From a sample to its tokens, visual ones included. Raises DataError."""
@@ -129,31 +132,48 @@ def _in_dialogue(looked: Looked) -> list[DataError]:
     for number, message in enumerate(messages):
         if message.role == "assistant" and not message.text.strip():
             found.append(DataError(f"turn {number + 1}: an answer without words", kind="empty answer"))
-    if any(error.kind in ("layout", "roles") for error in looked.faults):
+        if message.role == "assistant":
+            found += _marks_of_an_answer(message.text, number + 1)
+    if any(error.kind in ("layout", "roles", "field") for error in looked.faults):
         return found
-    turns = list(messages[1:] if messages[0].role == "system" else messages)
-    return found + _in_order(turns, len(messages) - len(turns) + 1)
+    if wrong := out_of_order([message.role for message in messages]):
+        return found + wrong
+    if messages[-1].role != "assistant":
+        found.append(DataError("the last turn is the user's; expected an answer", kind="no answer"))
+    return found
 
 
-def _in_order(turns: list[Message], first: int) -> list[DataError]:
-    for number, turn in enumerate(turns):
-        expected = "assistant" if number % 2 else "user"
-        if turn.role != expected:
-            cause = f"turn {number + first} is the {turn.role}'s; expected the {expected}'s"
-            return [DataError(cause, kind="roles")]
-    if turns and turns[-1].role != "assistant":
-        return [DataError("the last turn is the user's; expected an answer", kind="no answer")]
-    return []
+def _marks_of_an_answer(text: str, turn: int) -> list[DataError]:
+    """Marks are learned as the text that they are: an answer may speak of <image>, and seldom means to."""
+    marks = [DataError(f"{PLACEHOLDER} stays in the text", kind="mark")] if PLACEHOLDER in text else []
+    return [DataError(f"turn {turn}, an answer: {one.cause}", kind="mark") for one in (*marks, *literal_marks(text))]
 
 
 def _in_pictures(pictures: tuple[Picture, ...]) -> list[DataError]:
     found = []
     for picture in pictures:
         try:
-            picture.open()
+            image = picture.open()
+            found += _without_colours(picture, image)
         except DataError as error:
             found.append(error if error.kind != "unusable" else DataError(error.cause, kind="broken image"))
     return found
+
+
+def _without_colours(picture: Picture, image: Image.Image) -> list[DataError]:
+    """An image of one colour that had more before it was decoded."""
+    if any(low != high for low, high in image.getextrema()):
+        return []
+    if isinstance(picture, FilePicture):
+        data, name = picture.path.read_bytes(), str(picture.path)
+    elif isinstance(picture, SpanPicture):
+        data, name = picture.data(), picture.name
+    elif isinstance(picture, BytesPicture):
+        data, name = picture.data, picture.name
+    else:
+        return []
+    why = lost_colours(data, name=name)
+    return [] if why is None else [DataError(f"{name}: one colour after decoding; {why}", kind="one colour")]
 
 
 def _in_length(looked: Looked, measure: Measure, longest: int) -> list[DataError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -17,12 +18,20 @@ from ommatidia.core.image_file import image_file
 from ommatidia.core.picture import BytesPicture, FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
-from ommatidia.data.conversation import from_data_uri, read_dialogue
+from ommatidia.data.conversation import FORMAT_FIELDS, PLACEHOLDER, from_data_uri, literal_marks, read_dialogue
 from ommatidia.data.json_records import own_id
 from ommatidia.data.survey import file_names, is_file_name, named_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+_NUMBERED = re.compile(r"(\w+(?:\.\w+)*)-[0-9]+-of-[0-9]+(?:-[0-9a-f]+)?")
+_PARTS = {
+    "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
+    "dev": "validation", "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+"""Words in a name that say which part a file belongs to."""
 
 
 class HFDataset(SourceConfig):
@@ -32,7 +41,8 @@ class HFDataset(SourceConfig):
     path: Path
     """What ``save_to_disk`` of a Dataset or a DatasetDict wrote, a parquet file, or a folder of parquet files."""
     part: str | None = None
-    """Which member of a saved DatasetDict, for example ``train``."""
+    """Which member of a saved DatasetDict, or which parquet files of a snapshot by their names, for example ``train``:
+    ``data/train-00000-of-00002.parquet``, ``data/train/0.parquet``. Needed where there are several."""
     image: str | None = "image"
     """Column of the image or list of images; None: text only."""
     question: str = "question"
@@ -65,13 +75,13 @@ class HFDataset(SourceConfig):
 
     def reads(self) -> Contents:
         """The tables whole, and the images that their rows name."""
-        found = tables(self.path)
+        found = tables(self.path, self.part)
         key = digest(["hf_dataset", found.digest, self.part, self.image, self.messages])
         root = self.path if self.path.is_dir() else self.path.parent
         return Contents.joined([found, named_files(derived(key, self._file_names), root)])
 
     def _file_names(self) -> list[str]:
-        rows = opened(self.path, self.part, tables(self.path).digest)
+        rows = opened(self.path, self.part, tables(self.path, self.part).digest)
         names = dict.fromkeys(image_names(rows, self.image)) if self.image and self.image in rows.column_names else {}
         if self.messages in rows.column_names:
             for row in rows.select_columns([self.messages]).with_format("arrow").iter(batch_size=1000):
@@ -91,7 +101,7 @@ class HFDatasetSource:
 
     def __init__(self, config: HFDataset) -> None:
         self._config = config
-        self._rows = opened(config.path, config.part, tables(config.path).digest)
+        self._rows = opened(config.path, config.part, tables(config.path, config.part).digest)
         columns = [config.image, config.id]
         columns += [config.messages] if config.messages else [config.question, config.answer]
         for column in columns:
@@ -123,21 +133,37 @@ class HFDatasetSource:
         config = self._config
         images = row[config.image] if config.image else None
         if config.messages:
+            beside = {key: row[key] for key in FORMAT_FIELDS if key in row}
             turns = [_without_nothing(turn) for turn in row[config.messages] or []]
             return read_dialogue(
-                {"messages": turns, "images": images}, lambda image: _picture(image, name, config.path)
+                {**beside, "messages": turns, "images": images}, lambda image: _picture(image, name, config.path)
             )
         question, answer = row[config.question], row[config.answer] if config.answer else ""
         for column, value in ((config.question, question), (config.answer, answer)):
             if not isinstance(value, str):
                 raise DataError(f"column {column!r} holds {type(value).__name__}; expected text")
         listed = images if isinstance(images, list) else [] if images is None else [images]
+        for fault in literal_marks(question):
+            raise fault
         pictures = tuple(_picture(image, name, config.path) for image in listed)
-        parts: list[Part] = [ImagePart(number) for number in range(len(pictures))]
-        messages = [Message("user", (*parts, question))]
+        messages = [Message("user", _parts(question, len(pictures)))]
         if config.answer:
             messages.append(Message("assistant", (answer,)))
         return tuple(messages), pictures
+
+
+def _parts(question: str, images: int) -> tuple[Part, ...]:
+    """A question with its images where ``<image>`` stands, or before it where that stands nowhere. Raises DataError."""
+    pieces = question.split(PLACEHOLDER)
+    if len(pieces) == 1:
+        return (*map(ImagePart, range(images)), question)
+    if len(pieces) - 1 != images:
+        cause = f"{len(pieces) - 1} {PLACEHOLDER} placeholder(s) in the question but {images} image(s) in the row"
+        raise DataError(cause, kind="placeholders")
+    parts: list[Part] = [pieces[0]]
+    for number, piece in enumerate(pieces[1:]):
+        parts += [ImagePart(number), piece]
+    return tuple(part for part in parts if part != "")
 
 
 def _without_nothing(value: Any) -> Any:
@@ -172,11 +198,43 @@ def files(path: Path) -> list[Path]:
     return found
 
 
-def tables(path: Path) -> Contents:
-    """The data files under a path. Raises DataError when there are none."""
+def tables(path: Path, part: str | None = None) -> Contents:
+    """The data files that are read under a path. Raises DataError when there are none, ConfigError as ``of_part``."""
     if path.is_file():
         return Contents.of_needed({path.name: path})
-    return Contents.of_needed({file.relative_to(path).as_posix(): file for file in files(path)})
+    return Contents.of_needed({file.relative_to(path).as_posix(): file for file in of_part(path, files(path), part)})
+
+
+def of_part(path: Path, found: list[Path], part: str | None) -> list[Path]:
+    """The files that hold this part; files that are not parquet have their parts inside.
+
+    Raises ConfigError: several parts and none is named, or no such part.
+    """
+    parquet = [file for file in found if file.suffix == ".parquet"]
+    if not parquet:
+        return found
+    root = path if path.is_dir() else path.parent
+    parts = {file: part_of(file.relative_to(root).as_posix()) for file in parquet}
+    names = sorted({name or "files without a part in their name" for name in parts.values()})
+    if part is None and len(names) > 1:
+        raise ConfigError(f"{path} holds several parts: {', '.join(names)}; set part, or name one file or folder")
+    if part is not None and part not in parts.values():
+        if set(parts.values()) == {None}:
+            raise ConfigError(f"{path} holds one data set without parts; leave out part: {part!r}")
+        raise ConfigError(f"{path}: {unknown('part', part, [name for name in parts.values() if name])}")
+    return [file for file in parquet if part is None or parts[file] == part]
+
+
+def part_of(name: str) -> str | None:
+    """The part that a file belongs to by its name, as the hub names them; None: it names none."""
+    *folders, stem = name.removesuffix(".parquet").split("/")
+    if (numbered := _NUMBERED.fullmatch(stem)) is not None:
+        return numbered[1]
+    for piece in (stem, *reversed(folders)):
+        for word in re.split(r"[^a-zA-Z]+", piece):
+            if (part := _PARTS.get(word.lower())) is not None:
+                return part
+    return None
 
 
 def _named(record: dict[str, Any]) -> list[str]:
@@ -223,7 +281,7 @@ def opened(path: Path, part: str | None, content: str) -> Dataset:
         import datasets
     except ImportError:
         raise ConfigError("the source hf_dataset needs the package datasets: pip install 'ommatidia[hub]'") from None
-    parquet = [str(file) for file in files(path) if file.suffix == ".parquet"]
+    parquet = [str(file) for file in of_part(path, files(path), part) if file.suffix == ".parquet"]
     try:
         if parquet:
             return datasets.Dataset.from_parquet(parquet)

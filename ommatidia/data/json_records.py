@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -119,6 +119,7 @@ def _index_list(file: BinaryIO, path: Path, spans: Spans) -> None:
         while at < len(text) and text[at] in _WHITE:
             at += 1
         if at < len(text) and text[at] == "]":
+            _need_end(file, path, text[at + 1 :], lines + text.count("\n", 0, at) + 1)
             return
         try:
             _, end = decoder.raw_decode(text, at)
@@ -141,6 +142,17 @@ def _index_list(file: BinaryIO, path: Path, spans: Spans) -> None:
             raise DataError(cause, source=str(path), kind="not JSON")
 
 
+def _need_end(file: BinaryIO, path: Path, text: str, line: int) -> None:
+    """Raise DataError for anything but white space behind a list; ``text`` is what was read of it so far."""
+    while text:
+        rest = text.lstrip(" \t\r\n")
+        line += text.count("\n", 0, len(text) - len(rest))
+        if rest:
+            cause = f"line {line}: {rest[:20].encode('latin-1')!r} behind the end of the list; expected one list"
+            raise DataError(f"{cause}, or one record a line", source=str(path), kind="not JSON")
+        text = file.read(_WINDOW).decode("latin-1")
+
+
 def _lines(file: BinaryIO, starts: array[int]) -> array[int]:
     """The line, from 1, that each of these ascending byte positions is on."""
     lines, at, line = array("Q"), 0, 1
@@ -151,6 +163,11 @@ def _lines(file: BinaryIO, starts: array[int]) -> array[int]:
             line += data.count(b"\n")
         lines.append(line)
     return lines
+
+
+def no_records(path: Path) -> DataError:
+    """What is wrong with a file without a record."""
+    return DataError("no records; expected a JSON list or one record a line", source=str(path), kind="no records")
 
 
 def own_id(record: Mapping[str, Any]) -> str | None:
@@ -167,9 +184,17 @@ Examined = tuple[tuple[Message, ...], tuple[Picture, ...], list[DataError]]
 class JSONInspection:
     """Records of one file as they lie there, broken ones among them; ``examine`` says what a record holds."""
 
-    def __init__(self, path: Path, examine: Callable[[dict[str, Any]], Examined]) -> None:
-        self._path, self._examine = path, examine
+    def __init__(
+        self,
+        path: Path,
+        examine: Callable[[dict[str, Any]], Examined],
+        *,
+        unread: Callable[[dict[str, Any]], Sequence[str]] = lambda record: (),
+    ) -> None:
+        self._path, self._examine, self._unread = path, examine, unread
         (self._starts, self._ends), self._lines, broken = inspect(path)
+        if broken is None and len(self) == 0:
+            broken = no_records(path)
         self.faults = () if broken is None else (broken,)
 
     def __len__(self) -> int:
@@ -181,7 +206,7 @@ class JSONInspection:
             record = read(self._path, self._starts[index], self._ends[index], row=index)
         except DataError as error:
             return Looked(place, faults=[error])
-        return Looked(place, own_id(record), *self._examine(record))
+        return Looked(place, own_id(record), *self._examine(record), unread=tuple(self._unread(record)))
 
     def _place(self, index: int) -> str:
         """The record's line; its number in a list that has several records on the line."""

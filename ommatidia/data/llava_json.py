@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 from array import array
 from collections.abc import Mapping
 from functools import lru_cache
@@ -18,17 +17,22 @@ from pydantic import Field
 
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError, DataError
-from ommatidia.core.files import file_digest
+from ommatidia.core.files import file_digest, looked
 from ommatidia.core.image_file import image_file
 from ommatidia.core.picture import FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
 from ommatidia.data import json_records
-from ommatidia.data.conversation import from_data_uri, inspect_dialogue, named_images, read_dialogue
-from ommatidia.data.survey import Rows, file_names, surveyed
-
-_PASSED_ON = ("options", "references", "category")
-"""Fields of a record that a benchmark may want; they go into ``Sample.meta`` as they are."""
+from ommatidia.data.conversation import (
+    PASSED_ON,
+    from_data_uri,
+    inspect_dialogue,
+    named_images,
+    read_dialogue,
+    unread_fields,
+)
+from ommatidia.data.same_images import SameImages, normal_name
+from ommatidia.data.survey import Rows, all_images, file_names, surveyed
 
 
 class LlavaJSON(SourceConfig):
@@ -43,7 +47,8 @@ class LlavaJSON(SourceConfig):
     """Folder that image paths are relative to; None: the folder of the file."""
     split: Literal["all", "train", "held_out"] = "all"
     """``held_out`` and ``train`` share no record and no picture: records that share pictures, even through a third one,
-    stay together, and the hash of the first of their paths decides."""
+    stay together, and the hash of the first of their paths decides. A picture is known by its bytes, however
+    it is named: by a relative or absolute path, a link, a copy, a data URI."""
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of the pictures (of the records, where there is no picture) that is held out."""
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -89,7 +94,9 @@ class LlavaJSON(SourceConfig):
 
     def inspect(self) -> json_records.JSONInspection:
         """The records of the whole file, whatever the split. Raises DataError when there is no such file."""
-        return json_records.JSONInspection(self.file(), lambda record: inspect_dialogue(record, self.picture))
+        return json_records.JSONInspection(
+            self.file(), lambda record: inspect_dialogue(record, self.picture), unread=unread_fields
+        )
 
     def hashed(self) -> Any:
         return {**super().hashed(), "task": self.task or self.path.stem}
@@ -98,8 +105,23 @@ class LlavaJSON(SourceConfig):
         """The records that the split and the limit leave, and the images that they name."""
         some = self.split != "all" or self.limit is not None
         rules = ["llava_json", self.split, self.holdout if self.split != "all" else None, self.limit]
+        if self.split != "all":  # which files are one picture decides what is held out
+            rules.append(self.same_images().digest)
         part = f"{self.split}, {self.limit or 'all'} records" if some else ""
         return surveyed(self.file(), rules, lambda: self.open().rows(), file_names, self.root(), part=part)
+
+    def same_images(self) -> SameImages:
+        """Which of the files that the whole file names are one picture; looked at once inside ``files.settled``."""
+        return looked(["same images", self.to_json()], self._same_images)
+
+    def _same_images(self) -> SameImages:
+        path = self.file()
+
+        def every() -> Rows:
+            spans = json_records.index(path)
+            return range(len(spans[0])), spans
+
+        return SameImages.find(all_images(path, ["llava_json", "all"], every, file_names), self.root())
 
     def root(self) -> Path:
         """The folder that image paths are relative to."""
@@ -124,12 +146,12 @@ class LlavaJSONSource:
         content = file_digest(self._path)
         self._starts, self._ends = json_records.index(self._path)
         if len(self._starts) == 0:
-            raise DataError("no records; expected a JSON list or one record a line", source=str(self._path))
+            raise json_records.no_records(self._path)
         self._rows = range(len(self._starts))
         self._read(0)  # a file of another kind is refused here, a broken record later on where it is counted
         if config.split != "all":
             wanted = config.split == "held_out"
-            keys = _split_keys(self._path, content)
+            keys = _split_keys(self._path, content, config.same_images())
             self._chosen = array("Q", (row for row in self._rows if (keys[row] < config.holdout) == wanted))
         else:
             self._chosen = array("Q", self._rows)
@@ -159,12 +181,12 @@ class LlavaJSONSource:
         except DataError as error:
             raise error.at(source=str(self._path), sample=f"{name} (record {row + 1})") from None
         config = self._config
-        paths = [_normal(image) for image in named_images(record) if isinstance(image, str)]
+        paths = [normal_name(image, self._config.root()) for image in named_images(record) if isinstance(image, str)]
         meta = {
             "group": config.group,
             "task": config.task or config.path.stem,
             "cluster": paths[0] if paths else name,
-            **{key: record[key] for key in _PASSED_ON if record.get(key) is not None},
+            **{key: record[key] for key in PASSED_ON if record.get(key) is not None},
         }
         return Sample(id=name, messages=messages, images=pictures, meta=meta)
 
@@ -173,7 +195,7 @@ class LlavaJSONSource:
 
 
 @lru_cache(maxsize=16)
-def _split_keys(path: Path, content: str) -> array[float]:
+def _split_keys(path: Path, content: str, same: SameImages) -> array[float]:
     """A number in 0..1 a record, equal for records that share pictures. A broken record goes by its own bytes."""
     starts, ends = json_records.index(path)
     groups = _Groups()
@@ -184,7 +206,7 @@ def _split_keys(path: Path, content: str) -> array[float]:
             data = file.read(end - start)
             try:
                 record = json_records.read(path, start, end, row=row)
-                images = [_normal(image) for image in named_images(record) if isinstance(image, str)]
+                images = [same.name(image) for image in named_images(record) if isinstance(image, str)]
                 keys = [f"image/{image}" for image in images] or [f"record/{_identity(record, data)}"]
             except DataError:
                 keys = [f"record/{hashlib.sha256(data).hexdigest()}"]
@@ -199,11 +221,6 @@ def _identity(record: Mapping[str, Any], data: bytes) -> str:
 
 def _fraction(key: str) -> float:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48
-
-
-def _normal(image: str) -> str:
-    """One spelling for one file."""
-    return hashlib.sha256(image.encode()).hexdigest() if image.startswith("data:") else os.path.normpath(image)
 
 
 class _Groups:

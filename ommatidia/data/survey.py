@@ -20,7 +20,7 @@ from ommatidia.core.types import Picture
 from ommatidia.data import json_records
 from ommatidia.data.conversation import named_images
 
-_VERSION = 1
+_VERSION = 2
 """Raised by hand when a survey finds something else in the same records."""
 
 Rows = tuple[Sequence[int], json_records.Spans]
@@ -42,9 +42,20 @@ def surveyed(path: Path, rules: Any, rows: Callable[[], Rows], names: Names, roo
     return Contents.joined([Contents.of([entry]), named_files(found["images"], root)])
 
 
+def all_images(path: Path, rules: Any, rows: Callable[[], Rows], names: Names) -> list[str]:
+    """The image files that the records of a whole file name, each once; ``rules`` as for ``surveyed``."""
+    found = derived(digest([_VERSION, file_digest(path), rules]), lambda: _survey(path, rows(), names))
+    return list(found["images"])
+
+
 def named_files(names: Iterable[str], root: Path) -> Contents:
     """Contents of files by the names that records give them, relative to ``root``."""
-    return Contents.of_files({name: os.path.join(root, name.removeprefix("file://")) for name in names})
+    return Contents.of_files({name: file_path(name, root) for name in names})
+
+
+def file_path(name: str, root: Path) -> str:
+    """Where an image file is that a record names; it may not be there."""
+    return os.path.join(root, name.removeprefix("file://"))
 
 
 def is_file_name(image: Any) -> bool:

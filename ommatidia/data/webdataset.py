@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ from ommatidia.data.conversation import inspect_dialogue
 from ommatidia.data.documents import Layout, read_document
 from ommatidia.data.json_records import Examined, own_id
 from ommatidia.data.shards import Members, ShardInspection, Shards, absent_shards, shard_contents
+
+_DIGITS = re.compile("[0-9]+")
 
 
 class WebDataset(SourceConfig):
@@ -89,8 +92,14 @@ def _dialogue(record: dict[str, Any], members: Members, pictures: dict[str, Any]
     named = any(isinstance(c, list) and any(isinstance(p, dict) and p.get("image") for p in c) for c in contents)
     if not named:
         record = {key: value for key, value in record.items() if key not in ("image", "images")}
-        record["images"] = list(pictures)
+        record["images"] = _by_number(list(pictures))
     return inspect_dialogue(record, lambda value: _named(value, members, pictures))
+
+
+def _by_number(names: list[str]) -> list[str]:
+    """Names in their order; those that differ in numbers alone by the numbers: img2 comes before img10."""
+    alike = len({_DIGITS.sub("0", name) for name in names}) == 1
+    return sorted(names, key=lambda name: [int(number) for number in _DIGITS.findall(name)]) if alike else names
 
 
 def _named(value: Any, members: Members, pictures: dict[str, Any]) -> Picture:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,11 +70,15 @@ def check(
     """
     processor = None if recipe is None else _processor(recipe, arguments or [], stage)
     told = Checked()
-    listed, records, pages = [], {}, {}
+    listed, records, pages, unread = [], {}, {}, {name: Counter[str]() for name in sources}
     for name, config in sources.items():
         inspection = _inspected(name, config)
         records[name] = 0 if isinstance(inspection, Problem) else len(inspection)
-        for problem in [inspection] if isinstance(inspection, Problem) else _all(name, inspection, processor, threads):
+        if isinstance(inspection, Problem):
+            found: Iterable[Problem] = [inspection]
+        else:
+            found = _all(name, inspection, processor, threads, unread[name])
+        for problem in found:
             tell(problem)
             told.counts[problem.kind] += 1
             if console().json_only:
@@ -86,8 +90,15 @@ def check(
         told.tables.append(("problems", ("kind", "count"), rows))
     total = told.counts.total()
     told.lines = [f"{sum(records.values()):,} records of {len(records)} source(s): {total:,} problem(s)"]
+    told.lines += [
+        f"{name}: fields that nothing reads: "
+        + ", ".join(f"{key!r} ({count:,})" for key, count in some.most_common(20))
+        for name, some in unread.items()
+        if some
+    ]
     told.lines += [f"previews: {page}" for page in pages.values()]
     told.data = {"records": records, "counts": dict(told.counts), "problems": listed}
+    told.data["unread"] = {name: dict(some) for name, some in unread.items()}
     told.data["previews"] = {name: str(page) for name, page in pages.items()}
     return told
 
@@ -99,13 +110,16 @@ def _inspected(name: str, config: SourceConfig) -> Inspection | Problem:
         return Problem(name, "", "", error.kind, str(error))
 
 
-def _all(name: str, inspection: Inspection, processor: Processor | None, threads: int) -> Iterator[Problem]:
+def _all(
+    name: str, inspection: Inspection, processor: Processor | None, threads: int, unread: Counter[str]
+) -> Iterator[Problem]:
     longest = None if processor is None else processor.context
     measure = None if processor is None else processor.length
     with console().progress(f"check {name}", len(inspection)) as bar:
 
         def seen(looked: Looked) -> None:
             bar.advance()
+            unread.update(looked.unread)
 
         yield from problems(name, inspection, threads=threads, measure=measure, longest=longest, seen=seen)
 

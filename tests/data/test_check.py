@@ -7,11 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ommatidia.core.errors import ConfigError
+from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.types import Sample
 from ommatidia.data import json_records
 from ommatidia.data.census import Census, Spread, sizes
@@ -164,11 +165,11 @@ def test_records_ahead_are_bounded_and_in_order() -> None:
 def test_a_census_in_exact_numbers(faulty: Path) -> None:
     told = count({"f": LlavaJSON(path=faulty)})
     data = told.data["f"]
-    assert (data["records"], data["unusable"]) == (12, 5)
-    assert data["answers"] == {"Yes.": 3, "A box.": 2, "": 1}
+    assert (data["records"], data["unusable"]) == (12, 6)
+    assert data["answers"] == {"Yes.": 2, "A box.": 2, "": 1}
     assert data["spreads"]["short side (px)"]["most"] == 30
     assert data["spreads"]["long side (px)"]["total"] == 40  # the cut one has no size
-    assert told.lines == ["f: 12 records, 5 of them unusable"]
+    assert told.lines == ["f: 12 records, 6 of them unusable"]
 
 
 def test_percentiles_are_exact() -> None:
@@ -216,3 +217,108 @@ def test_the_command_line(faulty: Path) -> None:
     done = runner.invoke(cli.app, ["data", "stats", str(faulty.parent / "good.jsonl")])
     assert done.exit_code == 0
     assert "A box." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("behind", "line"),
+    [("\n[{}]", 4), ("[]", 3), ("\n\n nonsense", 5), ("\n" * 5000 + "]", 5003), (" \r\n\t\n", None), ("", None)],
+)
+@pytest.mark.parametrize("window", [8, 2**22])
+def test_all_of_a_file_is_read(
+    tmp_path: Path, behind: str, line: int | None, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_records, "_WINDOW", window)
+    path = tmp_path / "two.json"
+    path.write_text("[\n" + json.dumps(talk("a", "Who?", "Me.")) + "\n]" + behind)
+    found = list(problems("f", LlavaJSON(path=path).inspect()))
+    if line is None:
+        assert found == []
+        assert len(LlavaJSON(path=path).open()) == 1
+        return
+    assert [(one.kind, one.cause.split(":")[0]) for one in found] == [("not JSON", f"line {line}")]
+    with pytest.raises(DataError, match=f"two.json: line {line}: .* behind the end of the list"):
+        LlavaJSON(path=path).open()
+
+
+@pytest.mark.parametrize("text", ["", " \n\n", "[]", "[\n]\n"])
+def test_a_file_without_records_is_a_problem(tmp_path: Path, text: str) -> None:
+    (tmp_path / "none.json").write_text(text)
+    told = check(read_sources(tmp_path / "none.json"), tell=lambda problem: None)
+    assert told.counts == {"no records": 1}
+    with pytest.raises(DataError, match="no records"):
+        LlavaJSON(path=tmp_path / "none.json").open()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "names"),
+    [
+        ({"video": "a.mp4"}, "field", "'video'"),
+        ({"videos": ["a.mp4"]}, "field", "'videos'"),
+        ({"audios": ["a.wav"]}, "field", "'audios'"),
+        ({"tools": "[]"}, "field", "'tools'"),
+        (
+            {"conversations": [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "x"}]},
+            "mark",
+            "<video>",
+        ),
+        ({"system": "<image_placeholder>"}, "mark", "<image_placeholder>"),
+        ({"history": ["q", "a"]}, "layout", "'history'"),
+        (
+            {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "x", "loss": False}]},
+            "field",
+            r"messages\[1\] has the loss False",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "x", "weight": 0.5}]},
+            "field",
+            "weight 0.5",
+        ),
+        ({"conversations": [{"from": "gpt", "value": "x"}, {"from": "human", "value": "q"}]}, "roles", "turn 1"),
+    ],
+)
+def test_what_is_not_read_is_refused_by_name_in_check_and_run(
+    tmp_path: Path, change: dict[str, Any], kind: str, names: str
+) -> None:
+    record = talk("a", "q", "x") | change
+    if "messages" in change:
+        del record["conversations"]
+    (tmp_path / "one.jsonl").write_text(json.dumps(record))
+    source = LlavaJSON(path=tmp_path / "one.jsonl")
+    (found,) = problems("f", source.inspect())
+    assert found.kind == kind
+    with pytest.raises(DataError, match=names) as caught:
+        source.open()[0]
+    assert (caught.value.kind, caught.value.cause) == (kind, found.cause)
+
+
+def test_system_and_history_are_read_and_other_fields_are_listed_once(tmp_path: Path) -> None:
+    asked = {"instruction": "q2", "input": "", "output": "a2", "history": [["q1", "a1"]], "system": "S", "model": "m"}
+    path = tmp_path / "two.jsonl"
+    path.write_text("\n".join(map(json.dumps, [asked, talk("b", "q", "<image>", system="T", model="m", lang="en")])))
+    source = LlavaJSON(path=path).open()
+    said = [[(message.role, message.text) for message in source[row].messages] for row in range(2)]
+    assert said[0] == [("system", "S"), ("user", "q1"), ("assistant", "a1"), ("user", "q2"), ("assistant", "a2")]
+    assert said[1] == [("system", "T"), ("user", "q"), ("assistant", "<image>")]
+    told = check(read_sources(path), tell=lambda problem: None)
+    assert told.counts == {"mark": 1}, "an answer that holds a placeholder"
+    assert told.lines[1] == "two.jsonl: fields that nothing reads: 'model' (2), 'lang' (1)"
+
+
+def test_an_image_whose_colours_are_dropped_is_named(tmp_path: Path) -> None:
+    shape = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    black = np.zeros((8, 8, 3), np.uint8)
+    made = {
+        "alpha": Image.fromarray(np.dstack([black, shape])),
+        "deep": Image.fromarray(shape.astype(np.uint16)),
+        "plain": Image.fromarray(black),
+        "seen": Image.fromarray(np.dstack([black + shape[..., None], shape])),
+        "high": Image.fromarray(shape.astype(np.uint16) * 500),
+    }
+    for name, image in made.items():
+        image.save(tmp_path / f"{name}.png")
+    records = [talk(name, "<image>?", "x", image=f"{name}.png") for name in made]
+    (tmp_path / "d.json").write_text(json.dumps(records, indent=0))
+    found = list(problems("f", LlavaJSON(path=tmp_path / "d.json").inspect()))
+    assert [(one.id, one.kind) for one in found] == [("alpha", "one colour"), ("deep", "one colour")]
+    assert "alpha channel" in found[0].cause
+    assert "16-bit" in found[1].cause

@@ -13,7 +13,7 @@ from PIL import Image
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.types import ImagePart
 from ommatidia.data import hub
-from ommatidia.data.hub import HFDataset
+from ommatidia.data.hub import HFDataset, part_of
 
 
 def png(width: int) -> bytes:
@@ -154,3 +154,59 @@ def test_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"pip install 'ommatidia\[hub\]'"):
         HFDataset(path=tmp_path / "set").open()
+
+
+def test_marks_in_a_question(tmp_path: Path) -> None:
+    import datasets
+
+    questions = ["Is <image> red?", "<video> What?", "<image><image>?"]
+    column = [{"bytes": png(9), "path": None}] * 3
+    datasets.Dataset.from_dict({"image": column, "question": questions, "answer": ["a"] * 3}).to_parquet(
+        tmp_path / "rows.parquet"
+    )
+    source = HFDataset(path=tmp_path / "rows.parquet").open()
+    assert source[0].messages[0].parts == ("Is ", ImagePart(0), " red?")
+    for row, kind in ((1, "mark"), (2, "placeholders")):
+        with pytest.raises(DataError) as caught:
+            source[row]
+        assert caught.value.kind == kind
+
+
+def test_parts_of_a_snapshot_by_the_names_of_its_files(tmp_path: Path) -> None:
+    import datasets
+
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    for part, rows in (("train", 6), ("validation", 3), ("test", 4)):
+        said = {"question": [f"{part} {k}?" for k in range(rows)], "answer": ["a"] * rows}
+        datasets.Dataset.from_dict(said).to_parquet(tmp_path / "hub" / "data" / f"{part}-00000-of-00001.parquet")
+
+    def rows(part: str | None, path: str = "hub") -> int:
+        return len(HFDataset(path=tmp_path / path, part=part, image=None).open())
+
+    assert [rows(part) for part in ("train", "validation", "test")] == [6, 3, 4]
+    with pytest.raises(ConfigError, match="several parts: test, train, validation; set part"):
+        rows(None)
+    with pytest.raises(ConfigError, match="unknown part 'trian'; did you mean 'train'"):
+        rows("trian")
+    one = "hub/data/test-00000-of-00001.parquet"
+    assert rows(None, one) == rows("test", one) == 4
+    with pytest.raises(ConfigError, match="'train'"):
+        rows("train", one)
+    train, test = (HFDataset(path=tmp_path / "hub", part=part, image=None) for part in ("train", "test"))
+    before = train.fingerprint(), test.fingerprint()
+    datasets.Dataset.from_dict({"question": ["new?"], "answer": ["b"]}).to_parquet(tmp_path / one)
+    assert train.fingerprint() == before[0]
+    assert test.fingerprint() != before[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("data/train-00000-of-00002-1a2b3c.parquet", "train"), ("data/train2014-00000-of-00001.parquet", "train2014"),
+        ("default/validation/0000.parquet", "validation"), ("my-set_test.parquet", "test"),
+        ("dev.parquet", "validation"),
+        ("data/0000.parquet", None), ("latest/contest.parquet", None), ("test/train.parquet", "train"),
+    ],
+)  # fmt: skip
+def test_names_of_parts(name: str, part: str | None) -> None:
+    assert part_of(name) == part

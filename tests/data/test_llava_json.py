@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +178,7 @@ def ids(config: LlavaJSON) -> list[str]:
 
 def test_held_out_pictures_are_never_trained_on(folder: Path) -> None:
     for number in range(100):
-        Image.new("RGB", (4, 4)).save(folder / f"{number}.png")
+        Image.new("RGB", (4, 4), (2 * number, 0, 0)).save(folder / f"{number}.png")
     records = [record(k, image=f"{'./' if k % 2 else ''}{k % 100}.png") for k in range(400)]
     config = written(folder, records, holdout=0.2)
     train, held = (config.model_copy(update={"split": split}) for split in ("train", "held_out"))
@@ -196,7 +198,7 @@ def test_held_out_pictures_are_never_trained_on(folder: Path) -> None:
 def test_records_that_share_pictures_stay_together(folder: Path) -> None:
     chain = [record(k, "<image> <image>", [f"{k}.png", f"{k + 1}.png"]) for k in range(40)]
     for number in range(41):
-        Image.new("RGB", (4, 4)).save(folder / f"{number}.png")
+        Image.new("RGB", (4, 4 + number)).save(folder / f"{number}.png")
     config = written(folder, chain, holdout=0.5)
     train, held = (config.model_copy(update={"split": split}) for split in ("train", "held_out"))
     full, empty = (train, held) if _opens(train) else (held, train)
@@ -253,7 +255,7 @@ def test_counts_that_differ(folder: Path, question: str, image: Any, both: str) 
         ({"conversations": [turn("gpt", "hi")]}, "has no user turn"),
         (
             {"messages": [{"role": "user", "content": [{"type": "audio"}]}]},
-            "content[0] is no text part and no image part",
+            "content[0] is of type 'audio', which is not read",
         ),
         (record(1, image="https://example.org/a.png"), "a remote image; download it"),
         (record(1, image=3), "an image is int; expected a path"),
@@ -354,3 +356,69 @@ def test_a_record_without_an_id_counts_with_its_place(folder: Path) -> None:
     first = written(folder, records, limit=2).fingerprint()
     assert first == written(folder, records[:2], name="data.json", limit=2).fingerprint()
     assert first != written(folder, [records[0], records[2]], limit=2).fingerprint()
+
+
+def test_image_parts_say_which_image_they_are(folder: Path) -> None:
+    def placed(*indices: object) -> list[str]:
+        content = [{"type": "image", "index": index} for index in indices]
+        turns = [{"role": "user", "content": [*content, {"type": "text", "text": "?"}]}]
+        found = first(folder, {"images": ["0.png", "1.png"], "messages": turns})
+        assert [part.index for part in found.messages[0].parts[:-1]] == list(range(len(indices)))
+        return [image.path.name for image in found.images]
+
+    assert placed(1, 0) == ["1.png", "0.png"]
+    assert placed(1, 0, 1) == ["1.png", "0.png", "1.png"]
+    assert placed(None, None) == ["0.png", "1.png"]
+    for wrong, cause in (
+        ((0, 2), "the index 2"),
+        ((0, None), "some have none"),
+        ((0,), "the index 1"),
+        (("1",), "'1'"),
+    ):
+        with pytest.raises(DataError, match=cause):
+            placed(*wrong)
+
+
+SPELLINGS: dict[str, Callable[[Path, str], str]] = {
+    "dot": lambda root, name: f"./{name}",
+    "absolute": lambda root, name: str(root / name),
+    "uri": lambda root, name: f"file://{root / name}",
+    "through the parent": lambda root, name: f"../{root.name}/{name}",
+    "data": lambda root, name: "data:image/png;base64," + base64.b64encode((root / name).read_bytes()).decode(),
+    "copy": lambda root, name: f"copy/{name}",
+    "link": lambda root, name: f"link/{name}",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_picture_is_on_one_side_however_it_is_spelt(tmp_path: Path, spelling: str) -> None:
+    root = tmp_path / "images"
+    (root / "copy").mkdir(parents=True)
+    (root / "link").symlink_to(root, target_is_directory=True)
+    records = []
+    for number in range(24):
+        name = f"{number}.png"
+        Image.new("RGB", (8, 8), (10 * number, 0, 0)).save(root / name)
+        shutil.copy(root / name, root / "copy" / name)
+        records += [record(number, image=name), record(number + 100, image=SPELLINGS[spelling](root, name))]
+    sides = []
+    for split in ("train", "held_out"):
+        source = written(tmp_path, records, image_root=root, split=split, holdout=0.3).open()
+        sides.append({source[row].images[0].digest for row in range(len(source))})
+    assert len(sides[0]) + len(sides[1]) == 24
+    assert not sides[0] & sides[1]
+    assert len(sides[1]) >= 3
+
+
+def test_what_is_one_picture_follows_the_files(folder: Path) -> None:
+    for number in range(3, 24):
+        Image.new("RGB", (8 + number, 8)).save(folder / f"{number}.png")
+    source = written(folder, [record(k, image=f"{k}.png") for k in range(24)], split="train", holdout=0.5)
+    before = source.fingerprint()
+    for number in range(1, 24, 2):  # every other picture becomes the one before it
+        shutil.copy(folder / f"{number - 1}.png", folder / f"{number}.png")
+    assert source.fingerprint() != before
+    opened = source.open()
+    rows = {int(opened[row].id[1:]) for row in range(len(opened))}
+    assert 0 < len(rows) < 24
+    assert rows == {row ^ 1 for row in rows}

@@ -281,3 +281,13 @@ def test_a_mixture_draws_alike_from_shards(tmp_path: Path) -> None:
         for one in (config, sharded)
     ]
     assert all(map(same, *drawn))
+
+
+def test_numbers_in_names_of_pictures_sort_as_numbers(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "<image><image><image>?"}, {"from": "gpt", "value": "x"}]
+    named = [(f"k.img{number}.png", picture(number)) for number in (1, 10, 2)]
+    other = [(f"l.{name}.png", picture(shade)) for name, shade in (("b", 1), ("a", 2), ("c1", 3))]
+    members = [*named, ("k.json", line(conversations=turns)), *other, ("l.json", line(conversations=turns))]
+    source = WebDataset(shards=str(tar(tmp_path / "a.tar", members))).open()
+    assert [image.size()[1] - 8 for image in source[0].images] == [1, 2, 10]
+    assert [image.size()[1] - 8 for image in source[1].images] == [1, 2, 3]
