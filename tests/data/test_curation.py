@@ -289,12 +289,12 @@ def test_a_stop_costs_one_operation(curated, tmp_path, monkeypatch) -> None:
     done: list[int] = []
     passed = module._Curating._pass
 
-    def stopping(self: Any, number: int) -> Passage:
+    def stopping(self: Any, number: int, *, total: int | None) -> Passage:
         if number == 3 and 3 not in done:
             done.append(number)
             raise KeyboardInterrupt
         done.append(number)
-        return passed(self, number)
+        return passed(self, number, total=total)
 
     monkeypatch.setattr(module._Curating, "_pass", stopping)
     with pytest.raises(KeyboardInterrupt):
