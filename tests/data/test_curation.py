@@ -193,11 +193,11 @@ def test_near_duplicates(curated, tmp_path) -> None:
     words = [f"word{n}" for n in range(100)]
     near, far = " ".join([*words[:97], "x", "y", "z"]), " ".join([*words[:50], *(f"other{n}" for n in range(50))])
     exact = len({*zip(words, words[1:], words[2:])} & {*zip(near.split(), near.split()[1:], near.split()[2:])}) / 101
-    assert likeness(minhash(" ".join(words)), minhash(near)) == pytest.approx(exact, abs=0.1)
+    assert likeness(minhash([" ".join(words)]), minhash([near])) == pytest.approx(exact, abs=0.1)
     records = [
         said(text, "yes", id=str(n)) for n, text in enumerate((" ".join(words), near, far, " ".join(words).upper()))
     ]
-    found, passages = curated({"s": records}, "near_duplicates")
+    found, passages = curated({"s": records}, {"kind": "near_duplicates", "same_pictures": False})
     assert [record["id"] for record in found] == ["0", "2"]
     assert passages[1].dropped == {"dialogue nearly the same as before": 2}
     for n in range(2):

@@ -31,7 +31,7 @@ from ommatidia.data.curation.record import Record, read_lines
 from ommatidia.data.json_records import index, read_records
 from ommatidia.data.survey import Rows, file_names, surveyed
 
-_VERSION = 1
+_VERSION = 2
 """Raised by hand when an operation comes to do something else to the same records."""
 _EXAMPLES = 3
 """Records that a reason is shown with."""
