@@ -321,3 +321,12 @@ def test_the_report_says_what_and_why(curated) -> None:
     page = report.html([Passage("read", examples={}, dropped=Counter({"<b>": 1}))])
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [{"kind": "cap", "most": 9, "sources": {"tlak": 1}}, {"kind": "quality", "field": "score", "keep": {"tlak": 0.5}}],
+)
+def test_a_source_that_is_not_there_is_named(curated, operation) -> None:
+    with pytest.raises(ConfigError, match="unknown source 'tlak'; did you mean 'talk'"):
+        curated({"talk": [said("Why?", "So.", id="1")]}, operation)
