@@ -173,9 +173,10 @@ class Endpoint:
 
 def _read_usage(usage: Any, prompt: str, text: str) -> Tokens:
     """Tokens as the endpoint counts them; estimated where it does not say."""
-    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
-    if counts and all(isinstance(count, int) and count >= 0 for count in counts):
-        return Tokens(*counts)
+    counts = usage if isinstance(usage, dict) else {}
+    asked, answered = counts.get("prompt_tokens"), counts.get("completion_tokens")
+    if isinstance(asked, int) and isinstance(answered, int) and min(asked, answered) >= 0:
+        return Tokens(asked, answered)
     return Tokens(count_tokens(prompt), count_tokens(text))
 
 
