@@ -50,6 +50,12 @@ class DesignsFailedError(RunError):
     status = 3
 
 
+class UnansweredError(RunError):
+    """A language model left questions without an answer. The answers that came are kept; the same command asks on."""
+
+    status = 4
+
+
 class NoVerdictError(RunError):
     """The judge of a benchmark gave no verdict on any of its answers. They are kept, and may be scored later."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ommatidia.core.config import digest, overridden, read_assignments
-from ommatidia.core.errors import ConfigError, DiskError
+from ommatidia.core.errors import ConfigError, DiskError, UnansweredError
 from ommatidia.core.types import Sample
 from ommatidia.data.curation import report
 from ommatidia.data.curation.curate import Curation, curate
@@ -51,11 +51,14 @@ def _fingerprint(name: str, data: Path | None) -> str:
 
 
 def run_engine(path: Path, out: Path, *, changes: Sequence[str] = ()) -> Driven:
-    """Write the data that the file asks for into ``out``. Raises ConfigError, DataError, DiskError or RunError."""
+    """Write the data that the file asks for into ``out``. Raises ConfigError, DataError, DiskError or RunError.
+
+    The status is UnansweredError's where questions got no reply.
+    """
     config = DataEngine.read(path)
     config = overridden(config, read_assignments(changes))
     written = write(config, out)
-    columns = ("made", "held", "used", "nonsense", "dropped", "failed")
+    columns = ("made", "held", "used", "nonsense", "dropped", "failed", "over the cap")
     calls = [[step, *(counts[column] for column in columns)] for step, counts in written.calls.items()]
     told = Driven([("calls", ("step", *columns), calls)])
     for title, counts in (("pictures found", written.pictures), ("pairs dropped", written.reasons)):
@@ -63,13 +66,21 @@ def run_engine(path: Path, out: Path, *, changes: Sequence[str] = ()) -> Driven:
             told.tables.append((title, ("what", "count"), [list(row) for row in counts.most_common()]))
     if written.passages:
         told.tables += report.tables(written.passages)[:2]
-    kept = written.passages[-1].after.total() if written.passages else 0
-    told.lines = [f"{kept} records of {written.documents} documents for {written.topics} topics: {out}"]
+    spent = written.spent
+    told.lines = [
+        f"{written.records} records of {written.documents} documents for {written.topics} topics: {out}",
+        f"spent by all runs: {spent.question:,} tokens of questions, {spent.answer:,} of answers; "
+        f"cost {written.cost:.4g}",
+    ]
     if written.failed:
         told.lines.append(f"{written.failed} calls got no reply; the same command asks them again, and nothing else")
+        told.status = UnansweredError.status
+    if written.kept_output:
+        told.lines.append(f"{out}: stays as it was, since this run's records are not all of those and more")
     told.data = {
-        "records": kept, "topics": written.topics, "documents": written.documents, "calls": written.calls,
-        "pictures": written.pictures, "reasons": written.reasons,
+        "records": written.records, "topics": written.topics, "documents": written.documents, "calls": written.calls,
+        "spent": {"question_tokens": spent.question, "answer_tokens": spent.answer, "cost": written.cost},
+        "kept_output": written.kept_output, "pictures": written.pictures, "reasons": written.reasons,
         "passages": [passage.to_dict() for passage in written.passages],
     }  # fmt: skip
     return told

@@ -193,11 +193,11 @@ def test_near_duplicates(curated, tmp_path) -> None:
     words = [f"word{n}" for n in range(100)]
     near, far = " ".join([*words[:97], "x", "y", "z"]), " ".join([*words[:50], *(f"other{n}" for n in range(50))])
     exact = len({*zip(words, words[1:], words[2:])} & {*zip(near.split(), near.split()[1:], near.split()[2:])}) / 101
-    assert likeness(minhash(" ".join(words)), minhash(near)) == pytest.approx(exact, abs=0.1)
+    assert likeness(minhash([" ".join(words)]), minhash([near])) == pytest.approx(exact, abs=0.1)
     records = [
         said(text, "yes", id=str(n)) for n, text in enumerate((" ".join(words), near, far, " ".join(words).upper()))
     ]
-    found, passages = curated({"s": records}, "near_duplicates")
+    found, passages = curated({"s": records}, {"kind": "near_duplicates", "same_pictures": False})
     assert [record["id"] for record in found] == ["0", "2"]
     assert passages[1].dropped == {"dialogue nearly the same as before": 2}
     for n in range(2):
@@ -289,12 +289,12 @@ def test_a_stop_costs_one_operation(curated, tmp_path, monkeypatch) -> None:
     done: list[int] = []
     passed = module._Curating._pass
 
-    def stopping(self: Any, number: int) -> Passage:
+    def stopping(self: Any, number: int, *, total: int | None) -> Passage:
         if number == 3 and 3 not in done:
             done.append(number)
             raise KeyboardInterrupt
         done.append(number)
-        return passed(self, number)
+        return passed(self, number, total=total)
 
     monkeypatch.setattr(module._Curating, "_pass", stopping)
     with pytest.raises(KeyboardInterrupt):
@@ -321,3 +321,12 @@ def test_the_report_says_what_and_why(curated) -> None:
     page = report.html([Passage("read", examples={}, dropped=Counter({"<b>": 1}))])
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [{"kind": "cap", "most": 9, "sources": {"tlak": 1}}, {"kind": "quality", "field": "score", "keep": {"tlak": 0.5}}],
+)
+def test_a_source_that_is_not_there_is_named(curated, operation) -> None:
+    with pytest.raises(ConfigError, match="unknown source 'tlak'; did you mean 'talk'"):
+        curated({"talk": [said("Why?", "So.", id="1")]}, operation)

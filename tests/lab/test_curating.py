@@ -83,7 +83,7 @@ def test_the_engine_says_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "Birds" if "subfields" in prompt else "Heron" if "topics" in prompt else "Question: A heron?\nAnswer: Yes."
         )
 
-    monkeypatch.setattr(curating.DataEngine.model_fields["writer"].annotation, "endpoint", lambda self: Answers(answer))
+    monkeypatch.setattr(curating.DataEngine.model_fields["writer"].annotation, "endpoint", lambda *_: Answers(answer))
     Image.new("RGB", (80, 80)).save(tmp_path / "h.png")
     section = {"title": "S", "text": "heron " * 60, "images": [{"path": "h.png", "caption": "heron"}]}
     (tmp_path / "d.jsonl").write_text(json.dumps({"id": 1, "title": "Heron", "sections": [section]}))
@@ -94,8 +94,8 @@ def test_the_engine_says_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyP
         json.dumps({"fields": ["B"], "documents": str(tmp_path / "d.jsonl"), "writer": writer, "filters": filters})
     )
     told = run_engine(config, tmp_path / "w.jsonl")
-    assert told.tables[0][2][-1] == ["questions", 1, 0, 1, 0, 0, 0]
-    assert told.lines == [f"1 records of 1 documents for 1 topics: {tmp_path / 'w.jsonl'}"]
+    assert told.tables[0][2][-1] == ["questions", 1, 0, 1, 0, 0, 0, 0]
+    assert told.lines[0] == f"1 records of 1 documents for 1 topics: {tmp_path / 'w.jsonl'}"
 
 
 class Answers:

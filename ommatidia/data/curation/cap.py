@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ommatidia.data.curation.operation import Lot, Operation, Place, Step, Verdict
+from ommatidia.data.curation.operation import Lot, Operation, Place, Step, Verdict, check_sources
 from ommatidia.data.curation.record import Record
 
 
@@ -35,6 +35,7 @@ class _Capping(Step):
         self._counts[record.source] += 1
 
     def settle(self) -> None:
+        check_sources("cap.sources", self._operation.sources, self._counts)
         for source, count in self._counts.items():
             most = self._operation.sources.get(source, self._operation.most)
             self._lots[source] = Lot(count, min(count, most), f"cap/{self._seed}/{source}")

@@ -21,16 +21,18 @@ from pydantic import Field
 from ommatidia.core.config import Config, digest
 from ommatidia.core.console import console
 from ommatidia.core.contents import Contents
-from ommatidia.core.errors import ConfigError, DataError, DiskError
-from ommatidia.core.files import file_digest, looked, settled
+from ommatidia.core.errors import DataError, DiskError
+from ommatidia.core.file_lock import only_writer
+from ommatidia.core.files import file_digest, hash_file, looked, settled
 from ommatidia.core.folders import claim_folder
 from ommatidia.core.types import Sample
 from ommatidia.data.curation.operation import Operation, Place, Verdict, no_benchmarks
+from ommatidia.data.curation.output import OutputFacts, put_output, read_output
 from ommatidia.data.curation.record import Record, read_lines
 from ommatidia.data.json_records import index, read_records
 from ommatidia.data.survey import Rows, file_names, surveyed
 
-_VERSION = 1
+_VERSION = 2
 """Raised by hand when an operation comes to do something else to the same records."""
 _EXAMPLES = 3
 """Records that a reason is shown with."""
@@ -127,32 +129,39 @@ def curate(
     """Write ``out`` (JSONL) and say what each operation did, reading first.
 
     ``out`` appears whole or not at all. Nothing is done again that stands finished in ``out.work``, and nothing at all
-    where ``out`` is already what this configuration makes of these files. Raises DataError or ConfigError.
+    where ``out`` is already what this configuration makes of these files. Raises DataError, ConfigError (also for an
+    ``out`` that we did not write or that was changed), and RunError where another process writes it.
     """
-    with settled():
-        keys = config.keys(fingerprint_of)
-    return _Curating(config, out, samples_of, keys).run()
+    with only_writer(out):
+        before = read_output(out)
+        with settled():
+            keys = config.keys(fingerprint_of)
+        return _Curating(config, out, samples_of, keys, before).run()
 
 
 class _Curating:
     def __init__(
-        self, config: Curation, out: Path, samples_of: Callable[[str], Iterable[Sample]], keys: list[str]
+        self,
+        config: Curation,
+        out: Path,
+        samples_of: Callable[[str], Iterable[Sample]],
+        keys: list[str],
+        before: OutputFacts | None,
     ) -> None:
         self._config, self._out, self._samples_of = config, out, samples_of
-        self._keys = keys
+        self._keys, self._before = keys, before
         self._work = out.with_name(f"{out.name}.work")
-        self._facts = out.with_name(f"{out.name}.curation.json")
 
     def run(self) -> list[Passage]:
         if (done := self._finished()) is not None:
             console().log(f"{self._out}: made of these files in this way already; nothing to do")
             return done
-        self._check_out()
         claim_folder(self._work, ours=("[0-9][0-9]-*", "*.part"))
         try:
             passages = self._resumed()
             for number in range(len(passages), len(self._keys)):
-                passages.append(self._pass(number))
+                total = passages[-1].after.total() if passages else None
+                passages.append(self._pass(number, total=total))
                 self._settle(number, passages)
             self._publish(passages)
         except OSError as error:
@@ -160,24 +169,9 @@ class _Curating:
         return passages
 
     def _finished(self) -> list[Passage] | None:
-        try:
-            facts = json.loads(self._facts.read_bytes())
-            if facts["key"] == self._keys[-1] and facts["content"] == file_digest(self._out):
-                return [Passage.from_dict(passage) for passage in facts["passages"]]
-        except (OSError, ValueError, KeyError, TypeError, DataError):
-            pass
-        return None
-
-    def _check_out(self) -> None:
-        """Raises ConfigError where the output is a file that we did not write, or that was changed since."""
-        if not self._out.exists():
-            return
-        try:
-            held = json.loads(self._facts.read_bytes())["content"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise ConfigError(f"{self._out}: exists, and is not of omma data curate; name another file") from None
-        if held != file_digest(self._out):
-            raise ConfigError(f"{self._out}: was changed after omma data curate wrote it; move it away or name another")
+        if self._before is None or self._before.key != self._keys[-1]:
+            return None
+        return [Passage.from_dict(passage) for passage in self._before.passages]
 
     def _stream(self, number: int) -> Path:
         return self._work / f"{number:02d}-{self._keys[number][:16]}.jsonl"
@@ -201,7 +195,8 @@ class _Curating:
             if old.stem != path.stem:
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
 
-    def _pass(self, number: int) -> Passage:
+    def _pass(self, number: int, *, total: int | None) -> Passage:
+        """Pass ``number`` over ``total`` records; None: how many they are is not known yet."""
         part = self._stream(number).with_suffix(".part")
         if number == 0:
             with part.open("wb") as file:
@@ -217,7 +212,7 @@ class _Curating:
                 for record in read_lines(source):
                     step.survey(record)
                 step.settle()
-            with console().progress(kind, None) as bar:
+            with console().progress(kind, total) as bar:
                 for record in read_lines(source):
                     verdict = step.decide(record)
                     passage.note(record, verdict)
@@ -269,15 +264,8 @@ class _Curating:
                 file.write(line.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        content = file_digest(part)
-        os.replace(part, self._out)
-        facts = {
-            "key": self._keys[-1], "content": content, "config": self._config.to_dict(),
-            "passages": [passage.to_dict() for passage in passages],
-        }  # fmt: skip
-        temporary = self._work / "facts.part"
-        temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
-        os.replace(temporary, self._facts)
+        made = [passage.to_dict() for passage in passages]
+        put_output(part, self._out, OutputFacts(self._keys[-1], hash_file(part), self._config.to_dict(), made))
         shutil.rmtree(self._work)
 
 

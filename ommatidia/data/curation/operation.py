@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from ommatidia.core.config import Config
-from ommatidia.core.errors import ConfigError
+from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.types import Sample
 from ommatidia.data.curation.record import Record
 
@@ -82,6 +82,14 @@ class Operation(Config, family=True):
     def fingerprint(self) -> str:
         """Digest of the value and of what it reads besides the stream."""
         return self.digest()
+
+
+def check_sources(field: str, named: Iterable[str], present: Iterable[str]) -> None:
+    """Raises ConfigError for a source that ``field`` names and no record comes from."""
+    sources = set(present)
+    for name in named:
+        if name not in sources:
+            raise ConfigError(f"{field}: {unknown('source', name, sources)}")
 
 
 @dataclass

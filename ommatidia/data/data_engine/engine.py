@@ -8,25 +8,30 @@ comes, so that a run that was stopped anywhere asks nothing twice; everything el
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from ommatidia.core.config import Config
 from ommatidia.core.console import console
-from ommatidia.core.endpoint import Endpoint, EndpointError, Pace, Replies, Reply
+from ommatidia.core.endpoint import CapReachedError, Endpoint, EndpointError, Pace, Replies, Reply
 from ommatidia.core.errors import ConfigError, DataError, DiskError
+from ommatidia.core.file_lock import only_writer
+from ommatidia.core.files import hash_file
 from ommatidia.core.picture import FilePicture
+from ommatidia.core.spending import Ledger, Prices, Tokens
 from ommatidia.data.curation.curate import Curation, Passage, curate
 from ommatidia.data.curation.duplicates import Duplicates
 from ommatidia.data.curation.length import Length
 from ommatidia.data.curation.operation import Operation
+from ommatidia.data.curation.output import OutputFacts, put_output, read_output
 from ommatidia.data.data_engine import wording
 from ommatidia.data.data_engine.corpus import Document, Documents, Section
 from ommatidia.data.data_engine.search import Index
@@ -50,13 +55,42 @@ class Writer(Config):
     workers: Annotated[int, Field(ge=1)] = 4
     """Calls on their way at one time, and so what a kill may lose."""
 
-    def endpoint(self) -> Endpoint:
+    question_price: Annotated[float, Field(ge=0)] = 0.0
+    """Cost of a million tokens of questions, in any currency."""
+    answer_price: Annotated[float, Field(ge=0)] = 0.0
+    """Cost of a million tokens of answers."""
+    tokens_most: Annotated[int, Field(ge=1)] | None = None
+    """Tokens that all runs for one output may take together; None: no cap."""
+    cost_most: Annotated[float, Field(gt=0)] | None = None
+    """Cost that all runs for one output may take together, in the currency of the prices; None: no cap."""
+    answer_tokens_most: Annotated[int, Field(ge=1)] | None = None
+    """The longest answer that is asked for, in tokens; None: the endpoint decides."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.cost_most is not None and not (self.question_price or self.answer_price):
+            raise ConfigError("cost_most: needs question_price or answer_price, or nothing has a cost")
+        return self
+
+    def ledger(self, path: Path) -> Ledger:
+        """Where the calls' tokens are written down. Raises RunError for a damaged file."""
+        return Ledger(
+            path,
+            prices=Prices(self.question_price, self.answer_price),
+            tokens_most=self.tokens_most,
+            cost_most=self.cost_most,
+            answer_most=self.answer_tokens_most,
+        )
+
+    def endpoint(self, ledger: Ledger) -> Endpoint:
         """Raises ConfigError when the key is not in the environment."""
         key = "" if self.key_variable is None else os.environ.get(self.key_variable, "")
         if self.key_variable is not None and not key:
             raise ConfigError(f"writer.key_variable: the environment has no {self.key_variable}")
-        pace = None if self.per_minute is None else Pace(self.per_minute)
-        return Endpoint(self.url, self.model, key, self.timeout, self.attempts, self.pause, pace)
+        pace = Pace(self.per_minute or math.inf)
+        return Endpoint(
+            self.url, self.model, key, self.timeout, self.attempts, self.pause, pace, ledger, self.answer_tokens_most
+        )
 
 
 class DataEngine(Config):
@@ -97,8 +131,8 @@ class Written:
     """What a run did. Every call and every picture is in exactly one count."""
 
     calls: dict[str, Counter[str]] = field(default_factory=dict)
-    """By step: calls that were ``made`` and ``held``, and what came of them: ``used``, ``nonsense``, ``dropped``,
-    ``failed``."""
+    """By step: calls that were ``made`` and ``held``, and what came of them: ``used``, ``nonsense``, ``dropped``;
+    those that ``failed``, and those that were not made since they were ``over the cap``."""
     pictures: Counter[str] = field(default_factory=Counter)
     """Pictures of the documents that were found, by what became of them."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -106,11 +140,19 @@ class Written:
     passages: list[Passage] = field(default_factory=list)
     topics: int = 0
     documents: int = 0
+    spent: Tokens = field(default_factory=Tokens)
+    """By all runs for this output."""
+    cost: float = 0.0
+    """Of what is spent."""
+    records: int = 0
+    """In the output as it stands now."""
+    kept_output: bool = False
+    """Whether an earlier output stays, since this run's has not all of its records."""
 
     @property
     def failed(self) -> int:
-        """Calls without a reply; the same command asks them again."""
-        return sum(counts["failed"] for counts in self.calls.values())
+        """Questions without a reply; the same command asks them again."""
+        return sum(counts["failed"] + counts["over the cap"] for counts in self.calls.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +192,13 @@ class _Block:
 def write(config: DataEngine, out: Path) -> Written:
     """Write ``out`` (JSONL). Replies are kept in ``out.replies.jsonl``, what was not used is in ``out.rejected.jsonl``.
 
-    Raises ConfigError, DataError, DiskError, and RunError when the writer does not answer.
+    An output that stands is replaced only by one that answers every question, or has all of its records.
+
+    Raises ConfigError (also for an ``out`` that we did not write or that was changed), DataError, DiskError,
+    UnansweredError when the writer does not answer, and RunError when another process writes ``out``.
     """
-    return _Writing(config, out).run()
+    with only_writer(out.with_name(f"{out.name}.replies.jsonl")):
+        return _Writing(config, out).run()
 
 
 class _Writing:
@@ -161,7 +207,10 @@ class _Writing:
         self._documents = Documents(config.documents)
         self._root = config.image_root or config.documents.parent
         kept = out.with_name(f"{out.name}.replies.jsonl")
-        self._replies = Replies(config.writer.endpoint(), kept, who="writer", workers=config.writer.workers)
+        self._before = read_output(out)
+        self._ledger = config.writer.ledger(out.with_name(f"{out.name}.spent.jsonl"))
+        endpoint = config.writer.endpoint(self._ledger)
+        self._replies = Replies(endpoint, kept, who="writer", workers=config.writer.workers)
         self._skipped = {title.lower() for title in config.skip_sections}
         self._written = Written()
         self._rejected: list[dict[str, Any]] = []
@@ -176,14 +225,25 @@ class _Writing:
             records = list(self._pairs(blocks))
             _write_lines(draft, records)
             _write_lines(self._out.with_name(f"{self._out.name}.rejected.jsonl"), self._rejected)
-            if records:
-                self._written.passages = self._filtered(draft)
-            else:
-                _write_lines(self._out, [])
+            self._finish(records, draft)
             draft.unlink()
         except OSError as error:
             raise DiskError(f"{self._out}: {error.strerror or error}; no reply was lost") from None
+        self._written.spent, self._written.cost = self._ledger.spent, self._ledger.cost
         return self._written
+
+    def _finish(self, records: list[dict[str, Any]], draft: Path) -> None:
+        written = self._written
+        before = [] if self._before is None else [json.loads(line)["id"] for line in self._out.open("rb")]
+        if written.failed and not set(before) < {record["id"] for record in records}:
+            written.kept_output, written.records = bool(before), len(before)
+        elif records:
+            written.passages = self._filtered(draft)
+            written.records = written.passages[-1].after.total()
+        else:
+            empty = self._out.with_name(f"{self._out.name}.part")
+            _write_lines(empty, [])
+            put_output(empty, self._out, OutputFacts("", hash_file(empty), self._config.to_dict(), []))
 
     def _filtered(self, draft: Path) -> list[Passage]:
         corpus = {"path": str(draft), "image_root": str(self._root), "category": self._config.category}
@@ -193,12 +253,17 @@ class _Writing:
     def _asked(self, step: str, prompts: list[str]) -> Iterator[tuple[int, Reply]]:
         """Every question that got a reply by its number; the others are counted and listed."""
         counts = self._written.calls.setdefault(step, Counter())
+        new = [prompt for prompt in dict.fromkeys(prompts) if not self._replies.holds(prompt)]
+        expected = self._ledger.estimate(new)
+        cost = f", cost {expected.cost(self._ledger.prices):.4g}" if expected.cost(self._ledger.prices) else ""
+        console().log(f"{step}: {len(new)} calls, an estimated {expected.total:,} tokens{cost}")
         with console().progress(step, len(prompts)) as bar:
             for number, (prompt, reply) in enumerate(self._replies.stream(prompts)):
                 bar.advance()
                 if isinstance(reply, EndpointError):
-                    counts["failed"] += 1
-                    self._reject(step, "failed", prompt, str(reply))
+                    why = "over the cap" if isinstance(reply, CapReachedError) else "failed"
+                    counts[why] += 1
+                    self._reject(step, why, prompt, str(reply))
                     continue
                 counts["held" if reply.held else "made"] += 1
                 yield number, reply
