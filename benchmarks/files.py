@@ -101,9 +101,8 @@ def main() -> None:
             passes.append(json.loads(done.stdout))
         stats = bare(Path(place), given.files)
         kept = sum(path.stat().st_size for path in Path(place, "cache").iterdir())
-    print(
-        json.dumps({"files": given.files, "bare_stats": stats, "passes": passes, "cache_mib": round(kept / 2**20, 1)})
-    )
+        result = {"files": given.files, "bare_stats": stats, "passes": passes, "cache_mib": round(kept / 2**20, 1)}
+        print(json.dumps(result), flush=True)  # before the files are removed, which takes longer than looking at them
 
 
 if __name__ == "__main__":
