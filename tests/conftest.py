@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode adds no folder
+if "OMMATIDIA_CACHE" not in os.environ:  # what is remembered of files; programs that tests start share it
+    os.environ["OMMATIDIA_CACHE"] = tempfile.mkdtemp(prefix="ommatidia-tests-")
+    atexit.register(shutil.rmtree, os.environ["OMMATIDIA_CACHE"], ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 
 

@@ -199,7 +199,7 @@ def _is_damage(warning: str, data: bytes) -> bool:
 def lost_colours(data: bytes, *, name: str) -> str | None:
     """Why an image that decodes to one colour may have had more, in words; None: it had no more, as far as is seen."""
     with _opened(data, name) as image:
-        deep = any("16" in str(tile[-1]) for tile in image.tile) or image.mode.startswith("I;16")
+        deep = any("16" in str(tile[-1]) for tile in getattr(image, "tile", ())) or image.mode.startswith("I;16")
         if "A" in image.getbands() or "transparency" in image.info:
             return "what it shows is in its alpha channel, which is dropped: blend it with a background first"
         if deep:

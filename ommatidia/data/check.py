@@ -162,7 +162,8 @@ def _in_pictures(pictures: tuple[Picture, ...]) -> list[DataError]:
 
 def _without_colours(picture: Picture, image: Image.Image) -> list[DataError]:
     """An image of one colour that had more before it was decoded."""
-    if any(low != high for low, high in image.getextrema()):
+    bands: Any = image.getextrema()  # of an RGB image: a pair for each band
+    if any(low != high for low, high in bands):
         return []
     if isinstance(picture, FilePicture):
         data, name = picture.path.read_bytes(), str(picture.path)

@@ -46,7 +46,7 @@ _READ_FIELDS = frozenset(
 FORMAT_FIELDS = frozenset((*SYSTEM_FIELDS, *REFUSED_FIELDS, "history"))
 """Fields of a record, beside its turns and images, that change what it says."""
 
-_NOTHING = (None, "", [], {})
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 _MARK = re.compile(r"<(?:video|audio|image_placeholder|image [0-9]+)>")
 """Marks of other formats for what is no text."""
