@@ -272,4 +272,4 @@ def test_commands_on_a_model_name_what_is_wrong(own_data, omma, run_own, tmp_pat
         assert words in said.error
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    assert "model.safetensors: unreadable or truncated" in omma("chat", model, "hi").error
+    assert "model.safetensors: 5000 bytes" in omma("chat", model, "hi").error
