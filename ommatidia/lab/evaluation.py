@@ -85,7 +85,7 @@ def evaluate_checkpoint(
     opened = [config.open() for config in read_benchmarks(benchmarks, choices)]
     check_writable(out)
     judge = EndpointJudge.from_environment()
-    claim_folder(out, ours=("*.jsonl", "*.json", "*.csv", "*.part"), inputs=[checkpoint])
+    claim_folder(out, ours=("*.jsonl", "*.json", "*.csv", "*.part", "*.lock"), inputs=[checkpoint])
     model, processor = load(checkpoint, device=device)
     identity = model_digest(checkpoint)
     shared = SharedFeatures(model, processor, batch=batch)

@@ -37,6 +37,7 @@ _OF_ANY_CONFIG = frozenset({
     "decoder_start_token_id", "num_labels", "use_cache", "output_attentions", "torchscript", "pruned_heads",
     "use_bfloat16", "tf_legacy_loss", "prefix", "task_specific_params", "finetuning_task",
     "cross_attention_hidden_size", "tie_encoder_decoder", "rope_theta", "rope_scaling", "partial_rotary_factor",
+    "head_dim",
 })  # fmt: skip
 """Fields that any config.json of transformers may hold, of older versions too; none of them loads anything."""
 

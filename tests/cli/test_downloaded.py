@@ -22,6 +22,7 @@ import yaml
 from lab_toys import benchmark, recipe_data
 from PIL import Image
 
+from ommatidia.core.folders import SEAL
 from ommatidia.lab.recipe import Recipe
 from ommatidia.models.pretrained import save
 
@@ -126,6 +127,8 @@ def model_cases(work: Path, traps: Traps) -> Iterator[dict[str, Any]]:
 
     def over(folder: Path, *commands: str) -> Iterator[dict[str, Any]]:
         out, model = str(work / "out" / folder.name), str(folder)
+        if folder != good:  # whoever makes a folder to attack writes no checksums that give it away
+            (folder / SEAL).unlink(missing_ok=True)
         options = {
             "chat": [model, "What?", "--image", str(picture), "--max-new-tokens", "1"],
             "eval": [model, "--benchmarks", str(work / "bench.yaml"), "--out", f"{out}/e", "--limit", "1"],
@@ -271,23 +274,27 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"cases": found, "traps": traps}
 
 
+@pytest.mark.slow
 def test_sound_inputs_do_their_work_under_the_watch(watched: dict[str, Any]) -> None:
     sound = [case for case in watched["cases"] if "sound" in case["name"]]
     assert len(sound) >= 9
     assert {case["name"]: case["said"][-500:] for case in sound if case["code"]} == {}
 
 
+@pytest.mark.slow
 def test_nothing_fetches_writes_elsewhere_or_starts_anything(watched: dict[str, Any]) -> None:
     assert len(watched["cases"]) > 120
     assert {case["name"]: case["notes"] for case in watched["cases"] if case["notes"]} == {}
     assert watched["traps"].held() == watched["traps"].before
 
 
+@pytest.mark.slow
 def test_every_refusal_is_one_of_ours(watched: dict[str, Any]) -> None:
     crashed = {case["name"]: case["said"][-600:] for case in watched["cases"] if case["code"] not in (0, 1)}
     assert crashed == {}
 
 
+@pytest.mark.slow
 def test_what_could_fetch_or_run_is_refused_by_name(watched: dict[str, Any]) -> None:
     said = {case["name"]: case for case in watched["cases"]}
     assert "args.pretrained: refused" in said["chat timm-url"]["said"]

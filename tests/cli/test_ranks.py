@@ -58,7 +58,17 @@ def test_the_work_of_one_process_is_rank_0s(
     for name, value in {**LAUNCHER, "RANK": str(rank), "LOCAL_RANK": str(rank)}.items():
         monkeypatch.setenv(name, value)
     out = folder / f"by {rank}"
-    evaluate = ["eval", "runs/singles/model", "--benchmarks", "counts", "--limit", "1", "--no-blind", "--out", str(out)]
+    evaluate = [
+        "eval",
+        "runs/singles/model",
+        "--benchmarks",
+        "counts",
+        "--limit",
+        "1",
+        "--no-blind",
+        "--out",
+        str(out / "eval"),
+    ]
     for arguments in (evaluate, ["report", "singles", "--store", "kept", "--out", str(out)]):
         monkeypatch.setattr(sys, "argv", ["omma", *arguments])
         with pytest.raises(SystemExit) as end:

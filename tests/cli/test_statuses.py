@@ -67,6 +67,7 @@ def test_a_search_with_failed_designs_has_a_status_and_says_where_to_read_why(tm
     assert list(told["tracebacks"].values()) == [str(trace)]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_and_a_search_without_a_survivor_have_it_too(tmp_path: Path) -> None:
     data = recipe_data("coarse", steps=1)
     data["model"]["encoders"] = {"bad": BAD}
@@ -122,6 +123,7 @@ def test_curves_of_a_whole_run_lie_beside_its_result(tmp_path: Path, monkeypatch
     assert name.endswith(tune.key[:8])
 
 
+@pytest.mark.slow
 def test_what_curves_need_is_asked_before_anything_is_trained(tmp_path: Path) -> None:
     path = written(recipe("coarse"), tmp_path / "one.yaml")
     done = omma(tmp_path, "run", path, "--store", "kept", "--track", "tensorbord")

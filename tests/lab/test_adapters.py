@@ -108,7 +108,7 @@ def test_adapters_train_resume_answer_and_are_merged(
     (tmp_path / "asked.yaml").write_text(yaml.safe_dump([benchmark("attributes", "general")]))
     with use(Console(quiet=True)):
         scores = [
-            evaluate_checkpoint(folder, str(tmp_path / "asked.yaml"), out=tmp_path / folder.name, choices=Choices())
-            for folder in (straight, tmp_path / "merged")
+            evaluate_checkpoint(folder, str(tmp_path / "asked.yaml"), out=tmp_path / name, choices=Choices())
+            for name, folder in (("straight asked", straight), ("merged asked", tmp_path / "merged"))
         ]
     assert scores[0].tables == scores[1].tables

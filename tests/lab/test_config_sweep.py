@@ -40,14 +40,17 @@ ChatFormat.end ChatFormat.name ChatFormat.start ChatFormat.system ChatFormat.sys
 ChatFormat.user_prefix ChatFormat.user_suffix HFLanguage.pad_token HFLanguage.path HFLanguage.revision
 HubFileWeights.file HubFileWeights.id HubFileWeights.prefix HubFileWeights.revision HubWeights.id HubWeights.prefix
 HubWeights.revision LlavaJSON.image_root LlavaJSON.package LlavaJSON.path LlavaJSON.task PackageWeights.distribution
-PackageWeights.file PackageWeights.package PackageWeights.prefix PackageWeights.sha256
+PackageWeights.prefix PackageWeights.sha256
 SourceBenchmark.prompt_suffix Weighted.category"""
 """Words of a chat format, names, places and identifiers of others: any text may be one."""
-WORDS = FREE_TEXT + " Stage.name Recipe.name Search.name SourceBenchmark.name"
+OF_PACKAGES = " PackageWeights.file PackageWeights.package"
+"""Files and import names: no path out of a package, and no name with a dot or of digits."""
+NAMES = " Stage.name Recipe.name Search.name SourceBenchmark.name"
+WORDS = FREE_TEXT + OF_PACKAGES + NAMES
 MAY_BE_EMPTY = """ChatFormat.assistant_prefix ChatFormat.end ChatFormat.name ChatFormat.user_prefix HFLanguage.pad_token
 HFLanguage.path HFLanguage.revision HubFileWeights.file HubFileWeights.id HubFileWeights.revision HubWeights.revision
-LlavaJSON.image_root LlavaJSON.package LlavaJSON.path LlavaJSON.task PackageWeights.distribution PackageWeights.file
-PackageWeights.package PackageWeights.sha256 Weighted.category"""
+LlavaJSON.image_root LlavaJSON.package LlavaJSON.path LlavaJSON.task PackageWeights.distribution
+PackageWeights.sha256 Weighted.category"""
 """Texts that have no form of their own; what does not exist shows when it is looked for."""
 OPTIONAL = """ChannelConcat.grid ClipEncoder.interpolation ClipEncoder.mean ClipEncoder.std DrawnNumbers.asks
 DrawnRelations.asks DrawnWords.asks EasyVQA.asks EasyVQA.per_picture EasyVQA.pictures Eva02DetEncoder.interpolation
@@ -75,9 +78,9 @@ ACCEPTED = {
     "zero": f"{BLOCKS} {SHARES}",
     "fraction": FRACTIONS,
     "text": WORDS,
-    "digits": WORDS,
+    "digits": FREE_TEXT + NAMES + " PackageWeights.file",
     "path": FREE_TEXT,
-    "long": FREE_TEXT,
+    "long": FREE_TEXT + OF_PACKAGES,
     "empty": MAY_BE_EMPTY,
     "list": NOTHING,
     "mapping": DEFAULTS,

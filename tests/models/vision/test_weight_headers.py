@@ -67,9 +67,9 @@ def test_a_torn_or_missing_file_is_refused(state, tmp_path):
 
 def test_weights_of_the_hub_without_the_hub():
     for weights in ({"kind": "hub"}, {"kind": "hub", "id": "nobody/nothing"}):
-        with pytest.raises(ConfigError, match="is not in the cache of the hub, and HF_HUB_OFFLINE is set"):
+        with pytest.raises(ConfigError, match="is not in the hub's cache"):
             EncoderConfig.parse({**VIT, "weights": weights}).check()
-    with pytest.raises(ConfigError, match="is not in the cache of the hub"):
+    with pytest.raises(ConfigError, match="is not in the hub's cache"):
         LanguageConfig.parse("vicuna_7b").check()
 
 
@@ -87,5 +87,5 @@ def test_a_language_folder_without_its_files(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(ConfigError, match=r"1 files .* are missing, for example 'model-00002-of-00002.safetensors'"):
         language.check()
-    with pytest.raises(ConfigError, match="no tokenizer"):
+    with pytest.raises(ConfigError, match="tokenizer"):
         language.tokenizer()
