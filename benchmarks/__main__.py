@@ -19,7 +19,7 @@ from ommatidia.lab.provenance import provenance
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
-PARTS = frozenset({"__init__", "__main__", "tuned_stage", "tiny_search", "eagle_encoders"})
+PARTS = frozenset({"__init__", "__main__", "tuned_stage", "tiny_search", "eagle_encoders", "simulated_answers"})
 """Files that are no benchmarks themselves."""
 
 

@@ -1,0 +1,141 @@
+"""Estimates: a weighted sum of runs' scores with its standard error, degrees of freedom, interval and p-value.
+
+The variance is the questions' part of each benchmark plus the seeds' part, each counted once. Their degrees of freedom
+are joined by Satterthwaite's formula (1946, Biometrics Bulletin 2): K - 1 for a benchmark of K clusters, and for the
+seeds those of the noise model. The interval is mean -+ t * standard error. The p-value is the smallest error at which
+the interval leaves zero out, so that the two cannot disagree: there is one rule.
+
+Where all clusters score alike the sample shows no variance. The exact binomial bound for "not one in K" is then added
+to the half-width (in quadrature): 20 right of 20 do not prove that all are right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+
+from ommatidia.eval.statistics.interval import Interval, t_quantile
+from ommatidia.eval.statistics.noise import UNKNOWN, NoiseModel
+from ommatidia.eval.statistics.run_scores import Array, BenchmarkScores, RunScores
+
+_WORST = 0.25
+"""The largest variance of a score between 0 and 1: what is taken where one image is all there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean or a difference of means, between ``bounds``."""
+
+    mean: float
+    standard_error: float
+    freedom: float
+    bounds: tuple[float, float] = (0.0, 1.0)
+    alike: tuple[tuple[float, int], ...] = ()
+    """Share and number of clusters of each benchmark whose clusters all score alike."""
+    questions: int = 0
+    clusters: int = 0
+    seeds: int = 1
+    """The fewest of a design; with one, nothing is said about training again unless other designs tell the noise."""
+
+    def half_width(self, error: float) -> float:
+        """Of the interval that misses with probability ``error``."""
+        reach = -t_quantile(error / 2, self.freedom) * self.standard_error
+        return float(np.hypot(reach, self.unseen(error)))
+
+    def unseen(self, error: float) -> float:
+        """What can hide behind clusters that all score alike: the exact binomial bound for "not one in K"."""
+        return float(np.sqrt(sum((share * (1.0 - (error / 2) ** (1.0 / count))) ** 2 for share, count in self.alike)))
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """The mean and its bounds."""
+        return self._around(self.half_width(1.0 - confidence), confidence)
+
+    def _around(self, half: float, confidence: float) -> Interval:
+        low, high = max(self.bounds[0], self.mean - half), min(self.bounds[1], self.mean + half)
+        return Interval(
+            self.mean, min(low, self.mean), max(high, self.mean), confidence, self.questions, self.clusters, self.seeds
+        )
+
+    def simultaneous(self, error: float, confidence: float) -> Interval:
+        """The interval at the pointwise ``error`` that makes several intervals hold together at ``confidence``."""
+        return self._around(self.half_width(error), confidence)
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, of no difference: the error at which the interval's end is zero."""
+        distance = abs(self.mean)
+        if distance == 0.0:
+            return 1.0
+        if not self.alike:
+            return min(1.0, 2.0 * t_tail(distance / self.standard_error, self.freedom)) if self.standard_error else 0.0
+        low, high = -700.0, 0.0  # of the logarithm of the error; the half-width falls as the error grows
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.half_width(float(np.exp(middle))) > distance else (low, middle)
+        return float(np.exp(high))
+
+    def equal_within(self, margin: float, *, error: float = 0.05) -> bool:
+        """Whether the difference is shown to be smaller than ``margin``: two one-sided tests (Schuirmann 1987)."""
+        return self.equality_margin(error=error) < margin
+
+    def equality_margin(self, *, error: float = 0.05) -> float:
+        """The smallest margin within which the two are shown to be equal, by two one-sided tests at ``error``."""
+        return abs(self.mean) + self.half_width(2 * error)
+
+    def detectable(self, power: float = 0.8, *, error: float = 0.05) -> float:
+        """The true difference that estimates as precise as this one tell from zero with probability ``power``."""
+        return self.half_width(error) + NormalDist().inv_cdf(power) * self.standard_error
+
+
+def estimate(
+    scores: RunScores, weights_R: Array, noise: NoiseModel = UNKNOWN, *, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Estimate:
+    """The weighted sum of the runs' averages. ``noise`` adds what training again moves; UNKNOWN adds nothing."""
+    parts = [_questions_part(one, weights_R, bounds) for one in scores.benchmarks]
+    variance = sum(part for part, _ in parts)
+    below = sum(part**2 / freedom for part, freedom in parts)
+    alike = tuple((one.share, one.clusters) for one in scores.benchmarks if _alike(one, weights_R))
+    used = Counter(run.design for run, weight in zip(scores.runs, weights_R, strict=True) if weight)
+    plain = Estimate(
+        mean=float(weights_R @ scores.means),
+        standard_error=float(np.sqrt(variance)),
+        freedom=max(1.0, variance**2 / below) if below > 0 else float(max(1, scores.clusters - 1)),
+        bounds=bounds,
+        alike=alike,
+        questions=scores.questions,
+        clusters=scores.clusters,
+        seeds=min(used.values(), default=1),
+    )
+    return joined(plain, noise.parts(scores, weights_R))
+
+
+def joined(plain: Estimate, parts: Sequence[tuple[float, float, int]]) -> Estimate:
+    """An estimate with further parts of variance: (variance, raw variance, degrees of freedom) each."""
+    own = plain.standard_error**2
+    variance = own + sum(part[0] for part in parts)
+    below = own**2 / plain.freedom + sum(raw**2 / freedom for _, raw, freedom in parts)
+    freedom = max(1.0, variance**2 / below) if below > 0 else plain.freedom
+    return replace(plain, standard_error=float(np.sqrt(variance)), freedom=freedom)
+
+
+def _questions_part(one: BenchmarkScores, weights_R: Array, bounds: tuple[float, float]) -> tuple[float, int]:
+    """Variance and its degrees of freedom; of a single image the largest variance that there can be."""
+    if one.clusters < 2:
+        return one.share**2 * _WORST * (bounds[1] - bounds[0]) ** 2, 1
+    return one.share**2 * float(np.square(weights_R @ one.residuals_RK).sum()), one.clusters - 1
+
+
+def _alike(one: BenchmarkScores, weights_R: Array) -> bool:
+    """Whether the sum is the same for every one of several images."""
+    return one.clusters > 1 and bool(np.ptp(weights_R @ one.values_RK) < 1e-12)
+
+
+def t_tail(value: float, freedom: float) -> float:
+    """Probability that Student's t exceeds ``value``."""
+    from scipy.special import stdtr
+
+    return float(stdtr(freedom, -value))

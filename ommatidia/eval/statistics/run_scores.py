@@ -1,0 +1,164 @@
+"""The scores of several runs on the same questions, and how far asking other questions would move their means.
+
+A run is one design trained with one seed. Its score is the mean over a benchmark's questions, averaged over benchmarks
+with fixed shares. Questions on one image are not independent, so images (clusters) are the unit of sampling: with the
+residual e_k of cluster k, the sum of its weighted values less the mean times its weight, the variance of a mean is
+K / (K - 1) * sum(e_k^2) / n^2 (Cochran 1977, Sampling Techniques, section 11.9: a ratio of cluster totals). All runs
+answer the same questions, so their means have a joint covariance, and the variance of any weighted sum of runs follows
+from the residuals of that sum.
+
+Letters: R runs, N questions, K clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ommatidia.core.errors import RunError
+from ommatidia.eval.statistics.resampling import Array, table
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Which design a run trained, with which seed."""
+
+    design: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkScores:
+    """One benchmark by clusters, of all runs."""
+
+    name: str
+    share: float
+    """Its part of the average over benchmarks; the shares of all benchmarks sum to 1."""
+    means_R: Array
+    residuals_RK: Array
+    """Scaled such that the variance of a weighted sum of runs is the sum of its squared residuals."""
+    questions: int
+    values_RK: Array
+    """The mean of each cluster."""
+
+    @property
+    def clusters(self) -> int:
+        return self.values_RK.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class RunScores:
+    """All runs of a comparison. Every run answered every question of every benchmark."""
+
+    runs: tuple[Run, ...]
+    benchmarks: tuple[BenchmarkScores, ...]
+
+    @property
+    def means(self) -> Array:
+        """The average of each run over the benchmarks."""
+        return sum((one.share * one.means_R for one in self.benchmarks), np.zeros(len(self.runs)))
+
+    @property
+    def clusters(self) -> int:
+        return sum(one.clusters for one in self.benchmarks)
+
+    @property
+    def questions(self) -> int:
+        return sum(one.questions for one in self.benchmarks)
+
+    def covariance(self) -> Array:
+        """Of the runs' averages, over other questions of the same kind; training is taken as it was."""
+        count = len(self.runs)
+        return sum(
+            (one.share**2 * one.residuals_RK @ one.residuals_RK.T for one in self.benchmarks), np.zeros((count, count))
+        )
+
+    def first(self, counts: Mapping[str, int]) -> RunScores:
+        """Only the named designs, of each the first so many runs."""
+        kept = [row for name, rows in self.designs().items() for row in rows[: counts.get(name, 0)]]
+        benchmarks = tuple(
+            replace(
+                one,
+                means_R=one.means_R[kept],
+                residuals_RK=one.residuals_RK[kept],
+                values_RK=one.values_RK[kept],
+            )
+            for one in self.benchmarks
+        )
+        return RunScores(tuple(self.runs[row] for row in kept), benchmarks)
+
+    def designs(self) -> dict[str, list[int]]:
+        """The positions of each design's runs, designs in the order they first appear."""
+        found: dict[str, list[int]] = {}
+        for position, run in enumerate(self.runs):
+            found.setdefault(run.design, []).append(position)
+        return found
+
+    def mean_of(self, design: str) -> Array:
+        """The coefficients, one a run, of a design's mean over its seeds."""
+        own = [run.design == design for run in self.runs]
+        return np.array(own, dtype=np.float64) / max(sum(own), 1)
+
+
+def run_scores(
+    runs: Sequence[Run],
+    values: Mapping[str, ArrayLike],
+    *,
+    clusters: Mapping[str, Sequence[str]] | None = None,
+    weights: Mapping[str, ArrayLike] | None = None,
+    shares: Mapping[str, float],
+) -> RunScores:
+    """From R x N scores of each benchmark.
+
+    Args:
+        clusters: the image of each question, by benchmark; a benchmark without makes each question its own.
+        weights: how much each question counts in its benchmark's mean; without, all count alike.
+
+    Raises RunError: no values, values that are not finite, or numbers of runs, clusters or weights that do not fit.
+    """
+    found = []
+    for name, given in values.items():
+        values_RN = table(given, name)
+        if len(values_RN) != len(runs):
+            raise RunError(f"{name}: scores of {len(values_RN)} runs; expected {len(runs)}")
+        weights_N = _weights((weights or {}).get(name), values_RN.shape[1], name)
+        found.append(_benchmark(name, shares[name], values_RN, (clusters or {}).get(name), weights_N))
+    if not found:
+        raise RunError("no benchmark to average")
+    return RunScores(tuple(runs), tuple(found))
+
+
+def _benchmark(
+    name: str, share: float, values_RN: Array, clusters: Sequence[str] | None, weights_N: Array
+) -> BenchmarkScores:
+    questions = values_RN.shape[1]
+    weighted_RN = values_RN * weights_N
+    if clusters is None:
+        sums_RK, counts_K = weighted_RN, weights_N
+    else:
+        if len(clusters) != questions:
+            raise RunError(f"{name + ': ' if name else ''}{questions} values and {len(clusters)} clusters")
+        _, member_N = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+        counts_K = np.bincount(member_N, weights=weights_N)
+        sums_RK = np.stack([np.bincount(member_N, weights=row) for row in weighted_RN])
+    total, count = counts_K.sum(), len(counts_K)
+    means_R = sums_RK.sum(1) / total
+    scale = np.sqrt(count / (count - 1)) / total if count > 1 else 0.0
+    residuals_RK = (sums_RK - means_R[:, None] * counts_K) * scale
+    return BenchmarkScores(name, share, means_R, residuals_RK, questions, sums_RK / counts_K)
+
+
+def _weights(weights: ArrayLike | None, count: int, name: str) -> Array:
+    """Weights of the questions, scaled to 1 on average."""
+    place = f"{name}: " if name else ""
+    if weights is None:
+        return np.ones(count)
+    weights_N = np.asarray(weights, dtype=np.float64)
+    if weights_N.shape != (count,):
+        raise RunError(f"{place}{count} values and {weights_N.size} weights")
+    if not (np.isfinite(weights_N).all() and (weights_N > 0).all()):
+        raise RunError(f"{place}weights must be positive")
+    return weights_N / weights_N.mean()
