@@ -142,7 +142,7 @@ def _benchmark(
         if len(clusters) != questions:
             raise RunError(f"{name + ': ' if name else ''}{questions} values and {len(clusters)} clusters")
         _, member_N = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-        counts_K = np.bincount(member_N, weights=weights_N)
+        counts_K = np.bincount(member_N, weights=weights_N).astype(np.float64)
         sums_RK = np.stack([np.bincount(member_N, weights=row) for row in weighted_RN])
     total, count = counts_K.sum(), len(counts_K)
     means_R = sums_RK.sum(1) / total
