@@ -49,6 +49,7 @@ def search_of(**pool: dict[str, Any]) -> Search:
     )
 
 
+@pytest.mark.slow
 def test_a_search_with_failed_designs_has_a_status_and_says_where_to_read_why(tmp_path: Path) -> None:
     path = written(search_of(good=COARSE, bad=BAD), tmp_path / "search.yaml")
     done = omma(tmp_path, "search", path, "--store", "kept")

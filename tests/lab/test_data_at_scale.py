@@ -44,7 +44,7 @@ def test_checked_counted_and_blended(files: Path) -> None:
     assert all(Path(page).read_text().count("<article>") > 0 for page in told["previews"].values())
     status, counted = run("stats", "blend.yaml")
     assert status == 0
-    assert (counted["documents"]["unusable"], counted["pairs"]["unusable"], counted["talk"]["unusable"]) == (2, 2, 2)
+    assert (counted["documents"]["unusable"], counted["pairs"]["unusable"], counted["talk"]["unusable"]) == (2, 2, 3)
     _, shares = run("blend", "blend.yaml", "--samples", "200")
     assert {n: s["drawn"] for n, s in shares["blend"]["sources"].items()} == {"documents": 90, "pairs": 90, "talk": 20}
 
@@ -56,7 +56,10 @@ def test_a_mended_file_is_clean_and_goes_into_shards(files: Path) -> None:
     status, told = run("shard", "mended.jsonl", "--out", "shards", "--per-shard", "2")
     assert (status, told["samples"], told["shards"]) == (0, 3, 2)
     assert run("check", "shards/shard-000000.tar") == (
-        0, {"records": {"shard-000000.tar": 2}, "counts": {}, "problems": [], "previews": {}},
+        0, {
+            "records": {"shard-000000.tar": 2}, "counts": {}, "problems": [], "unread": {"shard-000000.tar": {}},
+            "previews": {},
+        },
     )  # fmt: skip
 
 

@@ -83,6 +83,7 @@ def said(folder: str) -> None:
     sys.stdout.write(f"{torch.get_num_threads()} {note['threads']} {note['total']}\n")
 
 
+@pytest.mark.slow
 def test_one_key_gives_the_same_numbers_however_the_process_was_started(tmp_path: Path) -> None:
     (here,) = notes(tmp_path / "here", Sum("alone"))
     assert here["threads"] == 2
