@@ -167,8 +167,8 @@ def _check_place(folder: Path, inputs: Iterable[Path]) -> None:
             raise ConfigError(f"{folder}: {full} holds more than one result; name a new folder below it")
         for source in inputs:
             read = source.resolve()
-            if full == read or full in read.parents:
-                raise ConfigError(f"{folder}: it is or holds {source}, which is read; name a folder elsewhere")
+            if full == read or read in full.parents or full in read.parents:
+                raise ConfigError(f"{folder}: it is, holds or lies in {source}, which is read; name a folder elsewhere")
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, ConfigError):
             raise

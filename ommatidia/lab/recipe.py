@@ -6,13 +6,14 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
-from pydantic import Field, StringConstraints, create_model, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
@@ -25,6 +26,12 @@ from ommatidia.models.vision.tiling import Whole
 from ommatidia.train.stage import Stage
 
 Mode = Literal["full", "blind"]
+
+
+def _checked_device(device: str) -> str:
+    if re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device) is None:
+        raise ConfigError(f"expected cpu, cuda or cuda:NUMBER, got {device[:40]!r}")
+    return device
 
 
 class Recipe(Config):
@@ -42,7 +49,7 @@ class Recipe(Config):
     feature_precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of a frozen trunk when its features are stored (they are kept in 16 bits either way)."""
     eval_batch: int = Field(64, ge=1)
-    device: Annotated[str, StringConstraints(pattern=r"^(cpu|mps|cuda(:[0-9]{1,3})?)$")] = "cpu"
+    device: Annotated[str, AfterValidator(_checked_device)] = "cpu"
     threads: int = Field(2, ge=1, le=4096)
     """CPU threads of one node's arithmetic. With another number sums come in another order, so on a CPU it is part of
     the keys; on a GPU it changes nothing."""

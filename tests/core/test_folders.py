@@ -79,7 +79,7 @@ def test_places_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for folder, says in (
         (tmp_path / "file", "a file is there"), (tmp_path / "link", "a link to"), (Path("/"), "holds more than one"),
         (home, "holds more than one result"), (home.parent, "holds more"), (tmp_path / ("n" * 300), "no place for a"),
-        (tmp_path / "a\0b", "no place for a folder"), (source, "which is read"),
+        (tmp_path / "a\0b", "no place for a folder"), (source, "which is read"), (source / "inner", "which is read"),
         (source.parent, "which is read"), (source / ".." / "source", "which is read"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=says):

@@ -36,13 +36,13 @@ def imported(case: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[MLLM,
     save_tokenizer(folder)
     det = case.config["towers"]["det"]
     blocks = sorted(set(range(det["depth"])) - set(det["window_blocks"]))
-    done = import_checkpoint(folder, folder / "ours", changes=[("encoders.eva02_det.global_blocks", blocks)])
+    done = import_checkpoint(folder, folder.with_name("ours"), changes=[("encoders.eva02_det.global_blocks", blocks)])
     assert done.family == "eagle"
     assert set(done.account.used) | set(done.account.ignored) == set(load_file(folder / "model.safetensors"))
     assert set(done.account.ignored.values()) == {
         "ConvNeXt's classifier", "takes no part in Eagle's features"
     }  # fmt: skip
-    return load(folder / "ours")
+    return load(folder.with_name("ours"))
 
 
 def batch_of(case: Any, processor: Processor, name: str, rows: int) -> Batch:

@@ -82,10 +82,11 @@ class HFLanguage(LanguageConfig):
         config._attn_implementation = config._experts_implementation = None
         return config
 
-    def _errors(self) -> FolderErrors:
-        """What transformers says of the folder or the hub's repository, as one ConfigError."""
+    def _errors(self, what: str = "") -> FolderErrors:
+        """What transformers says of the folder or the hub's repository, as one ConfigError that says ``what`` lacks."""
         hub = self.download and not Path(self.path).is_dir()
-        return FolderErrors(f"language.path {self.path!r}", how=HOW if hub and not downloads_allowed() else "")
+        place = f"language.path {self.path!r}" + (f": {what}" if what else "")
+        return FolderErrors(place, how=HOW if hub and not downloads_allowed() else "")
 
     def shape(self) -> LanguageShape:
         return _shape(self.transformers_config()) if self.config is None else _inline_shape(json.dumps(self.config))
@@ -98,7 +99,7 @@ class HFLanguage(LanguageConfig):
         from transformers import AutoTokenizer
 
         location = self._location()
-        with self._errors():
+        with self._errors("no tokenizer"):
             inner = AutoTokenizer.from_pretrained(self.path, **location)
         pad_id = cast(int, inner.convert_tokens_to_ids(self.pad_token)) if self.pad_token else None
         return Tokenizer(inner, pad_id=pad_id)

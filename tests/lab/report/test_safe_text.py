@@ -81,7 +81,7 @@ def plain() -> Elements:
     return Elements(render_html(small()))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(text=TEXT)
 def test_a_page_gets_no_element_from_data(plain: Elements, text: str) -> None:
     page = Elements(render_html(with_texts(small(), lambda own: f"{own}{text}")))
@@ -91,7 +91,7 @@ def test_a_page_gets_no_element_from_data(plain: Elements, text: str) -> None:
     assert not {name for _, names in page.found for name in names if name.startswith("on")}
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(text=TEXT)
 def test_no_cell_is_a_formula(text: str) -> None:
     changed = with_texts(small(), lambda own: f"{text}{own}")
@@ -112,7 +112,7 @@ def kinds(document: str) -> set[str]:
     return {one.type for token in tokens for one in (token, *(token.children or []))}
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(text=TEXT)
 def test_a_document_gets_no_mark_from_data(text: str) -> None:
     allowed = kinds(render_markdown(small())) | {"softbreak", "text_special"}

@@ -87,5 +87,5 @@ def test_a_language_folder_without_its_files(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(ConfigError, match=r"1 files .* are missing, for example 'model-00002-of-00002.safetensors'"):
         language.check()
-    with pytest.raises(ConfigError, match="tokenizer"):
+    with pytest.raises(ConfigError, match="no tokenizer"):
         language.tokenizer()
