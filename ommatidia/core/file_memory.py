@@ -15,6 +15,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from ommatidia.core.console import console
 
 _CHUNK = 500
@@ -137,8 +139,10 @@ class FileMemory:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             made = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
-            made.execute("PRAGMA journal_mode = WAL")
-            made.execute("PRAGMA synchronous = NORMAL")
-            made.executescript(_TABLES)
+            # SQLite waits for a writer, but not for another process that changes the journal's mode at the same time.
+            with FileLock(f"{self.path}.lock", timeout=_PATIENCE):
+                made.execute("PRAGMA journal_mode = WAL")
+                made.execute("PRAGMA synchronous = NORMAL")
+                made.executescript(_TABLES)
             self._connection = made
         return self._connection

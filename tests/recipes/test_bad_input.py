@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import shutil
@@ -129,11 +130,14 @@ def test_a_bad_record_is_refused_by_name(spoil, own_data, run_own):
 
 
 @pytest.mark.parametrize("spoil", [missing, truncated, too_long], ids=lambda spoil: spoil.__name__)
-def test_a_tolerated_record_is_counted_and_named(spoil, own_data, run_own):
+def test_a_tolerated_record_is_counted_and_named(spoil, own_data, run_own, omma, tmp_path):
     said = run_own(own_data(spoil), tolerance=0.2)
     assert said.code == 0
     assert "1 unusable record" in said.err
     assert BAD_RECORDS[spoil] in said.err
+    assert omma("report", "--store", tmp_path / "store", "--out", tmp_path / "page").code == 0
+    warnings = json.loads((tmp_path / "page" / "report.json").read_text())["warnings"]
+    assert any("1 sample was skipped; the first: " in line and BAD_RECORDS[spoil] in line for line in warnings)
 
 
 def test_more_bad_records_than_tolerated_stop_the_run(own_data, run_own):

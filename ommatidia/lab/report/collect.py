@@ -51,7 +51,7 @@ def report_of(record: SearchRecord, trials: Sequence[Trial], store: Store) -> Re
         stop_reason=stop,
         contributions=contributions(trials),
         examples=tuple(examples_of([group[0] for group in working], names, reader)),
-        warnings=tuple(filter(None, (unfinished, *partial))),
+        warnings=tuple(filter(None, (unfinished, *partial, *reader.skipped()))),
         audit=audit,
         ablations=ablations,
         likeness=likeness_of(trials),

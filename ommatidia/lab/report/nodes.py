@@ -9,6 +9,7 @@ from typing import Any
 
 from ommatidia.core.errors import DamagedError
 from ommatidia.eval.scored import Scored
+from ommatidia.lab.inputs import skipped
 from ommatidia.lab.record import SearchRecord
 from ommatidia.lab.scores import read_scores, read_texts
 from ommatidia.lab.store import Store
@@ -61,6 +62,16 @@ class NodeReader:
         except DamagedError as error:
             self.damaged[kind, key] = error.reason
             return {}
+
+    def skipped(self) -> list[str]:
+        """One sentence for each node that was made without some of its samples, which a tolerance let pass."""
+        found = []
+        for key, entry in self.record.nodes.items():
+            lines = skipped(self.node(entry.kind, key) or {})
+            if lines:
+                count = "1 sample was" if len(lines) == 1 else f"{len(lines)} samples were"
+                found.append(f"{entry.label}: {count} skipped; the first: {lines[0]}")
+        return found
 
     def look_over(self) -> None:
         """Find nodes of which a file is missing or has another size, at the cost of a ``stat`` a file."""
