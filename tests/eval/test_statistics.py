@@ -101,6 +101,13 @@ def test_coverage_with_several_seeds():
     assert held / trials >= 0.91
 
 
+def test_seeds_alone_give_students_t() -> None:
+    """Two seeds that answer all questions alike: their variance is unbiased, with one degree of freedom."""
+    interval = bootstrap_interval([[0.49] * 200, [0.51] * 200], resamples=20_000)
+    reach = 12.706 * np.sqrt(0.02**2 / 2) / np.sqrt(2)
+    assert (interval.high - interval.low) / 2 == pytest.approx(reach, rel=0.05)
+
+
 @pytest.mark.parametrize("bad", [[], [np.nan, 1.0], [[[1.0]]], [[1.0, 0.0], [1.0]]])
 def test_values_are_checked(bad):
     with pytest.raises(RunError):
@@ -258,9 +265,8 @@ def test_judge_corrects_for_many():
 
 def test_minimum_detectable_difference():
     assert minimum_detectable_difference(1000, 0.2) == pytest.approx(2.8016 * np.sqrt(0.2 / 1000), rel=1e-4)
-    assert minimum_detectable_difference(1000, 0.2, seed_variance=1e-4, seeds=2) > minimum_detectable_difference(
-        1000, 0.2
-    )
+    both = minimum_detectable_difference(1000, 0.2, seed_variance=1e-4, seeds=2)  # each design has a variance
+    assert both == pytest.approx(2.8016 * np.sqrt(0.2 / 1000 + 2 * 1e-4 / 2), rel=1e-4)
     rng = np.random.default_rng(13)
     a, b = rng.random((2, 500))
     assert compare(a, b).paired_variance == pytest.approx((a - b).var(), rel=0.1)

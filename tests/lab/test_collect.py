@@ -110,13 +110,33 @@ def test_the_manifest_says_where_the_numbers_come_from(real: tuple[list[Trial], 
 
 
 def test_examples_come_with_their_picture_and_every_reply(real: tuple[list[Trial], Report]) -> None:
-    _, report = real
+    trials, report = real
     assert 1 <= len(report.examples) <= 12
     assert {card.benchmark for card in report.examples} == {"attributes", "counts"}
     for card in report.examples:
         assert card.image is not None
         assert card.image.startswith(b"\x89PNG")
         assert set(card.answers) == {row.name for row in report.designs}
+    said = {reply.correct for card in report.examples for reply in card.answers.values()}
+    right = {score.value >= 0.5 for one in trials for scored in one.full for score in scored.scores}
+    assert said == right == {False, True}
+    for card in report.examples:  # these questions have one-word answers
+        for reply in card.answers.values():
+            assert reply.correct is (reply.text.strip().lower() == card.reference.strip().lower())
+
+
+def test_what_a_design_trained_is_what_its_last_stage_did(real: tuple[list[Trial], Report], searched: Searched) -> None:
+    trials, report = real
+    told = {row.encoders: row.trained_parameters for row in report.designs}
+    differs = False
+    for one in trials:
+        assert one.entry is not None
+        stages = [searched.store.record("training", stage.key)["notes"] for stage in one.entry.training]
+        counts = [notes["trained_parameters"] for notes in stages]
+        differs |= counts[0] != counts[-1]
+        if len(one.recipe.model.encoders) < 2:  # two fusions of the same encoders train unlike numbers
+            assert told[tuple(one.recipe.model.encoders)] == counts[-1]
+    assert differs
 
 
 def rows(report: Report) -> dict[tuple[str, ...], DesignRow]:

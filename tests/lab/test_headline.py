@@ -16,7 +16,7 @@ from made_up_trials import trial
 
 from ommatidia.lab.drive import _ranking
 from ommatidia.lab.jobs.job import Price
-from ommatidia.lab.plan import Plan
+from ommatidia.lab.plan import Plan, plan_trial
 from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.record import SearchRecord
 from ommatidia.lab.recorder import record_trial
@@ -25,6 +25,7 @@ from ommatidia.lab.report.collect import report_of
 from ommatidia.lab.report.contributions import contributions
 from ommatidia.lab.report.markdown import render_markdown
 from ommatidia.lab.report.model import Report
+from ommatidia.lab.report.ranking import ranked
 from ommatidia.lab.report.table_csv import render_csv
 from ommatidia.lab.report.views import facts, saved_share
 from ommatidia.lab.scoring import score_table
@@ -119,6 +120,8 @@ def test_rows_of_several_seeds_and_of_one(tmp_path: Path) -> None:
     report = page(listed(trials), trials, tmp_path)
     rows = {row.name: row for row in report.designs}
     assert {name: row.final for name, row in rows.items() if not row.final} == {lucky[0].recipe.label(): False}
+    # Final designs come first, though the explored one scored higher.
+    assert [row.name for row in ranked(report.designs)] == ["fine", "vit", "coarse", "blind", lucky[0].recipe.label()]
     row = rows["fine"]
     assert row.average is not None
     assert (row.average.mean, row.seed_averages) == (pytest.approx(0.55), {0: 0.6, 1: 0.5})
@@ -161,8 +164,11 @@ def test_a_contribution_has_the_mean_interval_and_its_groups_own_gains() -> None
 
 
 def test_the_work_saved_is_what_designs_alone_would_have_cost(tmp_path: Path) -> None:
-    recipes = [recipe("coarse"), recipe("fine"), recipe("coarse", "fine")]
+    recipes = [recipe("coarse"), recipe("fine"), recipe("coarse", "fine"), seeded(("vit",), (9,))[0].recipe]
     plan = Plan.of(recipes)
+    # Bare patches cost nothing to see with; the transformer's stored features do save work.
+    assert any(job.kind == "features" for job in plan.trials[-1].jobs())
+    assert sum(job.price().flops for job in plan.trials[-1].jobs()) < record_trial(plan.trials[-1]).flops_alone
     entries = [record_trial(one) for one in plan.trials]
     record = SearchRecord(name="tiny", command="omma", definition={}, trials=tuple(entries))
     report = report_of(record, [trial(one, 9) for one in recipes], Store(tmp_path / "store"))
@@ -171,6 +177,8 @@ def test_the_work_saved_is_what_designs_alone_would_have_cost(tmp_path: Path) ->
     assert saved_share(report) == pytest.approx(1 - spent / alone)
     assert report.manifest.nodes_reused == sum(len(one.jobs()) for one in plan.trials) - len(plan.jobs)
     for entry, one in zip(entries, plan.trials, strict=True):
+        without = plan_trial(one.recipe.model_copy(update={"features": "never"}))
+        assert entry.flops_alone == sum(job.price().flops for job in without.jobs())
         assert entry.price.flops == sum(job.price().flops for job in one.training)
         assert entry.visual_tokens == one.recipe.model.most_visual_tokens
         parts = one.recipe.model.cost(text_tokens=32, head_tokens=4, views=1)
