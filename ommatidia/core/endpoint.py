@@ -228,7 +228,8 @@ class Replies:
         self.model, self.path, self.workers = model, path, workers
         self._who, self._lock = who, threading.Lock()
         self._held: dict[str, Reply] = {}
-        self._came = 0
+        self._came = self._failed = 0  # of the stream under way
+        self._gave_up: UnansweredError | None = None
         if path.exists():
             self._read()
 
@@ -263,9 +264,9 @@ class Replies:
         none of the first that go out is answered: nobody is there, and asking on would only wait. Raises DiskError
         when a reply cannot be kept.
         """
-        failed, rest = 0, iter(prompts)
-        before = self._came
-        window: deque[tuple[str, Future[Reply | EndpointError]]] = deque()
+        rest = iter(prompts)
+        self._came, self._failed, self._gave_up = 0, 0, None
+        window: deque[tuple[str, Future[Reply | EndpointError | UnansweredError]]] = deque()
         pool = ThreadPoolExecutor(self.workers)
         try:
             while True:
@@ -275,25 +276,34 @@ class Replies:
                     return
                 prompt, future = window.popleft()
                 reply = future.result()
-                failed += isinstance(reply, EndpointError) and not isinstance(reply, CapReachedError)
-                if self._came == before and failed >= max(_PATIENCE, self.workers):
-                    raise UnansweredError(
-                        f"none of {failed} questions to the {self._who} was answered; the last: {reply}"
-                    )
+                if isinstance(reply, UnansweredError):
+                    raise reply
                 yield prompt, reply
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _one(self, prompt: str) -> Reply | EndpointError:
+    def _one(self, prompt: str) -> Reply | EndpointError | UnansweredError:
         key = self.key(prompt)
         if (held := self._held.get(key)) is not None:
             return held
+        if self._gave_up is not None:
+            return self._gave_up
         try:
             reply = Reply(self.model.ask(prompt), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         except EndpointError as error:
+            self._count_failure(error)
             return error
         self._keep(key, reply)
         return reply
+
+    def _count_failure(self, error: EndpointError) -> None:
+        """After this many without a single reply, what is still waiting is not asked."""
+        with self._lock:
+            self._failed += not isinstance(error, CapReachedError)
+            if not self._came and self._gave_up is None and self._failed >= max(_PATIENCE, self.workers):
+                self._gave_up = UnansweredError(
+                    f"none of {self._failed} questions to the {self._who} was answered; the last: {error}"
+                )
 
     def _keep(self, key: str, reply: Reply) -> None:
         facts: Mapping[str, Any] = {"digest": key, self._who: self.model.name, "reply": reply.text, "time": reply.time}

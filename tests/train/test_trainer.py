@@ -60,6 +60,18 @@ def test_golden_losses(tmp_path):
     assert loss_curve(trainer(Toy(), tmp_path, value).fit().metrics).loss == pytest.approx(GOLDEN, abs=1e-5)
 
 
+def test_the_held_out_loss_is_the_mean_over_supervised_tokens(tmp_path):
+    held_out = [[example(50), example(54), example(53)], [example(51)]]
+    validation = {"data": {"sources": {"words": {"source": "train_toy_words"}}}, "samples": 4, "every": 1}
+    model = Toy()
+    run = trainer(model, tmp_path, stage(steps=2, validation=validation), held_out=lambda: iter(held_out))
+    told = read_metrics(run.fit().metrics)[-1].validation
+    model.eval()
+    with torch.no_grad():
+        sums, counts = zip(*(model.loss(train_toy.collate(examples)) for examples in held_out), strict=True)
+    assert told == pytest.approx(float(sum(sums)) / sum(counts), rel=1e-5)
+
+
 def test_the_loss_is_the_mean_over_supervised_tokens_of_the_whole_batch(tmp_path):
     model, value = Toy(), stage(micro_batch=2)
     examples = next(batches(0))
