@@ -129,7 +129,11 @@ def test_a_bad_record_is_refused_by_name(spoil, own_data, run_own):
     assert "s3" in said.error
 
 
-@pytest.mark.parametrize("spoil", [missing, truncated, too_long], ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize(
+    "spoil",
+    [missing, *(pytest.param(spoil, marks=pytest.mark.slow) for spoil in (truncated, too_long))],
+    ids=lambda spoil: spoil.__name__,
+)
 def test_a_tolerated_record_is_counted_and_named(spoil, own_data, run_own, omma, tmp_path):
     said = run_own(own_data(spoil), tolerance=0.2)
     assert said.code == 0
@@ -223,6 +227,7 @@ def test_a_damaged_entry_is_made_again(own_data, run_own, tmp_path):
     assert "node.json is damaged; it will be made again" in run_own(data).err
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_keeps_what_was_done(own_data, run_own):
     data = own_data()
     total, _ = counts(run_own(data))

@@ -127,7 +127,7 @@ def test_mm1_falls_to_a_tenth_and_tunes_with_adafactor() -> None:
         ("eagle_studies:fusion", "clip + convnext + sam, llava-hr"),
         ("eagle_studies:fusion", "clip + convnext + sam, deformable"),
         ("eagle_studies:pre_alignment", "clip + dinov2, trained, longer"),
-        ("cambrian_studies:backbones", "stable_diffusion_2_1"),
+        pytest.param("cambrian_studies:backbones", "stable_diffusion_2_1", marks=pytest.mark.slow),
         ("cambrian_studies:aggregator", "in the decoder"),
         ("vila_studies:freezing", "tuned, transformer"),
         ("vila_studies:text", "mmc4, visual + text"),

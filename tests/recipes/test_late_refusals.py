@@ -147,8 +147,12 @@ def test_a_long_record_counts_only_where_it_is_drawn(own_data, run_own):
         records[train]["conversations"][0]["value"] += " word" * 3000
 
     own_data()
-    codes = {run_own(own_data(spoil), steps=1, batch=1, seed=seed).code for seed in range(8)}
-    assert codes == {0, 1}
+    codes: set[int] = set()
+    for seed in range(8):
+        codes.add(run_own(own_data(spoil), steps=1, batch=1, seed=seed).code)
+        if codes == {0, 1}:
+            return
+    pytest.fail(f"eight seeds ended alike: {codes}")
 
 
 MACHINE = {

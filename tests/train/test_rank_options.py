@@ -21,6 +21,9 @@ from ommatidia.train.ranks import Ranks
 CASES = [(name, mode) for name, option in OPTIONS.items() for mode in option.modes]
 ALONE = Ranks()
 
+pytestmark = pytest.mark.slow
+"""``test_ranks`` trains two ranks in the daily suite; here is every option."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:

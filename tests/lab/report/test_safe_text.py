@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 from collections.abc import Callable
+from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_a_page_gets_no_element_from_data(plain: Elements, text: str) -> None:
     assert not {name for _, names in page.found for name in names if name.startswith("on")}
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(text=TEXT)
 def test_no_cell_is_a_formula(text: str) -> None:
     changed = with_texts(small(), lambda own: f"{text}{own}")
@@ -112,14 +113,21 @@ def kinds(document: str) -> set[str]:
     return {one.type for token in tokens for one in (token, *(token.children or []))}
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@cache
+def plain_document() -> tuple[frozenset[str], int]:
+    """The kinds of marks of the document without changes, and its number of sections."""
+    document = render_markdown(small())
+    return frozenset(kinds(document)), document.count("\n## ")
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(text=TEXT)
 def test_a_document_gets_no_mark_from_data(text: str) -> None:
-    allowed = kinds(render_markdown(small())) | {"softbreak", "text_special"}
+    allowed, sections = plain_document()
     for change in (lambda own: f"{text}{own}", lambda own: f"{own}{text}", lambda own: text):
         document = render_markdown(with_texts(small(), change))
-        assert kinds(document) - allowed == set()
-        assert document.count("\n## ") == render_markdown(small()).count("\n## ")
+        assert kinds(document) - allowed <= {"softbreak", "text_special"}
+        assert document.count("\n## ") == sections
 
 
 @pytest.mark.parametrize("url", ["http://x.org", "https://x.org/a", "www.x.org", "ftp://x.org", "HTTP://X.ORG"])
