@@ -341,7 +341,11 @@ def read_assignments(texts: Iterable[str]) -> list[tuple[str, Any]]:
 
 def _config_error(cls: type[Config], error: ValidationError) -> ConfigError:
     lines = []
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
+        # A tuple of which an element failed is also called too short: that element is missing from it.
+        if item["type"] == "too_short" and any(_inside(other["loc"], item["loc"]) for other in items):
+            continue
         path = ".".join(str(part) for part in item["loc"]) or cls.__name__
         message = item["msg"].removeprefix("Value error, ")
         given = item["input"]
@@ -351,3 +355,7 @@ def _config_error(cls: type[Config], error: ValidationError) -> ConfigError:
             message += f", got {short(given)}"
         lines.append(f"{path}: {message}")
     return ConfigError("; ".join(lines))
+
+
+def _inside(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer

@@ -5,7 +5,7 @@ Benchmarks by likeness need no job: they come from the scores of all designs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, cast, get_args
 
@@ -14,6 +14,7 @@ from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.prompts import MODES, Mode
 from ommatidia.lab.jobs.ablation import AblationJob
+from ommatidia.lab.jobs.job import Finding
 from ommatidia.lab.jobs.prediction import PredictionJob
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
 from ommatidia.lab.recipe import Recipe
@@ -25,6 +26,7 @@ from ommatidia.lab.store import Store
 from ommatidia.lab.treatment import Treatment, takings
 from ommatidia.lab.trial import Trial, best_design
 from ommatidia.lab.workers import Workers
+from ommatidia.models.ablation import check_without
 from ommatidia.train.ranks import ranks
 
 Analysis = Literal["audit", "ablation", "ablation:mean", "ablation:shuffle", "ablation:remove"]
@@ -82,6 +84,43 @@ def analysis_jobs(trial: TrialPlan, analysis: Analysis) -> list[PredictionJob]:
     if analysis == "audit":
         return list(audit_jobs(trial).values())
     return list(ablation_jobs(trial, treatment_of(analysis)).values())
+
+
+def removal_findings(recipes: Sequence[Recipe], analyses: Sequence[Analysis]) -> Iterator[Finding]:
+    """Mixtures that cannot do without one of their experts, where that is to be asked of the best of them.
+
+    An error where it holds for all: whichever is best, the analysis would end so after all trainings.
+    """
+    if "ablation:remove" not in analyses:
+        return
+    faults: dict[str, ConfigError] = {}
+    mixtures = {recipe.model.digest(): recipe for recipe in recipes if len(recipe.model.encoders) > 1}
+    for address, recipe in mixtures.items():
+        try:
+            for name in recipe.model.encoders:
+                check_without(recipe.model, [name])
+        except ConfigError as error:
+            faults[address] = error
+    if faults:
+        address, fault = next(iter(faults.items()))
+        told = (
+            f"analyses: ablation:remove: {len(faults)} of {len(mixtures)} mixtures cannot do without an expert; "
+            f"{mixtures[address].label()}: {fault}"
+        )
+        yield Finding.of(ConfigError(told)) if len(faults) == len(mixtures) else Finding(told)
+
+
+def possible(trials: Sequence[Trial], analyses: Sequence[Analysis]) -> list[Analysis]:
+    """The analyses that the design found best allows; which it does not is said."""
+    found = []
+    for analysis in analyses:
+        subject = subject_of(trials, analysis)
+        refused = [] if subject is None else list(removal_findings([subject.recipe], [analysis]))
+        for one in refused:
+            console().warn(f"left out: {one.text}")
+        if not refused:
+            found.append(analysis)
+    return found
 
 
 def is_made(record: SearchRecord, trials: Sequence[Trial], analysis: Analysis, store: Store) -> bool:

@@ -12,7 +12,7 @@ from ommatidia.core.console import console, shell_line
 from ommatidia.core.errors import ConfigError, DesignsFailedError, RunError, unknown
 from ommatidia.core.folders import check_replaceable, claim_folder
 from ommatidia.core.names import fit_name
-from ommatidia.lab.analyses import Analysis, is_made, make_analyses, scored_again, subject_of
+from ommatidia.lab.analyses import Analysis, is_made, make_analyses, possible, scored_again, subject_of
 from ommatidia.lab.driven import Driven, Table
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
 from ommatidia.lab.preflight import check_inputs, check_writable
@@ -106,7 +106,8 @@ def drive_search(
         last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)
         if last.failed:
             raise together(RunError(f"the best model could not be saved: {next(iter(last.failed.values()))}"))
-        _, more = make_analyses(result.record, result.trials, search.analyses, store, several)
+        analyses = possible(result.trials, search.analyses)
+        _, more = make_analyses(result.record, result.trials, analyses, store, several)
         if not ranks().leads:
             return Driven()
         model = _deliver(trial_plan, store, folder)

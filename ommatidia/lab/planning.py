@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ommatidia.core.errors import ConfigError, nearest
+from ommatidia.lab.analyses import removal_findings
 from ommatidia.lab.jobs.job import Finding
 from ommatidia.lab.lengths import absent, unread
 from ommatidia.lab.plan import Plan
@@ -31,7 +32,10 @@ def plan_problems(value: Recipe | Search, reference: str, store: Store) -> Prefl
     if given or any(unread(stage, recipe.model) for recipe in recipes for stage in recipe.stages):
         found.add(Finding.of(fault) for recipe in recipes for fault in device_faults(recipe.device))
         return found
-    check_inputs(recipes).finish()
+    inputs = check_inputs(recipes)
+    if isinstance(value, Search):
+        inputs.add(removal_findings(value.strategy.horizon(), value.analyses))
+    inputs.finish()
     plan = start_plan(value) if isinstance(value, Search) else Plan.of(recipes)
     for trial in plan.trials:
         plan.add(trial.checkpoint)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,6 @@ from ommatidia.core.types import Batch, Example, Picture, Sample, Views
 from ommatidia.models.fusion.fusion import Between, Fused, Fusion, GridFusionConfig, Look
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import FeatureLookup, Processor
-
-_Part = TypeVar("_Part", bound=nn.Module)
 
 Change = Callable[[Tensor], Tensor]
 """What x_KHWD of one encoder becomes before anything else sees it."""
@@ -126,32 +123,62 @@ def without(model: MLLM, config: MLLMConfig, names: Iterable[str]) -> tuple[MLLM
     as they were trained (channel concatenation, for one: there zeros do the same).
     """
     gone = sorted(set(names))
-    kept = {name: encoder for name, encoder in config.encoders.items() if name not in gone}
-    if not kept:
-        raise ConfigError(f"removing {', '.join(gone)} leaves no encoder")
+    with _telling(config, gone):
+        smaller = _without(config, gone)
+        small = _joining(smaller)
+        for name in _JOINING:
+            _fill(getattr(small, name), getattr(model, name), name)
+    for name in smaller.encoders:
+        small.encoders[name] = model.encoders[name]
+    small.language = model.language
+    small.seen_whole = {name: size for name, size in model.seen_whole.items() if name in smaller.encoders}
+    return small.eval(), smaller
+
+
+def check_without(config: MLLMConfig, names: Iterable[str]) -> None:
+    """Whether a model of this design will do without encoders once it is trained. Raises ConfigError as ``without``."""
+    gone = sorted(set(names))
+    with _telling(config, gone), torch.device("meta"):
+        small, whole = _joining(_without(config, gone)), _joining(config)
+        for name in _JOINING:
+            _check_shapes(getattr(small, name), getattr(whole, name), name)
+
+
+@contextlib.contextmanager
+def _telling(config: MLLMConfig, gone: Sequence[str]) -> Iterator[None]:
+    """Says of a ConfigError what could not be removed and what to do instead."""
     try:
-        smaller = MLLMConfig.parse(
-            config.to_dict()
-            | {"encoders": {name: e.to_dict() for name, e in kept.items()}, "fusion": _fixed(config, kept)}
-        )
-        grids, fused, grid = smaller.grids(), smaller.fused_grid(), smaller.visual_grid()
-        assert fused is not None
-        assert grid is not None
-        shape = smaller.language.shape()
-        small = MLLM()
-        small.fusion = _filled(smaller._fusion().build(grids), model.fusion, "fusion")
-        small.projector = _filled(smaller.projector.build(fused, shape.width), model.projector, "projector")
-        small.injection = _filled(smaller._injection().build(grid, shape), model.injection, "injection")
+        yield
     except ConfigError as error:
         kind = config.fusion.kind  # type: ignore[attr-defined]
         raise ConfigError(
             f"{kind} cannot do without {', '.join(gone)} as it was trained ({error}); use zero, mean or shuffle"
         ) from None
-    for name in kept:
-        small.encoders[name] = model.encoders[name]
-    small.language = model.language
-    small.seen_whole = {name: size for name, size in model.seen_whole.items() if name in kept}
-    return small.eval(), smaller
+
+
+def _without(config: MLLMConfig, gone: Sequence[str]) -> MLLMConfig:
+    kept = {name: encoder for name, encoder in config.encoders.items() if name not in gone}
+    if not kept:
+        raise ConfigError("no encoder would be left")
+    return MLLMConfig.parse(
+        config.to_dict() | {"encoders": {name: e.to_dict() for name, e in kept.items()}, "fusion": _fixed(config, kept)}
+    )
+
+
+_JOINING = ("fusion", "projector", "injection")
+"""Parts whose shapes depend on the encoders together."""
+
+
+def _joining(config: MLLMConfig) -> MLLM:
+    """A model of these parts alone."""
+    fused, grid, shape = config.fused_grid(), config.visual_grid(), config.language.shape()
+    assert fused is not None
+    assert grid is not None
+    model = MLLM()
+    model.fusion = config._fusion().build(config.grids())
+    model.projector = config.projector.build(fused, shape.width)
+    model.injection = config._injection().build(grid, shape)
+    return model
 
 
 def _fixed(config: MLLMConfig, kept: Iterable[str]) -> dict[str, object]:
@@ -165,17 +192,23 @@ def _fixed(config: MLLMConfig, kept: Iterable[str]) -> dict[str, object]:
     return data
 
 
-def _filled(part: _Part, source: nn.Module, name: str) -> _Part:
-    """The part with the weights that ``source`` has under the same names. Raises ConfigError where shapes differ."""
+def _check_shapes(part: nn.Module, source: nn.Module, name: str) -> None:
+    """Raises ConfigError where ``source`` has no tensor of the shape that the part needs."""
     held = source.state_dict()
     for key, tensor in part.state_dict().items():
         if key not in held or held[key].shape != tensor.shape:
             given = f"{tuple(held[key].shape)}" if key in held else "none"
             raise ConfigError(f"{name}: {key} would be {tuple(tensor.shape)}, the trained one is {given}")
+
+
+def _fill(part: nn.Module, source: nn.Module, name: str) -> None:
+    """Give the part the weights that ``source`` has under the same names. Raises ConfigError where shapes differ."""
+    _check_shapes(part, source, name)
+    held = source.state_dict()
     reference = next(iter(held.values()), None)
     if reference is not None:
         part.to(reference.device)
     part.load_state_dict({key: held[key] for key in part.state_dict()})
     for parameter in part.parameters():
         parameter.requires_grad_(False)
-    return part.to(next((t.dtype for t in held.values() if t.is_floating_point()), torch.float32))
+    part.to(next((t.dtype for t in held.values() if t.is_floating_point()), torch.float32))

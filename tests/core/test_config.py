@@ -154,6 +154,17 @@ def test_all_errors_of_a_config_come_together_and_quote_what_was_given() -> None
     assert "\n" not in message
 
 
+def test_what_fails_inside_a_list_is_not_called_missing_from_it_too() -> None:
+    class Heap(Config):
+        shapes: tuple[Disc, ...] = Field(min_length=1)
+
+    with pytest.raises(ConfigError, match=r"shapes.0.radius: ") as told:
+        Heap.parse({"shapes": [{"kind": "disc", "radius": 0}]})
+    assert "at least 1 item" not in str(told.value)
+    with pytest.raises(ConfigError, match=r"shapes: .*at least 1 item"):
+        Heap.parse({"shapes": []})
+
+
 def test_the_constructor_raises_the_same_error() -> None:
     with pytest.raises(ConfigError, match=r"radius: .*got 0"):
         Disc(radius=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from ommatidia.eval.scoring.score import Score
 from ommatidia.eval.statistics import attribution, bootstrap_interval
 from ommatidia.lab.analysis.ablate import ablate_checkpoint
 from ommatidia.lab.treatment import Taken, Treated, read_treatments, subsets
-from ommatidia.models.ablation import OtherPictures, ablated, mean_features, replaced, without, zeros
+from ommatidia.models.ablation import OtherPictures, ablated, check_without, mean_features, replaced, without, zeros
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.pretrained import save
@@ -115,8 +116,23 @@ def test_a_fusion_that_cannot_do_without_says_so(concat):
     model, config, _ = concat
     with pytest.raises(ConfigError, match=r"channel_concat cannot do without fine .*use zero, mean or shuffle"):
         without(model, config, ["fine"])
-    with pytest.raises(ConfigError, match="leaves no encoder"):
+    with pytest.raises(ConfigError, match="no encoder would be left"):
         without(model, config, ["fine", "coarse"])
+
+
+@pytest.mark.parametrize("fusion", [CONCAT, APPEND, {**APPEND, "kind": "interleave"}, {**CONCAT, "kind": "gated_sum"}])
+@pytest.mark.parametrize("gone", [["fine"], ["coarse"], ["fine", "coarse"]])
+def test_a_design_tells_what_its_model_can_do_without(fusion, gone):
+    config = mixture(fusion)
+
+    def outcome(asked: Callable[[], object]) -> str:
+        try:
+            asked()
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    assert outcome(lambda: check_without(config, gone)) == outcome(lambda: without(config.build(seed=1), config, gone))
 
 
 def scored(name: str, values: list[float], clusters: list[str] | None = None) -> Scored:

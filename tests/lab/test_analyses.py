@@ -6,17 +6,25 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from lab_toys import recipe
+from lab_toys import APPEND, CONCAT, recipe
 from made_up_trials import trial
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import attribution
-from ommatidia.lab.analyses import Analysis, ablation_jobs, audit_jobs, read_analyses, subject_of
+from ommatidia.lab.analyses import (
+    Analysis,
+    ablation_jobs,
+    audit_jobs,
+    possible,
+    read_analyses,
+    removal_findings,
+    subject_of,
+)
 from ommatidia.lab.drive import report_search
 from ommatidia.lab.jobs.prediction import PredictionJob
 from ommatidia.lab.plan import TrialPlan, plan_trial
@@ -27,7 +35,8 @@ from ommatidia.lab.report.markdown import render_markdown
 from ommatidia.lab.report.model import Report
 from ommatidia.lab.report.sections import chance_correlation
 from ommatidia.lab.scores import read_scores
-from ommatidia.lab.search.search import recall
+from ommatidia.lab.search import Search
+from ommatidia.lab.search.search import recall, run_search
 from ommatidia.lab.store import Store
 from ommatidia.lab.trial import Trial, best_design
 
@@ -152,6 +161,30 @@ def test_an_analysis_without_a_subject_is_refused(searched: Searched, tmp_path: 
     store.write_json("searches/tiny.json", record)
     with pytest.raises(ConfigError, match="no finished design of 'tiny' has several experts"):
         report_search(store, "tiny", out=tmp_path / "out", analyses=["ablation"])
+
+
+def test_a_removal_that_no_mixture_allows_is_known_before_the_first_step(tmp_path: Path) -> None:
+    def mixtures(*fusions: dict[str, Any]) -> Search:
+        designs = [{**recipe("coarse", "fine").to_dict(), "name": fusion["kind"]} for fusion in fusions]
+        for design, fusion in zip(designs, fusions, strict=True):
+            design["model"]["fusion"] = fusion
+        return Search.parse({
+            "name": "removal", "analyses": ["ablation:remove"], "strategy": {"kind": "listed", "recipes": designs},
+        })  # fmt: skip
+
+    store = Store(tmp_path / "store")
+    told = "ablation:remove: 1 of 1 mixtures cannot do without an expert; .*channel_concat cannot do without coarse"
+    with pytest.raises(ConfigError, match=told):
+        run_search(mixtures(CONCAT), store, command="")
+    assert not list(store.root.glob("nodes/*/*"))
+    several = mixtures(CONCAT, APPEND)
+    (finding,) = removal_findings(several.strategy.horizon(), several.analyses)
+    assert finding.error is None
+    assert "1 of 2 mixtures" in finding.text
+    assert not list(removal_findings(mixtures(APPEND).strategy.horizon(), several.analyses))
+    chosen = [trial(one, 5) for one in several.strategy.first()]
+    assert possible(chosen[:1], several.analyses) == []
+    assert possible(chosen[1:], several.analyses) == ["ablation:remove"]
 
 
 def test_likeness_is_the_correlation_over_designs_that_see() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ommatidia.core.errors import ConfigError
 from ommatidia.eval.benchmark import Benchmark
+from ommatidia.lab.jobs.job import Finding
 from ommatidia.lab.jobs.prediction import PredictionJob
 from ommatidia.lab.treatment import Taken, Treated
+from ommatidia.models.ablation import check_without
 from ommatidia.models.sharing import SharedFeatures
 
 NOTHING = Taken("zero", ())
@@ -32,3 +36,12 @@ class AblationJob(PredictionJob):
 
     def asked(self, benchmark: Benchmark, shared: SharedFeatures) -> AbstractContextManager[SharedFeatures]:
         return Treated(benchmark, shared).under(self.taken)
+
+    def findings(self, *, pixels: bool) -> Iterator[Finding]:
+        """Whether the fusion can do without the experts, and what a prediction looks at."""
+        if self.taken.treatment == "remove":
+            try:
+                check_without(self.weights.model, self.taken.experts)
+            except ConfigError as error:
+                yield Finding.of(error)
+        yield from super().findings(pixels=pixels)

@@ -12,7 +12,7 @@ from ommatidia.core.config import Config
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, DesignsFailedError
 from ommatidia.core.names import Name
-from ommatidia.lab.analyses import Analysis, audit_jobs
+from ommatidia.lab.analyses import Analysis, audit_jobs, removal_findings
 from ommatidia.lab.jobs.job import Job
 from ommatidia.lab.plan import Plan
 from ommatidia.lab.preflight import check_inputs
@@ -85,7 +85,9 @@ def run_search(
     jobs: dict[str, Job] = {}
     for line in search.strategy.refused():
         console().warn(f"refused: {line}")
-    check_inputs(search.strategy.first()).finish()
+    found = check_inputs(search.strategy.first())
+    found.add(removal_findings(search.strategy.horizon(), search.analyses))
+    found.finish()
     checked = check_missing(start_plan(search), store, out=out)
     while recipes := search.strategy.propose(trials):
         plan = Plan.of(recipes)
