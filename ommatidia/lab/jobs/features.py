@@ -258,12 +258,20 @@ def pictures_of(source: SourceConfig, *, tolerant: bool) -> list[Picture]:
 
 def picture_count(source: SourceConfig, *, tolerant: bool = True) -> int:
     """How many distinct pictures a source has. Raises DataError as ``pictures_of`` does."""
-    return _picture_count(source.fingerprint(), source.to_json(), tolerant)
+    count, fault = _picture_count(source.fingerprint(), source.to_json())
+    if fault is not None and not tolerant:
+        raise fault
+    return count
 
 
 @lru_cache(maxsize=256)
-def _picture_count(fingerprint: str, text: str, tolerant: bool) -> int:
-    return len(pictures_of(SourceConfig.parse(json.loads(text)), tolerant=tolerant))
+def _picture_count(fingerprint: str, text: str) -> tuple[int, DataError | None]:
+    """Of the records that can be used, and what is wrong with the first that cannot."""
+    source = SourceConfig.parse(json.loads(text))
+    try:
+        return len(pictures_of(source, tolerant=False)), None
+    except DataError as error:
+        return len(pictures_of(source, tolerant=True)), error
 
 
 def views_per_picture(source: SourceConfig, tiling: TilingConfig) -> float:
