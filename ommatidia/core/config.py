@@ -96,6 +96,17 @@ class Config(BaseModel):
         except ValidationError as error:
             raise _config_error(type(self), error) from None
 
+    def __eq__(self, other: object) -> bool:
+        """Equal values are written alike; the order of a mapping counts, as channels are joined in it."""
+        return type(self) is type(other) and isinstance(other, Config) and self._written() == other._written()
+
+    def __hash__(self) -> int:
+        return hash(self._written())
+
+    @once
+    def _written(self) -> str:
+        return self.to_json()
+
     def __copy__(self) -> Self:
         return super().__copy__()._anew()
 

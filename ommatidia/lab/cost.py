@@ -6,7 +6,6 @@ a frozen part before everything that trains one, a trunk with stored features no
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -68,7 +67,7 @@ class _Looked:
     sizes: tuple[Sizes, ...]
     samples: int
 
-    def read_by(self, model: MLLMConfig, speech: str) -> SampleTokens:
+    def read_by(self, model: MLLMConfig, speech: MLLMConfig) -> SampleTokens:
         n = max(1, len(self.sizes))
         flat = [size for sizes in self.sizes for size in sizes]
         if not model.encoders:
@@ -78,7 +77,7 @@ class _Looked:
         return SampleTokens(self.text + marks, self.supervised, len(flat) / n, views, visual, self.samples)
 
 
-def _told(model: MLLMConfig, size: tuple[int, int], speech: str) -> tuple[int, int, int]:
+def _told(model: MLLMConfig, size: tuple[int, int], speech: MLLMConfig) -> tuple[int, int, int]:
     """Views, visual tokens and tokens of marks that a picture of this size brings."""
     visual = marks = 0
     for piece in model.script(*size):
@@ -90,16 +89,18 @@ def _told(model: MLLMConfig, size: tuple[int, int], speech: str) -> tuple[int, i
 
 
 @lru_cache(maxsize=2**16)
-def _words(text: str, speech: str) -> int:
+def _words(text: str, speech: MLLMConfig) -> int:
     return len(_processor(speech).tokenizer.encode(text, special=False))
 
 
 @lru_cache(maxsize=16)
-def _processor(speech: str) -> Processor:
-    return Processor(MLLMConfig.parse(json.loads(speech)))
+def _processor(speech: MLLMConfig) -> Processor:
+    return Processor(speech)
 
 
-def _look(read: Callable[[int], Sample], places: Iterable[int], speech: str, samples: int, *, answer: bool) -> _Looked:
+def _look(
+    read: Callable[[int], Sample], places: Iterable[int], speech: MLLMConfig, samples: int, *, answer: bool
+) -> _Looked:
     """Samples at some places; pictures are measured by their headers, not decoded."""
     text = supervised = 0
     found: list[Sizes] = []
@@ -119,30 +120,30 @@ def _look(read: Callable[[int], Sample], places: Iterable[int], speech: str, sam
 def sample_tokens(data: MixtureConfig, model: MLLMConfig) -> SampleTokens:
     """Mean lengths of a training mixture under this model's tokenizer, chat format and tiling."""
     speech = _speech(model)
-    return _mixture_looked(data.fingerprint(), data.to_json(), speech).read_by(model, speech)
+    return _mixture_looked(data, data.fingerprint(), speech).read_by(model, speech)
 
 
 def benchmark_tokens(benchmark: BenchmarkConfig, model: MLLMConfig, *, views: bool) -> SampleTokens:
     """Mean prompt of a benchmark; without pictures when ``views`` is False."""
     speech = _speech(model)
-    looked = _benchmark_looked(benchmark.fingerprint(), benchmark.to_json(), speech)
+    looked = _benchmark_looked(benchmark, benchmark.fingerprint(), speech)
     return (looked if views else replace(looked, sizes=((),) * len(looked.sizes))).read_by(model, speech)
 
 
-def _speech(model: MLLMConfig) -> str:
-    """The part of a model that decides how words become tokens, as text."""
-    return model.model_copy(update={"encoders": {}, "tiling": Whole(), "adapters": {}}).to_json()
+def _speech(model: MLLMConfig) -> MLLMConfig:
+    """The part of a model that decides how words become tokens."""
+    return model.model_copy(update={"encoders": {}, "tiling": Whole(), "adapters": {}})
 
 
 @lru_cache(maxsize=256)
-def _mixture_looked(fingerprint: str, data: str, speech: str) -> _Looked:
-    mixture = MixtureConfig.parse(json.loads(data)).open()
+def _mixture_looked(data: MixtureConfig, fingerprint: str, speech: MLLMConfig) -> _Looked:
+    mixture = data.open()
     return _look(lambda place: mixture.draw(place, seed=0), range(_LOOK), speech, mixture.size, answer=True)
 
 
 @lru_cache(maxsize=256)
-def _benchmark_looked(fingerprint: str, data: str, speech: str) -> _Looked:
-    samples = BenchmarkConfig.parse(json.loads(data)).open().samples()
+def _benchmark_looked(benchmark: BenchmarkConfig, fingerprint: str, speech: MLLMConfig) -> _Looked:
+    samples = benchmark.open().samples()
     places = range(0, len(samples), max(1, len(samples) // _LOOK))
     return _look(samples.__getitem__, places, speech, len(samples), answer=False)
 

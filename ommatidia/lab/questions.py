@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -19,7 +18,7 @@ def question_findings(benchmark: BenchmarkConfig, model: MLLMConfig, mode: Mode,
     """What keeps the benchmark from being evaluated in this mode; and as notes, which samples will be left out and that
     ids which occur twice are told apart."""
     try:
-        found = _examined(benchmark.to_json(), benchmark.fingerprint(), mode, pixels)
+        found = _examined(benchmark, benchmark.fingerprint(), mode, pixels)
         found = found.without(_too_long(benchmark, found.prompts, model, mode))
         for note in found.notes(benchmark):
             yield Finding(note)
@@ -28,10 +27,9 @@ def question_findings(benchmark: BenchmarkConfig, model: MLLMConfig, mode: Mode,
 
 
 @lru_cache(maxsize=64)
-def _examined(benchmark: str, fingerprint: str, mode: Mode, pixels: bool) -> Examination:
+def _examined(benchmark: BenchmarkConfig, fingerprint: str, mode: Mode, pixels: bool) -> Examination:
     """Designs that are asked the same share it. No mode sees an image that ``full`` does not."""
-    opened = BenchmarkConfig.parse(json.loads(benchmark)).open()
-    return examine(opened, mode=mode, decode=pixels and mode == "full")
+    return examine(benchmark.open(), mode=mode, decode=pixels and mode == "full")
 
 
 def _too_long(

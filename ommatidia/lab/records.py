@@ -4,7 +4,6 @@ learn. Image headers are read, pixels are not; what surely fits by its bytes is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -84,8 +83,8 @@ class _Records:
 
 
 @lru_cache(maxsize=64)
-def _records(source: str, fingerprint: str, chat: str) -> _Records:
-    return _Records(SourceConfig.parse(json.loads(source)).open(), ChatFormat.parse(json.loads(chat)))
+def _records(source: SourceConfig, fingerprint: str, chat: ChatFormat) -> _Records:
+    return _Records(source.open(), chat)
 
 
 def check_stream(stage: Stage, model: MLLMConfig, *, steps: int, seed: int) -> Iterator[DataError]:
@@ -119,10 +118,8 @@ class _Stream:
 
 
 def _check(what: str, stream: _Stream, positions: int, batch: int) -> Iterator[DataError]:
-    mixture, chat = stream.data.open(), stream.model.chat.to_json()
-    looked = {
-        name: _records(one.source.to_json(), one.source.fingerprint(), chat) for name, one in stream.data.used().items()
-    }
+    mixture, chat = stream.data.open(), stream.model.chat
+    looked = {name: _records(one.source, one.source.fingerprint(), chat) for name, one in stream.data.used().items()}
     if positions < mixture.size:
         chosen: Sequence[tuple[str, int]] = list(stream.drawn(mixture, positions))
     else:

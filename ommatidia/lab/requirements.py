@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -41,7 +39,7 @@ def device_faults(device: str) -> Iterator[ConfigError]:
 
 def encoder_faults(name: str, encoder: EncoderConfig) -> Iterator[ConfigError]:
     """Whether the trunk can be built: libraries, files and packages of weights, names and shapes in their headers."""
-    if fault := _encoder_fault(encoder.to_json(), _identity(encoder)):
+    if fault := _encoder_fault(encoder, _identity(encoder)):
         yield ConfigError(f"encoders.{name}: {fault}")
 
 
@@ -57,49 +55,34 @@ def stage_faults(stage: Stage, model: MLLMConfig, device: str, stored: Iterable[
     """
     yield from _raised(lambda: check_trackers(stage.engine.log), ConfigError)
     if stage.distill is None:
-        _, fault = _selection(_Selecting.of(stage, model, device, stored))
+        _, fault = _selection(stage, model, device, frozenset(stored))
         if fault:
             yield ConfigError(f"stage {stage.name!r}: {fault}")
 
 
 def trained_parameters(stage: Stage, model: MLLMConfig, device: str, stored: Iterable[str]) -> int:
     """How many values the stage trains; 0 where its patterns are wrong."""
-    return _selection(_Selecting.of(stage, model, device, stored))[0]
-
-
-@dataclass(frozen=True)
-class _Selecting:
-    """What a stage selects of a model. Equal where both are written alike, so that it can be looked up."""
-
-    stage: Stage = field(compare=False)
-    model: MLLMConfig = field(compare=False)
-    stored: frozenset[str]
-    device: str
-    text: str
-
-    @classmethod
-    def of(cls, stage: Stage, model: MLLMConfig, device: str, stored: Iterable[str]) -> _Selecting:
-        return cls(stage, model, frozenset(stored), device, stage.to_json() + model.to_json())
+    return _selection(stage, model, device, frozenset(stored))[0]
 
 
 @lru_cache(maxsize=256)
-def _selection(what: _Selecting) -> tuple[int, str]:
+def _selection(stage: Stage, model: MLLMConfig, device: str, stored: frozenset[str]) -> tuple[int, str]:
     """Values that train, and what is wrong with the patterns, found on a model without memory."""
     try:
         with torch.device("meta"):
-            parts = what.model.build(seed=0, pretrained=False, without_trunks=what.stored).parts()
-        chosen = select(parts, what.stage.train)
-        check_engine(parts, what.stage.engine, device=what.device)
+            parts = model.build(seed=0, pretrained=False, without_trunks=stored).parts()
+        chosen = select(parts, stage.train)
+        check_engine(parts, stage.engine, device=device)
     except ConfigError as error:
         return 0, str(error)
     return sum(parameter.numel() for parameter in chosen.parameters(parts).values()), ""
 
 
 @lru_cache(maxsize=256)
-def _encoder_fault(text: str, identity: str) -> str:
+def _encoder_fault(encoder: EncoderConfig, identity: str) -> str:
     """``identity`` tells files apart that changed since."""
     try:
-        EncoderConfig.parse(json.loads(text)).check()
+        encoder.check()
     except ConfigError as error:
         return str(error)
     return ""

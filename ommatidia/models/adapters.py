@@ -128,15 +128,13 @@ def merge(model: MLLM, config: MLLMConfig) -> MLLMConfig:
 
 def adapter_parameters(config: MLLMConfig, part: str) -> int:
     """How many parameters the adapters of a part have."""
-    return _counted(config.model_copy(update={"adapters": config.adapted()}).to_json(), part)
+    return _counted(config.model_copy(update={"adapters": config.adapted()}), part)
 
 
 @lru_cache(maxsize=64)
-def _counted(text: str, part: str) -> int:
-    from ommatidia.models.mllm import MLLMConfig
-
+def _counted(config: MLLMConfig, part: str) -> int:
     with torch.device("meta"):
-        module = MLLMConfig.model_validate_json(text).untrained(part)
+        module = config.untrained(part)
     return sum(parameter.numel() for name, parameter in module.named_parameters() if is_adapter(name))
 
 

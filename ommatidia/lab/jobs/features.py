@@ -258,16 +258,15 @@ def pictures_of(source: SourceConfig, *, tolerant: bool) -> list[Picture]:
 
 def picture_count(source: SourceConfig, *, tolerant: bool = True) -> int:
     """How many distinct pictures a source has. Raises DataError as ``pictures_of`` does."""
-    count, fault = _picture_count(source.fingerprint(), source.to_json())
+    count, fault = _picture_count(source, source.fingerprint())
     if fault is not None and not tolerant:
         raise fault
     return count
 
 
 @lru_cache(maxsize=256)
-def _picture_count(fingerprint: str, text: str) -> tuple[int, DataError | None]:
+def _picture_count(source: SourceConfig, fingerprint: str) -> tuple[int, DataError | None]:
     """Of the records that can be used, and what is wrong with the first that cannot."""
-    source = SourceConfig.parse(json.loads(text))
     try:
         return len(pictures_of(source, tolerant=False)), None
     except DataError as error:
@@ -278,14 +277,13 @@ def views_per_picture(source: SourceConfig, tiling: TilingConfig) -> float:
     """The mean number of views of a source's pictures, judged by some of them."""
     if tiling.cutting() is None:
         return 1.0
-    return _views_per_picture(source.fingerprint(), source.to_json(), tiling.to_json())
+    return _views_per_picture(source, source.fingerprint(), tiling)
 
 
 @lru_cache(maxsize=256)
-def _views_per_picture(fingerprint: str, text: str, tiling: str) -> float:
-    cut, counts = TilingConfig.parse(json.loads(tiling)), []
-    pictures = pictures_of(SourceConfig.parse(json.loads(text)), tolerant=True)
+def _views_per_picture(source: SourceConfig, fingerprint: str, tiling: TilingConfig) -> float:
+    counts, pictures = [], pictures_of(source, tolerant=True)
     for picture in pictures[:: max(1, len(pictures) // _LOOK)]:
         with contextlib.suppress(DataError):  # refused by name when it is to be seen
-            counts.append(len(cut.views(*picture.size())))
+            counts.append(len(tiling.views(*picture.size())))
     return sum(counts) / len(counts) if counts else 1.0
