@@ -3,12 +3,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ommatidia.models.auto import announce
-
 if TYPE_CHECKING:
     from ommatidia.core.types import ImagePart, Message, Sample
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.search.search import Search
+    from ommatidia.models.auto_classes import register_auto_classes
     from ommatidia.models.generate import Decoding, generate
     from ommatidia.models.mllm import MLLM, MLLMConfig
     from ommatidia.models.pretrained import load, save
@@ -30,6 +29,7 @@ _HOME = {
     "Stage": "train.stage",
     "generate": "models.generate",
     "load": "models.pretrained",
+    "register_auto_classes": "models.auto_classes",
     "save": "models.pretrained",
 }
 
@@ -46,11 +46,9 @@ __all__ = [
     "Stage",
     "generate",
     "load",
+    "register_auto_classes",
     "save",
 ]
-
-
-announce()  # AutoModel.from_pretrained then knows our folders; nothing is imported for it
 
 
 def __getattr__(name: str) -> Any:

@@ -278,7 +278,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="a saved model folder")],
     out: Annotated[Path, typer.Argument(help="the folder to write")],
 ) -> None:
-    """Write a folder for transformers: stock classes for LLaVA designs, AutoModel after `import ommatidia` else."""
+    """Write a folder for transformers: stock classes for LLaVA designs, AutoModel for others."""
     from ommatidia.lab.exchange import export_folder
 
     result = export_folder(folder, out)

@@ -37,7 +37,8 @@ def export_folder(folder: Path, out: Path) -> Driven:
     """Export a saved folder. Raises ConfigError, RunError or DiskError."""
     check_writable(out.parent)
     done = export_checkpoint(folder, out)
-    how = f"transformers.{done.architecture}.from_pretrained" if not done.why else "AutoModel, after import ommatidia"
+    stock = f"transformers.{done.architecture}.from_pretrained"
+    how = "AutoModel, after ommatidia.register_auto_classes()" if done.why else stock
     lines = [f"{out}: loads with {how}"] + ([f"no stock architecture: {done.why}"] if done.why else [])
     if done.merged:
         lines.append(f"adapters of {', '.join(done.merged)}: added into the matrices; the folder has none")

@@ -1,4 +1,8 @@
-"""What the auto classes of transformers give for an Ommatidia folder."""
+"""Ommatidia folders through the auto classes of transformers.
+
+ommatidia.register_auto_classes()
+model = AutoModel.from_pretrained(folder)
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.types import Batch, Sample
@@ -58,3 +62,10 @@ class OmmatidiaModel(PreTrainedModel):
     def answer(self, samples: list[Sample], decoding: Decoding | None = None) -> list[str]:
         """One answer a sample."""
         return generate(self.mllm, self.processor, samples, decoding or Decoding())
+
+
+def register_auto_classes() -> None:
+    """Have ``AutoConfig``, ``AutoModel`` and ``AutoModelForImageTextToText`` load Ommatidia folders."""
+    AutoConfig.register("ommatidia", OmmatidiaConfig, exist_ok=True)
+    AutoModel.register(OmmatidiaConfig, OmmatidiaModel, exist_ok=True)
+    AutoModelForImageTextToText.register(OmmatidiaConfig, OmmatidiaModel, exist_ok=True)

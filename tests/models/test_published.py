@@ -256,12 +256,12 @@ def test_a_tiny_cambrian_folder_chats_is_exported_and_comes_back(tmp_path: Path)
         import_checkpoint(tmp_path / "published", tmp_path / "other")
 
 
-@pytest.mark.slow
-def test_automodel_knows_our_folders_once_we_are_imported(tmp_path: Path) -> None:
+def test_automodel_knows_our_folders_when_it_is_told(tmp_path: Path) -> None:
     encoders = cambrian(tmp_path / "published")
     import_checkpoint(tmp_path / "published", tmp_path / "ours", encoders=encoders)
     code = (
-        "import sys, ommatidia\nassert 'transformers' not in sys.modules\n"
+        "import sys\nbefore = list(sys.meta_path)\nimport ommatidia\nassert sys.meta_path == before\n"
+        "assert 'transformers' not in sys.modules\nommatidia.register_auto_classes()\n"
         "from transformers import AutoModel\n"
         f"model = AutoModel.from_pretrained({str(tmp_path / 'ours')!r})\n"
         "print(type(model).__name__, sum(p.numel() for p in model.parameters()))"

@@ -49,8 +49,8 @@ def export_checkpoint(folder: Path, out: Path) -> Exported:
     """Write the Ommatidia folder ``folder`` as ``out`` for ``from_pretrained``.
 
     LLaVA-1.5 and NeXT designs become ``LlavaForConditionalGeneration`` and its NeXT; any other loads with ``AutoModel``
-    after ``import ommatidia``. ``out`` is written whole or not at all. Raises ConfigError or RunError for a folder that
-    is none.
+    after ``ommatidia.register_auto_classes()``. ``out`` is written whole or not at all. Raises ConfigError or RunError
+    for a folder that is none.
     """
     config = read_config(folder)
     if config.adapters:
