@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ommatidia.core.version import VERSION
+
 if TYPE_CHECKING:
     from ommatidia.core.types import ImagePart, Message, Sample
     from ommatidia.lab.recipe import Recipe
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from ommatidia.models.processor import Processor
     from ommatidia.train.stage import Stage
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOME = {
     "Decoding": "models.generate",

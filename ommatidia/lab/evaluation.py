@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ommatidia import __version__
 from ommatidia.core.config import digest, override, read_yaml
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.files import file_digest
 from ommatidia.core.folders import claim_folder
 from ommatidia.core.types import Sample
+from ommatidia.core.version import VERSION
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.benchmarks import Published
 from ommatidia.eval.evaluate import predict
@@ -105,7 +105,7 @@ def evaluate_checkpoint(
         for mode in ("full",) if is_served(benchmark) else modes:
             path = answers_path(out, benchmark.config, mode)
             about = {"mode": mode, "model": identity, "checkpoint": str(checkpoint), "decoding": decoding.to_dict()}
-            tell(path, benchmark.config, {**about, "ommatidia": __version__})
+            tell(path, benchmark.config, {**about, "ommatidia": VERSION})
             predict(benchmark, answer, path, mode=mode, batch=4 * batch, model=identity, count_tokens=tokens)
             if settled := settle(benchmark, path, judge, driven):
                 scored[benchmark.name, mode] = settled

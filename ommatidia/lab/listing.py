@@ -29,7 +29,7 @@ from ommatidia.models.language import CHAT_FORMATS, LanguageConfig
 from ommatidia.models.projector import ProjectorConfig
 from ommatidia.models.vision.catalog import CATALOG
 from ommatidia.models.vision.encoder import EncoderConfig
-from ommatidia.models.vision.measured import known
+from ommatidia.models.vision.measure_catalog import known
 from ommatidia.models.vision.neck import NeckConfig
 from ommatidia.models.vision.tiling import Places, TilingConfig
 from ommatidia.models.vision.weights import WeightsConfig

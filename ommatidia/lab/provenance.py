@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-import ommatidia
+from ommatidia.core.version import VERSION
 
 _PACKAGES = (
     "torch", "torchvision", "transformers", "timm", "tokenizers", "numpy", "pillow", "simplejpeg", "safetensors",
@@ -28,7 +28,7 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
 def provenance() -> dict[str, Any]:
     """Versions and machine that made a node."""
     return {
-        "ommatidia": ommatidia.__version__,
+        "ommatidia": VERSION,
         "commit": _commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -71,7 +71,7 @@ def _version(package: str) -> str | None:
 
 def _commit() -> str | None:
     """The commit of the checkout the package runs from; None when it is installed from a wheel."""
-    folder = Path(ommatidia.__file__).parents[1]
+    folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return None
     try:

@@ -8,11 +8,9 @@ beside the trunk nor the output matrix; other parts are adapted whole.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, cast
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -21,9 +19,6 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.models.language.language import LanguageModel
 from ommatidia.models.quantized import Kind, QuantizedLinear
 from ommatidia.models.vision.encoder import VisionEncoder
-
-if TYPE_CHECKING:
-    from ommatidia.models.mllm import MLLM, MLLMConfig
 
 _NAME, _BASE = "default", ".base_layer"
 
@@ -87,11 +82,11 @@ def is_adapter(name: str) -> bool:
     return f".{_NAME}" in name and any(step.startswith("lora_") for step in name.split("."))
 
 
-def quantize(model: MLLM, config: MLLMConfig) -> None:
-    """Hold the adapted matrices as the config says. Called once their weights are there."""
-    for part, adapter in config.adapted().items():
-        if adapter.quantize != "none" and part in model.parts():
-            for layer in _layers(adapted_root(model.parts()[part])):
+def quantize(parts: Mapping[str, nn.Module], adapters: Mapping[str, LoRA]) -> None:
+    """Hold the adapted matrices of parts as their adapters say. Called once their weights are there."""
+    for name, adapter in adapters.items():
+        if adapter.quantize != "none" and name in parts:
+            for layer in _layers(adapted_root(parts[name])):
                 if isinstance(layer.base_layer, nn.Linear):
                     layer.base_layer = QuantizedLinear(layer.base_layer, adapter.quantize)
 
@@ -113,9 +108,9 @@ def plain_name(name: str) -> str:
     return name.replace(_BASE, "")
 
 
-def merge(model: MLLM, config: MLLMConfig) -> MLLMConfig:
-    """Add every adapter into the matrix beside it, in place; the config of the model that this leaves."""
-    for part in model.parts().values():
+def merge(parts: Iterable[nn.Module]) -> None:
+    """Add every adapter of parts into the matrix beside it, in place; no adapters are left."""
+    for part in parts:
         root = adapted_root(part)
         for path, layer in [(path, module) for path, module in root.named_modules() if _is_layer(module)]:
             if isinstance(layer.base_layer, QuantizedLinear):
@@ -123,19 +118,6 @@ def merge(model: MLLM, config: MLLMConfig) -> MLLMConfig:
             layer.merge()
             parent, _, name = path.rpartition(".")
             setattr(root.get_submodule(parent), name, layer.get_base_layer())
-    return config.model_copy(update={"adapters": {}})
-
-
-def adapter_parameters(config: MLLMConfig, part: str) -> int:
-    """How many parameters the adapters of a part have."""
-    return _counted(config.model_copy(update={"adapters": config.adapted()}), part)
-
-
-@lru_cache(maxsize=64)
-def _counted(config: MLLMConfig, part: str) -> int:
-    with torch.device("meta"):
-        module = config.untrained(part)
-    return sum(parameter.numel() for name, parameter in module.named_parameters() if is_adapter(name))
 
 
 def _layers(root: nn.Module) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -20,7 +21,7 @@ from ommatidia.core.errors import AlignmentError, ConfigError, unknown
 from ommatidia.core.globs import by_part
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import IGNORE_LABEL, ROW_END, Batch, Example
-from ommatidia.models.adapters import LoRA, adapt, adapter_parameters, quantize
+from ommatidia.models.adapters import LoRA, adapt, is_adapter, quantize
 from ommatidia.models.fusion.fusion import Between, Fusion, FusionConfig
 from ommatidia.models.injection import Injection, InjectionConfig, Inline, Seen
 from ommatidia.models.language import ChatFormat, LanguageConfig, LanguageModel
@@ -203,7 +204,7 @@ class MLLMConfig(Config):
             costs["injection"] = self._injection().cost(grid, shape, tokens=tokens, views=views)
         costs["language"] = shape.cost(tokens=tokens, head_tokens=head_tokens)
         for part in self.adapted():
-            costs[part] = costs[part] + Cost(adapter_parameters(self, part))
+            costs[part] = costs[part] + Cost(_adapter_parameters(self, part))
         return costs
 
     def build(
@@ -241,7 +242,7 @@ class MLLMConfig(Config):
                 with _Seeded(seed, f"{part} adapter"):
                     adapt(model.parts()[part], adapter, field=f"adapters.{part}")
         if pretrained:
-            quantize(model, self)
+            quantize(model.parts(), self.adapted())
         views = {name: seen for name, seen in self.grids().items() if name in self.tiling.seen_whole}
         model.seen_whole = {name: (grid.height, grid.width) for name, grid in views.items()}
         return model
@@ -266,6 +267,14 @@ class MLLMConfig(Config):
         if part == "projector":
             return self.projector.build(fused, shape.width)
         return self._injection().build(grid, shape)
+
+
+@lru_cache(maxsize=64)
+def _adapter_parameters(config: MLLMConfig, part: str) -> int:
+    """How many parameters the adapters of a part have."""
+    with torch.device("meta"):
+        module = config.untrained(part)
+    return sum(parameter.numel() for name, parameter in module.named_parameters() if is_adapter(name))
 
 
 def _positions(script: Script) -> int:

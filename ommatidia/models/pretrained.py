@@ -15,10 +15,10 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 
-import ommatidia
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, DiskError, RunError
 from ommatidia.core.folders import SEAL, check_seal, read_seal, replaced_folder
+from ommatidia.core.version import VERSION
 from ommatidia.models.adapters import plain_state, quantize
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.mllm import MLLM, MLLMConfig
@@ -94,7 +94,7 @@ def write_around(
         "format": FORMAT,
         "model_type": "ommatidia",
         "architectures": ["OmmatidiaModel"],
-        "ommatidia_version": ommatidia.__version__,
+        "ommatidia_version": VERSION,
         "dtype": dtype,
         "checksums": SEAL,
         "elsewhere": sorted(elsewhere),
@@ -126,7 +126,7 @@ def load(
     trunks = tuple(f"encoders.{name}.trunk." for name in outside)
     expected = {name: tensor for name, tensor in plain_state(model).items() if not name.startswith(trunks)}
     copy_into(expected, Shards(folder))
-    quantize(model, config)
+    quantize(model.parts(), config.adapted())
     return model.to(device).eval(), Processor(config)
 
 

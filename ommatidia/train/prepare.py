@@ -10,7 +10,7 @@ from torch import nn
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.language import LanguageModel
-from ommatidia.models.language.apart import refuse_mixing
+from ommatidia.models.language.mixing import refuse_mixing
 from ommatidia.train.compiled import channels_last, compile_blocks
 from ommatidia.train.engine import Engine
 from ommatidia.train.freeze import Trained

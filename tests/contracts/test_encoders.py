@@ -13,7 +13,7 @@ from torch import nn
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Grid
 from ommatidia.models.vision import CATALOG, EncoderConfig, NeckConfig, VisionEncoder
-from ommatidia.models.vision.measured import take
+from ommatidia.models.vision.measure_catalog import take
 from ommatidia.train.freeze import freeze, select
 
 KINDS = sorted(EncoderConfig.kinds())

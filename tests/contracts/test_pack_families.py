@@ -15,8 +15,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.models.language import LanguageModel, apart
-from ommatidia.models.language.apart import ROWS, refuse_mixing
+from ommatidia.models.language.apart import ROWS
 from ommatidia.models.language.hf import HFLanguage
+from ommatidia.models.language.mixing import refuse_mixing
 from ommatidia.models.language.scratch import ScratchLanguage
 from ommatidia.train.prepare import check_packing
 from ommatidia.train.stage import Stage

@@ -72,7 +72,9 @@ def _without_adapters(folder: Path, config: MLLMConfig, out: Path) -> Exported:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
         model, _ = load(folder)
-        merged = save(model, merge(model, config), Path(place) / "merged", notes={"adapters": "merged"})
+        merge(model.parts().values())
+        plain = config.model_copy(update={"adapters": {}})
+        merged = save(model, plain, Path(place) / "merged", notes={"adapters": "merged"})
         return replace(export_checkpoint(merged, out), merged=tuple(config.adapted()))
 
 

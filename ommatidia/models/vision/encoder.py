@@ -20,6 +20,7 @@ from ommatidia.core.config import Config, digest, once
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.models.between import Between
+from ommatidia.models.vision.measurements import stored
 from ommatidia.models.vision.neck import NeckConfig, NoNeck
 from ommatidia.models.vision.preprocess import Fit, ImageSize, Interpolation, Preprocess, Triple
 from ommatidia.models.vision.weights import (
@@ -86,8 +87,6 @@ class EncoderConfig(Config, family=True):
 
         Raises ConfigError as ``measure`` does.
         """
-        from ommatidia.models.vision.measured import stored  # written by measuring values of this family
-
         found = stored(shape_digest(self))
         if found is not None:
             return found

@@ -13,7 +13,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.vision import CATALOG, Card, EncoderConfig
 from ommatidia.models.vision.catalog import _merged
-from ommatidia.models.vision.measured import known
+from ommatidia.models.vision.measure_catalog import known
 
 # Side in pixels, side of the grid, width: Cambrian-1 (2406.16860), table of vision backbones; Eagle (2408.15998).
 GEOMETRY = {

@@ -1,25 +1,25 @@
-"""What the catalog's encoders measure, kept as data: running every trunk on the meta device takes half a minute.
+"""Measures the catalog's encoders and keeps the numbers: ``python -m ommatidia.models.vision.measure_catalog [--all]``.
 
-Configs find their own trunk here by its shape, whatever they are called, so that a study is shown in seconds.
-``python -m ommatidia.models.vision.measured`` writes the file anew; do so when a catalog entry is added or changed.
+Run it when a catalog entry is added or changed: entries that are kept under the same config are not measured again.
+``--all`` measures every one, for when a family's code has changed.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ommatidia.core.config import digest
+from ommatidia.core.console import console
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.models.vision.catalog import CATALOG, Card, lookup
 from ommatidia.models.vision.encoder import EncoderConfig, measured_once, shape_digest
+from ommatidia.models.vision.measurements import PATH, read_measurements
 from ommatidia.models.vision.neck import NoNeck
-
-PATH = Path(__file__).with_suffix(".json")
 
 SIZES = (
     "dinov2_g@378", "dfn_clip_h_14_378@672", "convnext_l_1024_multi@768", "convnext_l_1024_multi@1536",
@@ -47,7 +47,7 @@ class Measure:
 
 def known(name: str, card: Card) -> Measure:
     """The measure of the catalog's entry ``name``: read if it was taken of this very encoder, else taken now."""
-    entry = _stored().get(name)
+    entry = read_measurements().get(name)
     if entry is None or entry["encoder"] != _identity(card):
         return take(card)
     rows, columns = entry["pixels"]
@@ -64,17 +64,25 @@ def _taken(config: EncoderConfig) -> Measure:
     return Measure(config.preprocess().size, measured.grid, measured.cost + config.neck.cost(measured.grid))
 
 
-def stored(shape: str) -> tuple[Grid, Cost] | None:
-    """Grid and cost of the trunk with this ``shape_digest``, if the file has it."""
-    entry = _by_shape().get(shape)
-    return None if entry is None else (Grid(*entry["grid"]), Cost(entry["parameters"], entry["flops"]))
+def write(path: Path = PATH, *, everything: bool = False) -> list[str]:
+    """Keep the whole catalog's measures at ``path``, one entry a line; the names of those that were measured now.
 
-
-def write(path: Path = PATH) -> None:
-    """Measure the whole catalog and keep it at ``path``, one entry a line."""
-    lines = [f"{json.dumps(name)}: {json.dumps(_entry(card.encoder))}" for name, card in CATALOG.items()]
-    lines += [f"{json.dumps(name)}: {json.dumps(_entry(lookup(name)))}" for name in SIZES if _base(name) in CATALOG]
+    An entry that the file has of the very same encoder is kept, unless ``everything`` is to be measured.
+    """
+    before = {} if everything else read_measurements(path)
+    encoders = {name: card.encoder for name, card in CATALOG.items()}
+    encoders |= {name: lookup(name) for name in SIZES if _base(name) in CATALOG}
+    entries, new = {}, []
+    for name, encoder in encoders.items():
+        kept = before.get(name)
+        if kept is None or kept["encoder"] != digest(dict(encoder)):
+            new.append(name)
+            kept = _entry(encoder)
+        entries[name] = kept
+    lines = [f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items()]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    read_measurements.cache_clear()
+    return new
 
 
 def _base(name: str) -> str:
@@ -98,18 +106,6 @@ def _identity(card: Card) -> str:
     return digest(dict(card.encoder))
 
 
-@cache
-def _stored() -> Mapping[str, Mapping[str, Any]]:
-    if not PATH.is_file():
-        return {}
-    entries: dict[str, dict[str, Any]] = json.loads(PATH.read_text(encoding="utf-8"))
-    return entries
-
-
-@cache
-def _by_shape() -> Mapping[str, Mapping[str, Any]]:
-    return {entry["shape"]: entry for entry in _stored().values() if entry["shape"]}
-
-
 if __name__ == "__main__":
-    write()
+    for name in write(everything="--all" in sys.argv[1:]):
+        console().say(f"measured: {name}")
