@@ -12,10 +12,12 @@ from made_up_trials import QUESTIONS, carry_out, trial
 
 from ommatidia.core.errors import RunError
 from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.report.greedy_path import greedy_rounds
+from ommatidia.lab.report.greedy_words import gains_note, look_lines, outcome
 from ommatidia.lab.search import RoundRobin
 from ommatidia.lab.search.decisions import noise_of, scores_of
 from ommatidia.lab.search.rounds import Round
-from ommatidia.lab.trial import Trial
+from ommatidia.lab.trial import Trial, best_design
 
 Experts = tuple[str, ...]
 TABLE = {(): 10, ("coarse",): 20, ("fine",): 25, ("vit",): 40, ("vit", "coarse"): 44, ("vit", "fine"): 40}
@@ -60,9 +62,33 @@ def test_a_clear_gain_is_kept_after_one_fresh_seed_and_the_base_is_trained_more_
     assert path[1].looks[1].error == pytest.approx(0.05 * 0.05)
     assert path[1].reason.endswith("kept after 1 fresh seed")
     assert "99.5 % interval" in path[1].reason
+    # The base has more runs than the best design, which is found all the same.
+    assert [t.recipe.label() for t in best_design(trials, seeds=search.seeds)] == [recipe("vit", "coarse").label()] * 3
     # Two additions: the base has two fresh seeds for each one of theirs.
     assert trained(trials)[("vit",)] == [0, 1, 2]
     assert trained(trials)[("vit", "fine")] == [0, 1]
+
+
+def test_the_page_tells_a_round_look_by_look() -> None:
+    search = strategy(finalists=1, blind=False, max_experts=2)
+    rounds, stop = greedy_rounds(search, carry_out(search, answers(STEADY, {})))
+    assert stop == "2 experts is the most this search allows"
+    assert [one.word for one in rounds] == ["choice", "kept"]
+    assert [look_lines(one) for one in rounds[:1]] == [()]
+    assert look_lines(rounds[1]) == (
+        "After the exploring seed: coarse ahead with +30.0 points, p < 0.001; this only says what to train again.",
+        "After 1 fresh seed (2 runs of it and 3 of the base): coarse ahead with +30.0 points, p < 0.001; kept below "
+        "0.0025.",
+    )
+    assert gains_note(rounds[1]).startswith("Gains over the base: 99.5 % intervals and one-sided p, adjusted for all 2")
+    kept, other = rounds[1].tried
+    assert (kept.expert, outcome(kept, rounds[1]), kept.runs, outcome(other, rounds[1])) == ("coarse", "kept", 2, "")
+    # The lower end of the adjusted interval is above zero exactly where p is below what the look may spend.
+    for each in rounds[1].tried:
+        assert each.gain is not None
+        assert each.gain.low is not None
+        assert each.p is not None
+        assert (each.gain.low > 0) == (each.p < rounds[1].looks[-1].error)
 
 
 def test_where_the_seeds_run_out_the_base_takes_the_next_integers() -> None:
@@ -144,7 +170,7 @@ def test_a_budget_that_ends_inside_a_round_leaves_it_undecided() -> None:
     assert {0, 1, 2} <= set(trained(trials)[("vit",)])
 
 
-@pytest.mark.parametrize("fields", [{}, {"seeds": (0, 1)}, {"contenders": 1}, {"start": ("vit",)}, {"finalists": 5}])
+@pytest.mark.parametrize("fields", [{"seeds": (0, 1), "start": ("vit",)}, {"contenders": 1, "finalists": 5}])
 def test_the_horizon_counts_every_run_of_confirmation(fields: dict[str, Any]) -> None:
     search = strategy(**fields)
     noisy = {
