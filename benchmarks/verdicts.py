@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -21,7 +21,6 @@ from ommatidia.eval.statistics.estimate import estimate
 from ommatidia.eval.statistics.gains import mean_gain
 from ommatidia.eval.statistics.noise import noise_model
 from ommatidia.eval.statistics.ranking import compare_to
-from ommatidia.eval.statistics.run_scores import RunScores
 from ommatidia.eval.statistics.selection import chosen_interval
 from ommatidia.lab.search.confirmation import next_step
 
@@ -129,37 +128,22 @@ def greedy(cell: Cell, rng: np.random.Generator, simulations: int) -> dict[str, 
     """
     kept: dict[float, list[bool]] = {0.0: [], 0.04: []}
     runs: list[int] = []
-    names = [f"+{number}" for number in range(6)]
+    names = [str(number) for number in range(1, 7)]
     for gain in kept:
         for _ in range(simulations):
             answers = draw_answers(
                 rng, [TRUTH] * 6 + [TRUTH + gain], 1 + 3 * (cell.seeds - 1), cell.questions, deviation=cell.deviation
             )
-            made = {"base": 1, **dict.fromkeys(names, 1)}
-            place = {"base": 0, **{name: number for number, name in enumerate(names, start=1)}}
-            while True:
-                counts = [made[name] for name in place]
-                scores = scores_of(answers, cell.questions, seeds=counts)
-                step = next_step(_named(scores, place), "base", names, looks=cell.seeds - 1, contenders=4, error=0.05)
-                if step.wanted is None:
-                    break
-                for name, count in step.wanted.items():
-                    made[name] = count
+            # All runs that a round can ask for are there; it uses those that it would have asked for.
+            scores = scores_of(answers, cell.questions)
+            step = next_step(scores, "0", names, looks=cell.seeds - 1, contenders=4, error=0.05)
             kept[gain].append(step.kept is not None and (gain == 0.0 or step.kept == names[-1]))
-            runs.append(sum(made.values()) - 7)
+            runs.append(sum(step.last.counts.values()) - 7)
     return {
         "idle_kept": float(np.mean(kept[0.0])),
         "real_kept": float(np.mean(kept[0.04])),
         "runs": float(np.mean(runs)),
     }
-
-
-def _named(scores: RunScores, place: Mapping[str, int]) -> RunScores:
-    """The same scores under the designs' own names."""
-    from dataclasses import replace
-
-    names = {str(number): name for name, number in place.items()}
-    return replace(scores, runs=tuple(replace(run, design=names[run.design]) for run in scores.runs))
 
 
 def gains(cell: Cell, rng: np.random.Generator, simulations: int) -> dict[str, float]:

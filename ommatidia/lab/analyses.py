@@ -45,9 +45,9 @@ def read_analyses(names: str) -> tuple[Analysis, ...]:
     return tuple(dict.fromkeys(cast("list[Analysis]", given)))
 
 
-def subject_of(trials: Sequence[Trial], analysis: Analysis) -> Trial | None:
+def subject_of(trials: Sequence[Trial], analysis: Analysis, seeds: Sequence[int] = ()) -> Trial | None:
     """Whom an analysis asks: the best design that sees, or for an ablation the best mixture, in its first seed."""
-    best = best_design(trials, mixtures=analysis != "audit")
+    best = best_design(trials, mixtures=analysis != "audit", seeds=seeds)
     return best[0] if best and best[0].recipe.model.encoders else None
 
 
@@ -125,7 +125,7 @@ def possible(trials: Sequence[Trial], analyses: Sequence[Analysis]) -> list[Anal
 
 def is_made(record: SearchRecord, trials: Sequence[Trial], analysis: Analysis, store: Store) -> bool:
     """Whether the record names this analysis of its subject and the store has all its answers."""
-    subject, entry = subject_of(trials, analysis), record.analyses.get(analysis)
+    subject, entry = subject_of(trials, analysis, record.final_seeds), record.analyses.get(analysis)
     if subject is None or entry is None or entry.trial != subject.address:
         return False
     return all(store.has(one.node.kind, one.key) for one in entry.answers)
@@ -145,7 +145,7 @@ def make_analyses(
     plan, entries = Plan(), dict[str, AnalysisEntry]()
     asked: list[PredictionJob] = []
     for analysis in analyses:
-        subject = subject_of(trials, analysis)
+        subject = subject_of(trials, analysis, record.final_seeds)
         if subject is None or is_made(record, trials, analysis, store):
             continue
         planned = plan_trial(subject.recipe)

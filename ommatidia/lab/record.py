@@ -137,6 +137,11 @@ class SearchRecord(Entry):
         return {key: node for trial in self.trials for key, node in trial.nodes.items()}
 
     @property
+    def final_seeds(self) -> tuple[int, ...]:
+        """The seeds of the designs on a search's final table; empty for a run."""
+        return tuple(self.definition.get("strategy", {}).get("seeds", ()))
+
+    @property
     def asked(self) -> dict[str, NodeEntry]:
         """The nodes of the analyses by key, those that are also of a trial among them."""
         return {one.key: one.node for entry in self.analyses.values() for one in entry.answers}

@@ -110,13 +110,23 @@ def by_design(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
     return groups
 
 
-def best_design(trials: Sequence[Trial], *, mixtures: bool = False) -> list[Trial]:
-    """The seeds of the design with the best mean average; among designs with several seeds when there are any.
+def final_designs(groups: Sequence[list[Trial]], seeds: Sequence[int] = ()) -> list[list[Trial]]:
+    """The designs that have all of these seeds, each by its trials; where none has, those with the most.
+
+    ``seeds``: those of a search's final table, where they are several. A base that the search trained more often to
+    compare others with it is one design among the finals, not the only one.
+    """
+    every = [group for group in groups if len(seeds) > 1 and set(seeds) <= {trial.recipe.seed for trial in group}]
+    most = max((len(group) for group in groups), default=0)
+    return every or [group for group in groups if len(group) == most]
+
+
+def best_design(trials: Sequence[Trial], *, mixtures: bool = False, seeds: Sequence[int] = ()) -> list[Trial]:
+    """The trials of the design with the best mean average, among the final ones (``final_designs``).
 
     ``mixtures`` looks at designs with several encoders alone. Empty where none has worked.
     """
     least = 2 if mixtures else 0
     groups = list(by_design([t for t in trials if not t.error and len(t.recipe.model.encoders) >= least]).values())
-    most = max((len(group) for group in groups), default=0)
-    finals = [group for group in groups if len(group) == most]
+    finals = final_designs(groups, seeds)
     return max(finals, key=lambda group: sum(t.average for t in group) / len(group), default=[])

@@ -9,7 +9,7 @@ from scipy import stats
 from benchmarks.simulated_answers import Questions
 from benchmarks.verdicts import Cell, equality, gains, greedy, headline, intervals, ranking
 from ommatidia.core.errors import RunError
-from ommatidia.eval.statistics.additions import allowed_error, largest_of
+from ommatidia.eval.statistics.additions import allowed_error, largest_of, pointwise_error
 from ommatidia.eval.statistics.estimate import estimate
 from ommatidia.eval.statistics.noise import UNKNOWN, noise_model
 from ommatidia.eval.statistics.ranking import compare_to
@@ -82,6 +82,10 @@ def test_the_largest_of_several_is_dunnetts() -> None:
     draws = np.random.default_rng(0).standard_normal((200_000, 4))
     largest = (np.sqrt(0.5) * (draws[:, :3] + draws[:, 3:])).max(1)
     assert found == pytest.approx(float((largest > 2.0).mean()), abs=0.003)
+    for correlation in (0.1, 0.5, 0.9):
+        alone = pointwise_error(0.05, 6, correlation)
+        assert largest_of(alone, 6, correlation) == pytest.approx(0.05)
+        assert 0.05 / 6 < alone < 0.05
     assert sum(allowed_error(0.05, look, 3) for look in (1, 2, 3)) == pytest.approx(0.05)
 
 

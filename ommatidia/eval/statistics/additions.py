@@ -12,12 +12,14 @@ look has the rest, and the sum is at most the whole. Giving up early never adds 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from ommatidia.eval.statistics.estimate import Estimate, estimate
+from ommatidia.eval.statistics.interval import Interval
 from ommatidia.eval.statistics.noise import NoiseModel
-from ommatidia.eval.statistics.run_scores import RunScores
+from ommatidia.eval.statistics.run_scores import Array, RunScores
 
 EARLY = 0.05
 """Part of the error that one look before the last may use."""
@@ -31,6 +33,16 @@ class Addition:
     p_value: float
     """One-sided, adjusted for all additions that were tried."""
     tried: int
+    correlation: float = 0.5
+    """Of the statistics of two additions, which share the base."""
+
+    def interval(self, error: float) -> Interval:
+        """Of the gain, adjusted for all additions: its lower end is above zero exactly where p is below ``error``.
+
+        Its confidence is 1 - 2 * error, as that of a two-sided interval beside a one-sided test.
+        """
+        pointwise = pointwise_error(error, self.tried, self.correlation)
+        return self.gain.simultaneous(2.0 * pointwise, 1.0 - 2.0 * error)
 
 
 def judge_addition(scores: RunScores, base: str, best: str, noise: NoiseModel, *, tried: int) -> Addition:
@@ -44,7 +56,7 @@ def judge_addition(scores: RunScores, base: str, best: str, noise: NoiseModel, *
     questions = max(gain.standard_error**2 - seeds, 0.0) / 2
     own = [questions + noise.own.variance / len(runs[name]) for name in (base, best)]
     common = own[0] / sum(own) if sum(own) > 0 else 0.5
-    return Addition(gain, largest_of(one_sided, tried, common), tried)
+    return Addition(gain, largest_of(one_sided, tried, common), tried, common)
 
 
 def largest_of(one_sided: float, count: int, correlation: float) -> float:
@@ -58,9 +70,24 @@ def largest_of(one_sided: float, count: int, correlation: float) -> float:
     if count <= 1:
         return one_sided
     value = float(-ndtri(min(max(one_sided, 1e-300), 1 - 1e-16)))
-    nodes, weights = np.polynomial.hermite_e.hermegauss(64)
+    nodes, weights = _quadrature()
     none_beyond = ndtr((value + np.sqrt(correlation) * nodes) / np.sqrt(1.0 - correlation)) ** count
     return float(np.clip(1.0 - weights @ none_beyond / np.sqrt(2 * np.pi), 0.0, 1.0))
+
+
+@lru_cache(maxsize=1)
+def _quadrature() -> tuple[Array, Array]:
+    """Nodes and weights of the mean over a standard normal value, times the square root of 2 pi."""
+    return np.polynomial.hermite_e.hermegauss(64)
+
+
+def pointwise_error(error: float, count: int, correlation: float) -> float:
+    """The p-value of the largest of ``count`` statistics by itself whose adjusted one is ``error``."""
+    low, high = 0.0, error
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if largest_of(middle, count, correlation) < error else (low, middle)
+    return low
 
 
 def allowed_error(error: float, look: int, looks: int) -> float:

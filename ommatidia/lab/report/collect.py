@@ -10,10 +10,11 @@ from typing import Any
 from ommatidia.eval.statistics import Comparison, judge
 from ommatidia.lab.provenance import arithmetic_of
 from ommatidia.lab.record import SearchRecord
-from ommatidia.lab.report.asked import ablations_of, audit_of, estimate, guess_of, likeness_of
+from ommatidia.lab.report.asked import ablations_of, audit_of, guess_of, likeness_of
 from ommatidia.lab.report.contributions import contributions
 from ommatidia.lab.report.examples import examples_of
-from ommatidia.lab.report.model import BenchmarkInfo, Candidate, GreedyRound, Manifest, Report
+from ommatidia.lab.report.greedy_path import greedy_rounds
+from ommatidia.lab.report.model import BenchmarkInfo, Manifest, Report
 from ommatidia.lab.report.nodes import NodeReader
 from ommatidia.lab.report.notes import notes_of
 from ommatidia.lab.report.numbers import p_value, signed
@@ -21,7 +22,7 @@ from ommatidia.lab.report.rows import row_of
 from ommatidia.lab.search.greedy import RoundRobin
 from ommatidia.lab.search.strategy import Strategy
 from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, average_of, best_design, by_design, compare_trials
+from ommatidia.lab.trial import Trial, average_of, best_design, by_design, compare_trials, final_designs
 
 
 def report_of(record: SearchRecord, trials: Sequence[Trial], store: Store) -> Report:
@@ -29,16 +30,13 @@ def report_of(record: SearchRecord, trials: Sequence[Trial], store: Store) -> Re
     reader = NodeReader(store, record)
     groups = list(by_design(trials).values())
     working = [group for group in groups if not any(t.error for t in group)]
-    most = max((len(group) for group in working), default=1)
-    finals = [group for group in working if len(group) == most]
-    best = best_design(trials)
+    finals = final_designs(working, record.final_seeds)
+    best = best_design(trials, seeds=record.final_seeds)
     names = _names(groups)
     verdicts = _verdicts(best, working)
-    rows = [
-        row_of(g, reader, name=names[g[0].design], verdicts=verdicts, best=best, final=len(g) == most) for g in groups
-    ]
+    rows = [row_of(g, reader, name=names[g[0].design], verdicts=verdicts, best=best, final=g in finals) for g in groups]
     strategy = _strategy(record)
-    rounds, stop = _rounds(strategy, trials) if isinstance(strategy, RoundRobin) else ((), "")
+    rounds, stop = greedy_rounds(strategy, trials) if isinstance(strategy, RoundRobin) else ((), "")
     audit, unfinished = audit_of(trials, reader, names)
     ablations, partial = ablations_of(trials, reader, names)
     report = Report(
@@ -145,27 +143,6 @@ def _versus(best: Sequence[Trial], other: Sequence[Trial], whom: str) -> str:
 
 def _seeds(group: Sequence[Trial]) -> str:
     return "1 seed" if len(group) == 1 else f"{len(group)} seeds"
-
-
-def _rounds(strategy: RoundRobin, trials: Sequence[Trial]) -> tuple[tuple[GreedyRound, ...], str]:
-    path, _ = strategy.rounds(trials)
-    done = {trial.recipe.digest(): trial for trial in trials}
-    rounds, stop = [], ""
-    for number, one in enumerate(path, start=1):
-        if one.kept is None:
-            stop = one.reason
-        if not one.tried:
-            continue
-        tried = []
-        for candidate in one.tried:
-            gain = candidate.gain
-            change = estimate(gain.interval) if gain else None
-            average = estimate(average_of([candidate.trial]))
-            tried.append(Candidate(candidate.expert, average, change, candidate.expert == one.kept))
-        before = done.get(strategy.design(one.base).digest()) if one.base else None
-        base = estimate(average_of([before])) if before else None
-        rounds.append(GreedyRound(number, one.base, base, tuple(tried), one.reason))
-    return tuple(rounds), stop
 
 
 def _manifest(reader: NodeReader, trials: Sequence[Trial]) -> Manifest:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from ommatidia.lab.report import numbers, views
 from ommatidia.lab.report.figures import cost, curves, greedy
+from ommatidia.lab.report.greedy_words import gains_note, look_lines
 from ommatidia.lab.report.model import Report
 from ommatidia.lab.report.ranking import notices, ranked
 from ommatidia.lab.report.sections import asked_sections
@@ -69,4 +70,5 @@ def _environment() -> Environment:
         "group_title": views.group_title,
     }
     environment.globals |= {"plural": numbers.plural, "marker": cost.key_marker}
+    environment.globals |= {"look_lines": look_lines, "gains_note": gains_note}
     return environment

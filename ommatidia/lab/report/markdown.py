@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ommatidia.lab.report.greedy_words import gains_note, look_lines, outcome
 from ommatidia.lab.report.model import DesignRow, Interval, Report
 from ommatidia.lab.report.numbers import DASH, bracket, duration, p_value, percent, scaled, signed
 from ommatidia.lab.report.ranking import gaps, notices, ranked
@@ -137,12 +138,16 @@ def _rounds(report: Report) -> str:
     lines = ["## The greedy path"]
     for r in report.rounds:
         base = _plain(" + ".join(r.base)) if r.base else "nothing"
-        rows = [[_plain(c.expert), "kept" if c.kept else "", _score(c.average), _gain(c.gain)] for c in r.tried]
+        rows = [
+            [_plain(c.expert), outcome(c, r), str(c.runs), _score(c.average), _gain(c.gain), p_value(c.p)]
+            for c in r.tried
+        ]
         heading = f"**Round {r.number}**, on {base} ({_score(r.base_average)}). {_plain(r.decision)}"
-        lines += [heading, _table(["expert added", "", "average %", "gain"], rows, words=2)]
+        lines += [heading, _table(["expert added", "", "runs", "average %", "gain", ""], rows, words=2)]
+        lines += ["\n".join(f"- {_plain(look)}" for look in look_lines(r)), _plain(gains_note(r))]
     if report.stop_reason:
         lines.append(f"**Stopped.** {_plain(report.stop_reason)}")
-    return "\n\n".join(lines)
+    return "\n\n".join(line for line in lines if line)
 
 
 def _contributions(report: Report) -> str:

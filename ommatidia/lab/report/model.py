@@ -19,6 +19,10 @@ Outcome = Literal["best", "ahead", "tie", "behind"]
 OUTCOME_WORDS: dict[Outcome, str] = {"best": "best", "ahead": "ahead", "tie": "cannot tell apart", "behind": "behind"}
 
 
+RoundWord = Literal["choice", "kept", "lead", "not shown", "stopped early", "undecided", "ended"]
+"""What a greedy round came to, as ``lab.search.rounds`` says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A mean and its 95 % interval, as fractions; ``low`` and ``high`` are None when no interval could be computed.
@@ -124,23 +128,49 @@ class BenchmarkInfo:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One expert that a greedy round tried to add; ``gain`` is over the round's base."""
+    """One expert that a greedy round tried to add.
+
+    ``average`` is that of its exploring run. ``gain`` over the round's base and the one-sided ``p`` of it come from all
+    ``runs`` that the decision used, and are adjusted for all additions of the round.
+    """
 
     expert: str
     average: Interval | None
     gain: Interval | None = None
     kept: bool = False
+    runs: int = 1
+    p: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GreedyLook:
+    """The best addition of a round after some fresh seeds.
+
+    It is kept where ``p`` is below ``error``; an error of 0 marks a look that only said what to train again. ``runs``
+    of the addition and ``base_runs`` of the base count the exploring run.
+    """
+
+    expert: str
+    gain: float
+    p: float
+    error: float
+    runs: int
+    base_runs: int
 
 
 @dataclass(frozen=True, slots=True)
 class GreedyRound:
-    """One round: the base set, its average, what was tried on top, and the decision as a sentence."""
+    """One round: the base set, its average, what was tried on top, and the decision as a sentence and as a word."""
 
     number: int
     base: tuple[str, ...]
     base_average: Interval | None
     tried: tuple[Candidate, ...]
     decision: str = ""
+    word: RoundWord = "kept"
+    looks: tuple[GreedyLook, ...] = ()
+    confidence: float = 0.9
+    """Of the intervals of the gains."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,12 @@ class Strategy(Config, family=True):
     def first(self) -> tuple[Recipe, ...]:
         """The recipes known before any result: what ``plan`` can price without running."""
 
+    @property
+    def choosing_seeds(self) -> tuple[int, ...]:
+        """The seeds by which the strategy chose what to train again: scores with them flatter what was chosen, so a
+        chosen design's own score is averaged without them. None where every design has the same seeds."""
+        return ()
+
     def horizon(self) -> tuple[Recipe, ...]:
         """A set of recipes as large as the search is expected to become, for pricing; ``first`` where that is all."""
         return self.first()

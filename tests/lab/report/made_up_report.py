@@ -17,6 +17,7 @@ from ommatidia.lab.report.model import (
     Curve,
     DesignRow,
     ExampleCard,
+    GreedyLook,
     GreedyRound,
     Interval,
     Manifest,
@@ -168,13 +169,20 @@ def rounds(rows: tuple[DesignRow, ...]) -> tuple[GreedyRound, ...]:
         before = Interval(level, level - 0.02, level + 0.02) if base else None
         if kept:
             chosen = tried[best]
-            tried[best] = Candidate(chosen.expert, chosen.average, chosen.gain, True)
+            runs, p = (3, 0.02) if base else (1, None)
+            tried[best] = Candidate(chosen.expert, chosen.average, chosen.gain, True, runs, p)
         decision = (
             f"keep {tried[best].expert}: {100 * tried[best].average.mean:.1f} %."
             if kept
             else f"the best, {tried[best].expert}, gains 0.3 points [-1.1, 1.7]: cannot tell apart from no gain."
         )
-        made.append(GreedyRound(number, base, before, tuple(tried), decision))
+        best_gain = tried[best].gain
+        looks = [] if best_gain is None else [GreedyLook(tried[best].expert, best_gain.mean, 0.08, 0.0, 1, 1)]
+        looks += [
+            dataclasses.replace(look, p=0.02 if kept else 0.3, error=0.0475, runs=3, base_runs=7) for look in looks
+        ]
+        word = "choice" if not base else "kept" if kept else "not shown"
+        made.append(GreedyRound(number, base, before, tuple(tried), decision, word, tuple(looks), 0.905))
         if kept:
             base, level = (*base, tried[best].expert), tried[best].average.mean
     return tuple(made)

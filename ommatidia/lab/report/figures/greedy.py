@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from ommatidia.lab.report.figures.axis import Axis, spanning, spread
 from ommatidia.lab.report.figures.svg import Drawing, text_width
+from ommatidia.lab.report.greedy_words import outcome
 from ommatidia.lab.report.model import Candidate, GreedyRound, Interval
 from ommatidia.lab.report.numbers import bracket, percent, signed
 
@@ -115,7 +116,7 @@ def _round(drawing: Drawing, axis: Axis, greedy_round: GreedyRound, column: _Col
         _candidate(drawing, axis, candidate, (column.left + STEP * place, y), (column.labels, label_y))
     kept = next((c for c in column.shown if c.kept), None)
     lost = len(greedy_round.tried) - len(column.shown)
-    note = f"kept {kept.expert}" if kept else "nothing kept"
+    note = f"{outcome(kept, greedy_round)}: {kept.expert}" if kept else "nothing kept"
     drawing.text(column.left - 4, HEIGHT - 24, note, style="label strong" if kept else "label")
     if lost:
         drawing.text(column.left - 4, HEIGHT - 8, f"{lost} without a score", style="tick")
