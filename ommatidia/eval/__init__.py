@@ -6,15 +6,8 @@ from ommatidia.eval.evaluate import Answerer, Predicted, predict, score_file
 from ommatidia.eval.prompts import MODES, Mode
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.scoring import ScorerConfig
-from ommatidia.eval.statistics import (
-    Comparison,
-    Interval,
-    bootstrap_interval,
-    compare,
-    compare_suites,
-    judge,
-    macro_average,
-)
+from ommatidia.eval.statistics import Estimate, Interval, compare, mean_interval
+from ommatidia.eval.suites import compare_suites, macro_average
 
 __all__ = [
     "GROUPS",
@@ -23,7 +16,7 @@ __all__ = [
     "Benchmark",
     "BenchmarkConfig",
     "Chosen",
-    "Comparison",
+    "Estimate",
     "Group",
     "Interval",
     "Mode",
@@ -33,11 +26,10 @@ __all__ = [
     "Scored",
     "ScorerConfig",
     "SourceBenchmark",
-    "bootstrap_interval",
     "compare",
     "compare_suites",
-    "judge",
     "macro_average",
+    "mean_interval",
     "predict",
     "score_file",
 ]

@@ -16,12 +16,10 @@ from ommatidia.eval.prompts import MODES, Mode
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.scoring.judged import JudgedScorer, Verdict, averaged
 from ommatidia.eval.scoring.score import Score
-from ommatidia.eval.statistics import bootstrap_interval
+from ommatidia.eval.statistics import mean_interval
 
 
-def score_file(
-    benchmark: Benchmark, path: str | Path, *, judge: Judge | None = None, resamples: int = 2000, seed: int = 0
-) -> Scored:
+def score_file(benchmark: Benchmark, path: str | Path, *, judge: Judge | None = None) -> Scored:
     """Score stored answers. A judge's replies are kept beside them, so that scoring again asks nothing.
 
     Raises:
@@ -42,9 +40,7 @@ def score_file(
     scores = scoring.score()
     units = tuple(benchmark.units(scores))
     values, clusters, weights = zip(*((u.value, u.cluster, u.weight) for u in units))
-    interval = bootstrap_interval(
-        values, clusters, weights=weights, resamples=resamples, seed=seed, most=benchmark.scorer.most
-    )
+    interval = mean_interval(values, clusters, weights=weights, most=benchmark.scorer.most)
     return Scored(
         benchmark=benchmark.name,
         group=benchmark.config.group,

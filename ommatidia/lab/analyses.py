@@ -18,7 +18,7 @@ from ommatidia.lab.jobs.job import Finding
 from ommatidia.lab.jobs.prediction import PredictionJob
 from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.record import AnalysisEntry, SearchRecord, save_record
+from ommatidia.lab.record import ANY_SEEDS, AnalysisEntry, SearchRecord, SearchSeeds, save_record
 from ommatidia.lab.recorder import record_analysis, record_benchmark
 from ommatidia.lab.run import RunResult, execute
 from ommatidia.lab.scores import scores_of_today
@@ -45,9 +45,9 @@ def read_analyses(names: str) -> tuple[Analysis, ...]:
     return tuple(dict.fromkeys(cast("list[Analysis]", given)))
 
 
-def subject_of(trials: Sequence[Trial], analysis: Analysis, seeds: Sequence[int] = ()) -> Trial | None:
+def subject_of(trials: Sequence[Trial], analysis: Analysis, seeds: SearchSeeds = ANY_SEEDS) -> Trial | None:
     """Whom an analysis asks: the best design that sees, or for an ablation the best mixture, in its first seed."""
-    best = best_design(trials, mixtures=analysis != "audit", seeds=seeds)
+    best = best_design(trials, seeds, mixtures=analysis != "audit")
     return best[0] if best and best[0].recipe.model.encoders else None
 
 
@@ -110,11 +110,11 @@ def removal_findings(recipes: Sequence[Recipe], analyses: Sequence[Analysis]) ->
         yield Finding.of(ConfigError(told)) if len(faults) == len(mixtures) else Finding(told)
 
 
-def possible(trials: Sequence[Trial], analyses: Sequence[Analysis]) -> list[Analysis]:
+def possible(trials: Sequence[Trial], analyses: Sequence[Analysis], seeds: SearchSeeds = ANY_SEEDS) -> list[Analysis]:
     """The analyses that the design found best allows; which it does not is said."""
     found = []
     for analysis in analyses:
-        subject = subject_of(trials, analysis)
+        subject = subject_of(trials, analysis, seeds)
         refused = [] if subject is None else list(removal_findings([subject.recipe], [analysis]))
         for one in refused:
             console().warn(f"left out: {one.text}")
@@ -125,7 +125,7 @@ def possible(trials: Sequence[Trial], analyses: Sequence[Analysis]) -> list[Anal
 
 def is_made(record: SearchRecord, trials: Sequence[Trial], analysis: Analysis, store: Store) -> bool:
     """Whether the record names this analysis of its subject and the store has all its answers."""
-    subject, entry = subject_of(trials, analysis, record.final_seeds), record.analyses.get(analysis)
+    subject, entry = subject_of(trials, analysis, record.seeds), record.analyses.get(analysis)
     if subject is None or entry is None or entry.trial != subject.address:
         return False
     return all(store.has(one.node.kind, one.key) for one in entry.answers)
@@ -145,7 +145,7 @@ def make_analyses(
     plan, entries = Plan(), dict[str, AnalysisEntry]()
     asked: list[PredictionJob] = []
     for analysis in analyses:
-        subject = subject_of(trials, analysis, record.final_seeds)
+        subject = subject_of(trials, analysis, record.seeds)
         if subject is None or is_made(record, trials, analysis, store):
             continue
         planned = plan_trial(subject.recipe)

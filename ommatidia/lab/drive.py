@@ -101,12 +101,12 @@ def drive_search(
     with writing(store), workers(jobs or search.jobs, store) as several:
         tracking = _tracking(folder, track)
         result = run_search(search, store, command=command, workers=several, out=folder, tracking=tracking)
-        best = best_design(result.trials, seeds=result.record.final_seeds)[0]
+        best = best_design(result.trials, result.record.seeds)[0]
         trial_plan = plan_trial(best.recipe)
         last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)
         if last.failed:
             raise together(RunError(f"the best model could not be saved: {next(iter(last.failed.values()))}"))
-        analyses = possible(result.trials, search.analyses)
+        analyses = possible(result.trials, search.analyses, result.record.seeds)
         _, more = make_analyses(result.record, result.trials, analyses, store, several)
         if not ranks().leads:
             return Driven()
@@ -198,7 +198,7 @@ def report_search(
             save_record(scored_again(record, store), store)
         record, trials = recall(store, chosen)
     for analysis in analyses:
-        if subject_of(trials, analysis, record.final_seeds) is None:
+        if subject_of(trials, analysis, record.seeds) is None:
             lacking = "sees anything" if analysis == "audit" else "has several experts"
             raise ConfigError(f"--with {analysis}: no finished design of {chosen!r} {lacking}")
     if not all(is_made(record, trials, analysis, store) for analysis in analyses):

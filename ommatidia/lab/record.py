@@ -6,6 +6,7 @@ came of a trial is read from its nodes, so a record stays true while the search 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -115,6 +116,20 @@ class RunEntry(Entry):
     flops: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class SearchSeeds:
+    """The seeds of a search."""
+
+    final: tuple[int, ...] = ()
+    """Of the designs on the final table; empty for a run."""
+    choosing: tuple[int, ...] = ()
+    """By which the strategy chose what to train again: scores with them flatter what was chosen."""
+
+
+ANY_SEEDS = SearchSeeds()
+"""Of a run, or of trials without a search."""
+
+
 class SearchRecord(Entry):
     """What a search or run asked for, in order, and where its results lie."""
 
@@ -122,6 +137,8 @@ class SearchRecord(Entry):
     name: str
     command: str
     definition: dict[str, Any]
+    choosing_seeds: tuple[int, ...] = ()
+    """Seeds by which the strategy chose what to train again; see ``Strategy.choosing_seeds``."""
     finished: bool = False
     """Whether the strategy had nothing more to ask; False while it runs and after a kill."""
     benchmarks: dict[str, BenchmarkEntry] = {}
@@ -137,9 +154,9 @@ class SearchRecord(Entry):
         return {key: node for trial in self.trials for key, node in trial.nodes.items()}
 
     @property
-    def final_seeds(self) -> tuple[int, ...]:
-        """The seeds of the designs on a search's final table; empty for a run."""
-        return tuple(self.definition.get("strategy", {}).get("seeds", ()))
+    def seeds(self) -> SearchSeeds:
+        """Which seeds its strategy trains finals with, and chooses by."""
+        return SearchSeeds(tuple(self.definition.get("strategy", {}).get("seeds", ())), self.choosing_seeds)
 
     @property
     def asked(self) -> dict[str, NodeEntry]:

@@ -107,12 +107,15 @@ class Recorder:
     done: set[str] = field(default_factory=set)
 
     @classmethod
-    def begin(cls, store: Store, name: str, *, command: str, definition: dict[str, Any]) -> Recorder:
-        """Write the record down before anything is planned."""
+    def begin(
+        cls, store: Store, name: str, *, command: str, definition: dict[str, Any], choosing: tuple[int, ...] = ()
+    ) -> Recorder:
+        """Write the record down before anything is planned. ``choosing``: the record's ``choosing_seeds``."""
         before = _earlier(store, name)
         if before is None or before.definition != definition:
             before = SearchRecord(name=name, command=command, definition=definition)
-        record = before.model_copy(update={"command": command, "finished": False})
+        now = {"command": command, "finished": False, "choosing_seeds": choosing}
+        record = before.model_copy(update=now)
         if ranks().leads:
             save_record(record, store)
         return cls(store, record, {_address(entry): entry for entry in before.trials})

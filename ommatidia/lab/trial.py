@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import mean
 from types import MappingProxyType
 from typing import cast
 
 from ommatidia.core.errors import DamagedError
 from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scored import Scored
-from ommatidia.eval.statistics import Comparison, Interval, compare_suites, macro_average, macro_mean
+from ommatidia.eval.statistics import Interval, Run, RunScores, estimate, macro_mean, noise_model
+from ommatidia.eval.suites import suite_scores
 from ommatidia.lab.jobs.job import Price
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.record import TrialEntry
+from ommatidia.lab.record import ANY_SEEDS, SearchSeeds, TrialEntry
 from ommatidia.lab.scores import read_scores
 from ommatidia.lab.store import Store
 
@@ -52,21 +54,19 @@ class Trial:
         return macro_mean(means, groups) if means else float("nan")
 
 
-def average_of(trials: Sequence[Trial], *, confidence: float = 0.95) -> Interval:
+def scores_of(trials: Iterable[Trial]) -> RunScores:
+    """Finished trials as runs by the address of their design, averaged as designs are ranked.
+
+    Raises RunError when they answered unlike questions, or have unlike scorers or judges.
+    """
+    return suite_scores({Run(trial.design, trial.recipe.seed): trial.full for trial in trials})
+
+
+def average_of(trials: Sequence[Trial]) -> Interval:
     """What designs are ranked by, over one design's seeds: the mean of the benchmark groups' means (Cambrian-1,
-    section 4), with its interval."""
-    return macro_average([s for t in trials for s in t.full], confidence=confidence)
-
-
-def benchmarks_of(trials: Sequence[Trial]) -> dict[str, Interval]:
-    """Each benchmark's mean over one design's seeds, with its interval."""
-    names = [s.benchmark for s in trials[0].full]
-    return {name: macro_average([s for t in trials for s in t.full if s.benchmark == name]) for name in names}
-
-
-def compare_trials(a: Sequence[Trial], b: Sequence[Trial], *, confidence: float = 0.95) -> Comparison:
-    """One design against another on the same questions, over their seeds."""
-    return compare_suites([t.full for t in a], [t.full for t in b], confidence=confidence)
+    section 4), with its interval. Of several designs at once, ``report.standing`` knows their common noise."""
+    scores = scores_of(trials)
+    return estimate(scores, scores.mean_of(trials[0].design), noise_model(scores)).interval()
 
 
 def collect(entry: TrialEntry, store: Store, scores: Mapping[str, str] = MappingProxyType({})) -> Trial:
@@ -110,23 +110,32 @@ def by_design(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
     return groups
 
 
-def final_designs(groups: Sequence[list[Trial]], seeds: Sequence[int] = ()) -> list[list[Trial]]:
-    """The designs that have all of these seeds, each by its trials; where none has, those with the most.
+def final_designs(groups: Sequence[list[Trial]], seeds: SearchSeeds = ANY_SEEDS) -> list[list[Trial]]:
+    """The designs that have all final seeds, each by its trials; where none has, those with the most.
 
-    ``seeds``: those of a search's final table, where they are several. A base that the search trained more often to
-    compare others with it is one design among the finals, not the only one.
+    A base that the search trained more often to compare others with it is one design among the finals, not the only
+    one.
     """
-    every = [group for group in groups if len(seeds) > 1 and set(seeds) <= {trial.recipe.seed for trial in group}]
+    wanted = set(seeds.final)
+    every = [group for group in groups if len(wanted) > 1 and wanted <= {trial.recipe.seed for trial in group}]
     most = max((len(group) for group in groups), default=0)
     return every or [group for group in groups if len(group) == most]
 
 
-def best_design(trials: Sequence[Trial], *, mixtures: bool = False, seeds: Sequence[int] = ()) -> list[Trial]:
+def best_design(trials: Sequence[Trial], seeds: SearchSeeds = ANY_SEEDS, *, mixtures: bool = False) -> list[Trial]:
     """The trials of the design with the best mean average, among the final ones (``final_designs``).
 
-    ``mixtures`` looks at designs with several encoders alone. Empty where none has worked.
+    ``mixtures`` looks at designs with several encoders alone. Seeds by which the finals were chosen count only for
+    designs that have no others. Empty where none has worked.
     """
     least = 2 if mixtures else 0
     groups = list(by_design([t for t in trials if not t.error and len(t.recipe.model.encoders) >= least]).values())
     finals = final_designs(groups, seeds)
-    return max(finals, key=lambda group: sum(t.average for t in group) / len(group), default=[])
+    return max(finals, key=lambda group: _means(group, seeds.choosing), default=[])
+
+
+def _means(group: Sequence[Trial], choosing: Collection[int]) -> tuple[float, float]:
+    """Over fresh seeds, and over all, which decides between equals."""
+    every = [trial.average for trial in group]
+    fresh = [trial.average for trial in group if trial.recipe.seed not in choosing]
+    return mean(fresh or every), mean(every)

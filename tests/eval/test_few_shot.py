@@ -80,7 +80,7 @@ def test_modes_and_words_alone():
 def test_answers_to_other_examples_are_refused(tmp_path):
     path = tmp_path / "a.jsonl"
     predict(shown(2), Oracle(), path)
-    scored = score_file(shown(2), path, resamples=20)
+    scored = score_file(shown(2), path)
     assert (scored.mean, scored.prompt) == (1.0, "2-shot")
     for other in (benchmark_of(), shown(3), shown(2, seed=1), shown(2, pictures=False)):
         with pytest.raises(RunError, match="another prompt"):

@@ -91,7 +91,7 @@ def test_mm_vet_is_graded_by_capability(serve, tmp_path):
     with pytest.raises(ConfigError, match=f"name an OpenAI-compatible endpoint in {URL} and {MODEL}"):
         score_file(benchmark, path)
     server = serve(lambda prompt: "1.0" if prompt.endswith("| 14 |") else " 0.5\n")
-    scored = score_file(benchmark, path, judge=server.judge(key="secret"), resamples=50)
+    scored = score_file(benchmark, path, judge=server.judge(key="secret"))
     assert scored.mean == pytest.approx((1.0 + 0.5 + 0.0) / 3)  # an empty answer is wrong without being asked about
     assert (scored.judge, scored.judged) == ("toy-judge", {"asked": 2, "failed": 0, "nonsense": 0})
     assert scored.summary["capability:ocr"] == pytest.approx(0.5)
@@ -106,16 +106,16 @@ def test_mm_vet_is_graded_by_capability(serve, tmp_path):
 def test_replies_are_kept(serve, tmp_path):
     benchmark, path = answered("mm_vet", tmp_path, lambda n: f"answer {n}")
     server = serve(lambda prompt: "0.3")
-    first = score_file(benchmark, path, judge=server.judge(), resamples=50)
+    first = score_file(benchmark, path, judge=server.judge())
     assert len(server.asked) == 3
     server.server.shutdown()
-    again = score_file(benchmark, path, judge=server.judge(), resamples=50)
+    again = score_file(benchmark, path, judge=server.judge())
     assert again == first
     kept = path.with_suffix(".judge.jsonl")
     whole = kept.read_bytes()
     kept.write_bytes(whole[:-9])  # torn by a kill: one reply is asked for again
     other = serve(lambda prompt: "0.3")
-    assert score_file(benchmark, path, judge=other.judge(), resamples=50) == first
+    assert score_file(benchmark, path, judge=other.judge()) == first
     assert len(other.asked) == 1
     said = [{n: json.loads(line)[n] for n in ("digest", "reply")} for line in kept.read_bytes().splitlines()]
     assert said == [{n: json.loads(line)[n] for n in ("digest", "reply")} for line in whole.splitlines()]
@@ -127,12 +127,12 @@ def test_replies_are_kept(serve, tmp_path):
 def test_time_outs_and_nonsense_are_missing_and_counted(serve, tmp_path, capsys):
     benchmark, path = answered("mm_vet", tmp_path, lambda n: f"answer {n}")
     slow = serve(lambda prompt: {"0": "0.8", "1": None, "2": "rather good"}[prompt.split(" | answer ")[1][0]])
-    scored = score_file(benchmark, path, judge=slow.judge(), resamples=50)
+    scored = score_file(benchmark, path, judge=slow.judge())
     assert scored.judged == {"asked": 3, "failed": 1, "nonsense": 1}
     assert (scored.n, scored.mean) == (1, 0.8)
     assert "2 of 3 answers have no verdict" in " ".join(capsys.readouterr().err.split())
     mended = serve(lambda prompt: "0.2")
-    again = score_file(benchmark, path, judge=mended.judge(), resamples=50)
+    again = score_file(benchmark, path, judge=mended.judge())
     assert len(mended.asked) == 1  # only the call that failed; nonsense of a greedy judge stays nonsense
     assert (again.n, again.judged["failed"], again.judged["nonsense"]) == (2, 0, 1)
 
@@ -175,7 +175,7 @@ def test_llava_bench_is_a_ratio_of_means(serve, tmp_path):
     benchmark, path = answered("llava_bench", tmp_path, lambda n: f"answer {n}")
     grades = {"0": "8 10\nbecause", "1": "10 5", "2": "2, 4"}
     server = serve(lambda prompt: grades[prompt.split("answer ")[1][0]])
-    scored = score_file(benchmark, path, judge=server.judge(), resamples=50)
+    scored = score_file(benchmark, path, judge=server.judge())
     assert scored.mean == pytest.approx((10 + 5 + 4) / (8 + 10 + 2))
     assert scored.summary["task:conv"] == pytest.approx(10 / 8)
     assert scored.interval.low <= scored.mean <= scored.interval.high
@@ -189,7 +189,7 @@ def test_llava_bench_is_a_ratio_of_means(serve, tmp_path):
 def test_repeated_runs_are_averaged(serve, tmp_path):
     benchmark, path = answered("mm_vet", tmp_path, lambda n: f"answer {n}")
     once = serve(lambda prompt: "0.2")
-    first = score_file(benchmark, path, judge=once.judge(), resamples=20)
+    first = score_file(benchmark, path, judge=once.judge())
     thrice = override(benchmark.config, "scorer.judge_runs", 3)
     assert thrice.digest() != benchmark.config.digest()
     assert override(thrice, "scorer.judge_runs", 1).digest() == benchmark.config.digest()
@@ -202,14 +202,14 @@ def test_repeated_runs_are_averaged(serve, tmp_path):
         return {"0": "0.8", "1": ("0.5", "dunno")[asked[which] - 1], "2": "dunno"}[which]
 
     server = serve(moody)
-    scored = score_file(thrice.open(), path, judge=server.judge(), resamples=20)
+    scored = score_file(thrice.open(), path, judge=server.judge())
     assert len(server.asked) == 6  # the first run's replies are kept
     assert scored.judge == "toy-judge, mean of 3 runs"
     assert scored.judged == {"asked": 9, "failed": 0, "nonsense": 3}
     assert [s.value for s in scored.scores] == pytest.approx([0.6, 0.35, 0.2])
-    assert score_file(thrice.open(), path, judge=server.judge(), resamples=20) == scored
+    assert score_file(thrice.open(), path, judge=server.judge()) == scored
     assert len(server.asked) == 6
-    assert score_file(benchmark, path, judge=server.judge(), resamples=20) == first
+    assert score_file(benchmark, path, judge=server.judge()) == first
     with pytest.raises(ConfigError, match="judge_runs"):
         override(benchmark.config, "scorer.judge_runs", 0)
 
@@ -222,27 +222,27 @@ def test_averaged_ratios_stay_ratios_of_means():
 def test_mmbench_asks_only_what_rules_cannot_read(serve, tmp_path):
     said = ("A", "It is the crimson one", "something else", "A")  # rows: 7, its rotation, 8, its rotation
     benchmark, path = answered("mmbench", tmp_path, lambda n: said[n])
-    alone = score_file(benchmark, path, resamples=50)
+    alone = score_file(benchmark, path)
     assert (alone.judge, alone.mean, alone.summary["unparsed"]) == ("rules", 0.0, 0.5)
     server = serve(lambda prompt: "B" if "crimson" in prompt else "Z")
-    scored = score_file(benchmark, path, judge=server.judge(), resamples=50)
+    scored = score_file(benchmark, path, judge=server.judge())
     assert sorted("crimson" in prompt for prompt in server.asked) == [False, True]
     assert (scored.mean, scored.n, scored.summary["unparsed"]) == (0.5, 2, 0.25)
     path.with_suffix(".judge.jsonl").unlink()
     odd = serve(lambda prompt: "B" if "crimson" in prompt else "perhaps A, perhaps B")
-    rest = score_file(benchmark, path, judge=odd.judge(), resamples=50)
+    rest = score_file(benchmark, path, judge=odd.judge())
     assert (rest.n, rest.mean) == (1, 1.0)  # a question with a missing rotation is missing as a whole
 
 
 def test_mathvista_extracts(serve, tmp_path):
     said = ("the second of the two", "no idea", "three")
     benchmark, path = answered("mathvista", tmp_path, lambda n: said[n])
-    assert score_file(benchmark, path, resamples=50).mean == 0.0
+    assert score_file(benchmark, path).mean == 0.0
     replies = {"the second": "8/11", "no idea": "NONE", "three": "3"}
     server = serve(
         lambda prompt: next(reply for words, reply in replies.items() if words in prompt.rpartition("Reply:")[2])
     )
-    scored = score_file(benchmark, path, judge=server.judge(), resamples=50)
+    scored = score_file(benchmark, path, judge=server.judge())
     assert scored.mean == pytest.approx(2 / 3)
     assert scored.judged == {"asked": 3, "failed": 0, "nonsense": 0}
 
@@ -271,7 +271,7 @@ def test_the_official_words_may_be_given(serve, tmp_path):
     words.write_text("Compare {truth} with {prediction} for {question}; a brace {like} this stays.")
     given = override(benchmark.config, "scorer.judge_prompt", f"@{words}")
     server = serve(lambda prompt: "0.5")
-    scored = score_file(given.open(), path, judge=server.judge(), resamples=20)
+    scored = score_file(given.open(), path, judge=server.judge())
     # What a model says cannot open a place of the prompt.
     assert "Compare 14 with answer 0 {truth} for What is x?; a brace {like} this stays." in server.asked
     assert scored.judge == f"toy-judge, given {digest(words.read_text())[:8]} prompt"

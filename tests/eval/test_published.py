@@ -44,7 +44,7 @@ def test_end_to_end(name, tmp_path):
         path = tmp_path / f"{label}.jsonl"
         done = predict(benchmark, lambda prompts, answers=answers: [answers[p.id] for p in prompts], path)
         assert done.asked == len(right)
-        scored = score_file(benchmark, path, resamples=50)
+        scored = score_file(benchmark, path)
         # The first of several captions is right, and yet not equal to the others.
         slack = 0.1 if name in ("coco_captions", "nocaps", "flickr30k") else 1e-9
         assert scored.mean == pytest.approx(1.0 if label == "right" else 0.0, abs=slack)
@@ -142,7 +142,7 @@ def test_limit_keeps_pairs_and_rotations_whole(tmp_path):
         assert len(benchmark.samples()) == 2
         right = full_marks(benchmark)
         predict(benchmark, lambda prompts, right=right: [right[p.id] for p in prompts], tmp_path / f"{name}.jsonl")
-        assert score_file(benchmark, tmp_path / f"{name}.jsonl", resamples=20).n == 1
+        assert score_file(benchmark, tmp_path / f"{name}.jsonl").n == 1
     assert len(opened("pope", tmp_path, limit=5).samples()) == 5
     assert len(override(opened("mme", tmp_path).config, "limit", 3).open().samples()) == 4
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ommatidia.eval.benchmark import Score
 from ommatidia.eval.scored import Scored
-from ommatidia.eval.statistics import bootstrap_interval
+from ommatidia.eval.statistics import mean_interval
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Strategy
 from ommatidia.lab.trial import Trial
@@ -31,7 +31,7 @@ def trial(
             scores = tuple(
                 Score(f"{benchmark.name}-{i}", float(i < count), cluster=f"picture {i}") for i in range(QUESTIONS)
             )
-            interval = bootstrap_interval([s.value for s in scores], [s.cluster for s in scores], resamples=200)
+            interval = mean_interval([s.value for s in scores], [s.cluster for s in scores])
             scored[benchmark.name, mode] = Scored(
                 benchmark.name, benchmark.group, mode, "", "exact", 1, scores, scores, interval
             )

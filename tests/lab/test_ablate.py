@@ -16,7 +16,8 @@ from ommatidia.eval import Scored
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.prompts import exchange
 from ommatidia.eval.scoring.score import Score
-from ommatidia.eval.statistics import attribution, bootstrap_interval
+from ommatidia.eval.statistics import mean_interval
+from ommatidia.eval.suites import attribute
 from ommatidia.lab.analysis.ablate import ablate_checkpoint
 from ommatidia.lab.treatment import Taken, Treated, read_treatments, subsets
 from ommatidia.models.ablation import OtherPictures, ablated, check_without, mean_features, replaced, without, zeros
@@ -137,13 +138,13 @@ def test_a_design_tells_what_its_model_can_do_without(fusion, gone):
 
 def scored(name: str, values: list[float], clusters: list[str] | None = None) -> Scored:
     made = [Score(str(i), v, clusters[i] if clusters else str(i)) for i, v in enumerate(values)]
-    interval = bootstrap_interval(values)
+    interval = mean_interval(values)
     return Scored(name, "general", "full", "", "exact", 1, tuple(made), tuple(made), interval)
 
 
 def test_utilisation_and_gap_are_the_published_formulas():
     full = [scored("a", [1, 1, 1, 1, 0])]
-    found = attribution(
+    found = attribute(
         full,
         {"x": [scored("a", [1, 1, 0, 0, 0])], "y": [scored("a", [1, 1, 1, 1, 1])], "x + y": [scored("a", [0] * 5)]},
         experts=["x", "y"],
@@ -162,20 +163,20 @@ def test_utilisation_and_gap_are_the_published_formulas():
 def test_intervals_are_clustered_and_paired():
     values = [1.0, 0.0] * 50
     clustered = [str(i // 10) for i in range(100)]
-    lone = attribution([scored("a", values)], {"x": [scored("a", [0.0] * 100)]}, experts=["x"])
+    lone = attribute([scored("a", values)], {"x": [scored("a", [0.0] * 100)]}, experts=["x"])
     uneven = [float(i // 10 % 2) for i in range(100)]
-    wide = attribution([scored("a", uneven, clustered)], {"x": [scored("a", [0.0] * 100, clustered)]}, experts=["x"])
+    wide = attribute([scored("a", uneven, clustered)], {"x": [scored("a", [0.0] * 100, clustered)]}, experts=["x"])
     assert wide.lost["x"].high - wide.lost["x"].low > 2 * (lone.lost["x"].high - lone.lost["x"].low)
-    same = attribution([scored("a", values)], {"x": [scored("a", values)]}, experts=["x"])
+    same = attribute([scored("a", values)], {"x": [scored("a", values)]}, experts=["x"])
     assert (same.lost["x"].low, same.lost["x"].high) == (0.0, 0.0)  # noise of the samples is not counted as a loss
 
 
 def test_a_mixture_that_scores_nothing_has_no_shares():
-    found = attribution([scored("a", [0, 0])], {"x": [scored("a", [0, 1])], "y": [scored("a", [0, 0])]}, experts="xy")
+    found = attribute([scored("a", [0, 0])], {"x": [scored("a", [0, 1])], "y": [scored("a", [0, 0])]}, experts="xy")
     assert found.utilisation == {"x": None, "y": None}
     assert found.gap is None
     with pytest.raises(RunError, match="not asked the same samples"):
-        attribution([scored("a", [0, 0])], {"x": [scored("a", [0])]}, experts=["x"])
+        attribute([scored("a", [0, 0])], {"x": [scored("a", [0])]}, experts=["x"])
 
 
 def test_subsets_and_treatments():

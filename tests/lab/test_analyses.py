@@ -15,7 +15,7 @@ from made_up_trials import trial
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.eval.scored import Scored
-from ommatidia.eval.statistics import attribution
+from ommatidia.eval.suites import attribute
 from ommatidia.lab.analyses import (
     Analysis,
     ablation_jobs,
@@ -109,7 +109,7 @@ def test_the_ablation_is_that_of_the_answers(analysed: tuple[Store, list[Trial],
     jobs = ablation_jobs(subject, "zero")
     whole = scores(subject.predictions["counts", "full"], store)
     without = {name: [scores(jobs["counts", name], store)] for name in ("coarse", "fine")}
-    found = attribution([whole], without, experts=list(without))
+    found = attribute([whole], without, experts=list(without))
     rows = {row.taken: row for row in one.suites[1].rows}
     assert set(rows) == {*one.experts, " + ".join(one.experts)}
     for name in without:

@@ -13,7 +13,7 @@ from made_up_trials import by_experts, trial
 from ommatidia.core.config import override
 from ommatidia.eval.benchmark import Score
 from ommatidia.eval.scored import Scored
-from ommatidia.eval.statistics import bootstrap_interval
+from ommatidia.eval.statistics import mean_interval
 from ommatidia.lab.recipe import with_encoders
 from ommatidia.lab.report.collect import report_of
 from ommatidia.lab.report.contributions import contributions
@@ -37,7 +37,7 @@ def real(searched: Searched) -> tuple[list[Trial], Report]:
 
 def marked(scored: Scored, right: int) -> Scored:
     scores = tuple(replace(s, value=float(i < right)) for i, s in enumerate(scored.scores))
-    interval = bootstrap_interval([s.value for s in scores], [s.cluster for s in scores], resamples=200)
+    interval = mean_interval([s.value for s in scores], [s.cluster for s in scores])
     return replace(scored, scores=scores, units=scores, interval=interval)
 
 

@@ -14,6 +14,7 @@ import pytest
 from lab_toys import COARSE, FINE, POOL, benchmark, recipe
 from made_up_trials import trial
 
+from ommatidia.eval.statistics import Estimate, estimate, noise_model
 from ommatidia.lab.drive import _ranking
 from ommatidia.lab.jobs.job import Price
 from ommatidia.lab.plan import Plan, plan_trial
@@ -31,7 +32,7 @@ from ommatidia.lab.report.views import facts, saved_share
 from ommatidia.lab.scoring import score_table
 from ommatidia.lab.search import Search
 from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, average_of, best_design, compare_trials
+from ommatidia.lab.trial import Trial, average_of, best_design, scores_of
 
 WIDE = {"one": 60, "two": 60, "three": 40}
 """Right answers of a hundred: 53.3 over benchmarks, 50.0 over groups."""
@@ -63,6 +64,13 @@ def carried_out() -> tuple[Search, list[Trial]]:
     return search, trials
 
 
+def difference(a: list[Trial], b: list[Trial]) -> Estimate:
+    """One design less another, by the two alone."""
+    scores = scores_of([*a, *b])
+    weights_R = scores.mean_of(a[0].design) - scores.mean_of(b[0].design)
+    return estimate(scores, weights_R, noise_model(scores), bounds=(-1.0, 1.0))
+
+
 def page(search: Search, trials: list[Trial], folder: Path) -> Report:
     record = SearchRecord(name="tiny", command="omma", definition=search.to_dict())
     return report_of(record, trials, Store(folder / "store"))
@@ -75,8 +83,7 @@ def test_designs_are_ranked_by_the_mean_of_their_groups_means_everywhere(tmp_pat
     assert (deep.average, wide.average) == (pytest.approx(0.525), pytest.approx(0.5))
     for one in (deep, wide):
         assert average_of([one]).mean == pytest.approx(one.average)
-    found = compare_trials([deep], [wide])
-    assert (found.difference, found.interval.mean) == (pytest.approx(0.025), pytest.approx(0.025))
+    assert difference([deep], [wide]).mean == pytest.approx(0.025)
     # The search keeps the expert that the groups prefer, and so do its best design, the page and every table.
     assert any(tuple(t.recipe.model.encoders) == ("fine", "coarse") for t in trials)
     assert not any(tuple(t.recipe.model.encoders) == ("coarse", "fine") for t in trials)
@@ -127,21 +134,21 @@ def test_rows_of_several_seeds_and_of_one(tmp_path: Path) -> None:
     assert (row.average.mean, row.seed_averages) == (pytest.approx(0.55), {0: 0.6, 1: 0.5})
     assert (row.train_flops, row.train_seconds) == (150.0, 15.0)
     assert row.scores["counts"].mean == pytest.approx(0.55)
-    # A design of one seed is compared with the best one's run of that seed: 70 against 60, not against 55.
+    # A design of one seed is compared with the mean of the best one's seeds, and borrows what seeds are worth.
     verdict = rows[lucky[0].recipe.label()].versus_best
     assert verdict is not None
     assert verdict.difference is not None
-    assert (verdict.outcome, verdict.difference.mean) == ("ahead", pytest.approx(0.1))
-    # Corrected for four comparisons: no p is smaller than by itself, and at least one is larger.
-    single = {t[0].recipe.label(): compare_trials(t, best[: len(t)]).p_value for t in (near, lucky, far, blind)}
-    told = {name: one.versus_best.p for name, one in rows.items() if one.versus_best and one.versus_best.p is not None}
-    ordered = sorted(single, key=lambda name: single[name])
-    expected, highest = {}, 0.0
-    for place, name in enumerate(ordered):
-        highest = max(highest, min(1.0, single[name] * (len(ordered) - place)))
-        expected[name] = highest
-    assert told == pytest.approx(expected)
-    assert any(told[name] > single[name] for name in told)
+    assert (verdict.outcome, verdict.difference.mean) == ("ahead", pytest.approx(0.15))
+    # One rule, adjusted for all pairs of the table: an interval leaves zero out exactly where p says so.
+    compared = [one.versus_best for one in rows.values() if one.versus_best and one.versus_best.outcome != "best"]
+    assert len(compared) == 4
+    for one in compared:
+        assert one.difference is not None
+        assert one.difference.bounds is not None
+        assert one.p is not None
+        low, high = one.difference.bounds
+        assert (one.p < 0.05) == (low > 0 or high < 0) == (one.outcome != "tie")
+        assert (one.equal_within is None) == (one.outcome != "tie")
     # The headline claims by final designs alone: there is no final mixture, so none is named.
     assert report.headline[0].startswith("fine is best: 55.0 %")
     assert "2 seeds" in report.headline[0]
@@ -154,12 +161,12 @@ def test_a_contribution_has_the_mean_interval_and_its_groups_own_gains() -> None
     pair = three("coarse", "fine")
     alone = with_encoders(pair, {"fine": pair.model.encoders["fine"]})
     more, less = trial(pair, {"one": 50, "two": 50, "three": 90}), trial(alone, {"one": 40, "two": 20, "three": 80})
-    (found,) = [one for one in contributions([more, less]) if one.expert == "coarse"]
+    (found,) = [one for one in contributions([[more], [less]]) if one.expert == "coarse"]
     assert found.gain.mean == pytest.approx((0.2 + 0.1) / 2)
     assert {group: gain.mean for group, gain in found.groups.items()} == pytest.approx(
         {"general": 0.2, "ocr_chart": 0.1}
     )
-    interval = compare_trials([more], [less]).interval
+    interval = difference([more], [less]).interval()
     assert (found.gain.low, found.gain.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
 
 

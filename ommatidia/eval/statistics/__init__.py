@@ -1,40 +1,32 @@
-"""Statistics of scores: intervals, paired comparisons, corrections. numpy and scipy only; deterministic by a seed."""
+"""Statistics of scores: estimates with their noise, rankings, selection, attribution. numpy and scipy only."""
 
 from ommatidia.eval.statistics.attribution import Attribution, attribution
-from ommatidia.eval.statistics.comparison import Comparison, Verdict, compare, compare_macro, judge, mcnemar, verdict
 from ommatidia.eval.statistics.correlation import spearman
-from ommatidia.eval.statistics.interval import Interval, bootstrap_interval, macro_interval
-from ommatidia.eval.statistics.multiplicity import holm
+from ommatidia.eval.statistics.estimate import Estimate, Verdict, compare, estimate, mean_interval, verdict_of
+from ommatidia.eval.statistics.interval import Interval, macro_mean, macro_weights
+from ommatidia.eval.statistics.noise import NoiseModel, noise_model
 from ommatidia.eval.statistics.power import UNLIKE, expected_difference, minimum_detectable_difference
-from ommatidia.eval.statistics.suites import (
-    compare_suites,
-    group_averages,
-    macro_average,
-    macro_mean,
-    seeds_by_benchmark,
-)
+from ommatidia.eval.statistics.run_scores import Run, RunScores, run_scores
 
 __all__ = [
     "UNLIKE",
     "Attribution",
-    "Comparison",
+    "Estimate",
     "Interval",
+    "NoiseModel",
+    "Run",
+    "RunScores",
     "Verdict",
     "attribution",
-    "bootstrap_interval",
     "compare",
-    "compare_macro",
-    "compare_suites",
+    "estimate",
     "expected_difference",
-    "group_averages",
-    "holm",
-    "judge",
-    "macro_average",
-    "macro_interval",
     "macro_mean",
-    "mcnemar",
+    "macro_weights",
+    "mean_interval",
     "minimum_detectable_difference",
-    "seeds_by_benchmark",
+    "noise_model",
+    "run_scores",
     "spearman",
-    "verdict",
+    "verdict_of",
 ]

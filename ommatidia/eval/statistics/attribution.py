@@ -2,25 +2,26 @@
 
 With acc the score of the whole mixture and acc(i) that without expert i, the conditional utilisation rate is
 u(i) = (acc - acc(i)) / acc and the information gap is max u - min u over the experts ("Investigating redundancy in
-multimodal large language models with multiple vision encoders", ICLR 2026). All designs answer the same samples, so
-each replicate draws clusters once for all of them. The gap of a noisy measurement is never below zero: read it with its
-interval. Letters: D designs, K clusters, R resamples.
+multimodal large language models with multiple vision encoders", ICLR 2026). All were asked the same questions, so their
+scores have a joint covariance; that of the rates follows by linearising the ratio (the delta method).
+
+The largest of several noisy rates less the smallest is above zero where all are equal. The gap's interval is therefore
+the gap less and plus the 95 % quantile of the range of rates without differences but with this noise: its lower bound
+is above zero in 5 % of cases under equality. Letters: D designs, E experts, R runs, T draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ommatidia.core.errors import RunError
-from ommatidia.eval.statistics.interval import Interval, expanded_tail, macro_weights
-from ommatidia.eval.statistics.resampling import RESAMPLES, Array, resampled_totals, stratum
-
-if TYPE_CHECKING:
-    from ommatidia.eval.scored import Scored
+from ommatidia.eval.statistics.estimate import estimate
+from ommatidia.eval.statistics.interval import Interval
+from ommatidia.eval.statistics.ranking import normal_draws
+from ommatidia.eval.statistics.run_scores import Array, RunScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,66 +42,71 @@ class Attribution:
 
 
 def attribution(
-    full: Sequence[Scored],
-    ablations: Mapping[str, Sequence[Scored]],
+    scores: RunScores,
+    whole: str,
     *,
     experts: Sequence[str],
     confidence: float = 0.95,
-    resamples: int = RESAMPLES,
+    draws: int = 4000,
     seed: int = 0,
 ) -> Attribution:
-    """From the scores of one or more benchmarks, averaged as designs are, with all experts and under each ablation.
+    """From the scores of the design ``whole`` and of others, each of which is it under one ablation.
 
-    ``experts`` names the ablations that take one expert away each: the gap is taken over them. Raises RunError when
-    benchmarks or samples differ.
+    ``experts`` names the ablations that take one expert away each: the gap is taken over them.
     """
-    names = list(ablations)
-    suites = [list(full), *(list(ablations[name]) for name in names)]
-    order = [one.benchmark for one in full]
-    shares = macro_weights(order, {one.benchmark: one.group for one in full})
-    rng = np.random.default_rng(seed)
-    means_D, means_RD, clusters, samples = np.zeros(len(suites)), np.zeros((resamples, len(suites))), 0, 0
-    for benchmark in order:
-        rows_KC = _clustered([_only(suite, benchmark) for suite in suites])
-        totals_RC = resampled_totals(rows_KC, resamples, rng)
-        sums_C = rows_KC.sum(0)
-        means_D += shares[benchmark] * sums_C[:-1] / sums_C[-1]
-        means_RD += shares[benchmark] * totals_RC[:, :-1] / totals_RC[:, -1:]
-        clusters, samples = clusters + len(rows_KC), samples + round(float(sums_C[-1]))
-    tail = expanded_tail((1.0 - confidence) / 2.0, clusters)
-
-    def interval(value: float, replicates_R: Array) -> Interval:
-        low, high = np.nanquantile(replicates_R, [tail, 1.0 - tail])
-        return Interval(value, min(float(low), value), max(float(high), value), confidence, samples, clusters)
-
-    lost_D, lost_RD = means_D[0] - means_D[1:], means_RD[:, :1] - means_RD[:, 1:]
-    left = {name: interval(float(means_D[d]), means_RD[:, d]) for d, name in enumerate(names, start=1)}
-    lost = {name: interval(float(lost_D[d]), lost_RD[:, d]) for d, name in enumerate(names)}
-    shared: dict[str, Interval | None] = dict.fromkeys(names)
-    gap: Interval | None = None
-    if means_D[0] > 0:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share_RD = np.where(means_RD[:, :1] > 0, lost_RD / means_RD[:, :1], np.nan)
-        share_D = lost_D / means_D[0]
-        shared = {name: interval(float(share_D[d]), share_RD[:, d]) for d, name in enumerate(names)}
-        columns = [names.index(expert) for expert in experts]
-        if len(columns) > 1:
-            gap = interval(float(np.ptp(share_D[columns])), np.ptp(share_RD[:, columns], axis=1))
-    return Attribution(interval(float(means_D[0]), means_RD[:, 0]), left, lost, shared, gap)
+    names = [name for name in scores.designs() if name != whole]
+    whole_R = scores.mean_of(whole)
+    left = {name: scores.mean_of(name) for name in names}
+    found = Attribution(
+        estimate(scores, whole_R).interval(confidence),
+        {name: estimate(scores, left_R).interval(confidence) for name, left_R in left.items()},
+        {
+            name: estimate(scores, whole_R - left_R, bounds=(-1.0, 1.0)).interval(confidence)
+            for name, left_R in left.items()
+        },
+        dict.fromkeys(names),
+        None,
+    )
+    full = float(whole_R @ scores.means)
+    if full <= 0:
+        return found
+    slopes = {name: _slope(scores, whole_R, left_R, full) for name, left_R in left.items()}
+    rates = {name: 1.0 - float(left_R @ scores.means) / full for name, left_R in left.items()}
+    for name, slope_R in slopes.items():
+        half = _half_width(scores, slope_R, confidence)
+        low, high = rates[name] - half, min(1.0, rates[name] + half)
+        found.utilisation[name] = _interval(scores, rates[name], low, max(high, rates[name]), confidence)
+    if len(experts) < 2:
+        return found
+    values = [rates[name] for name in experts]
+    gap = max(values) - min(values)
+    reach = _reach(scores, np.stack([slopes[name] for name in experts]), confidence, draws, seed)
+    return Attribution(
+        found.full, found.left, found.lost, found.utilisation,
+        _interval(scores, gap, max(0.0, gap - reach), gap + reach, confidence),
+    )  # fmt: skip
 
 
-def _only(suite: Sequence[Scored], benchmark: str) -> Scored:
-    for one in suite:
-        if one.benchmark == benchmark:
-            return one
-    raise RunError(f"an ablation lacks the benchmark {benchmark!r}")
+def _slope(scores: RunScores, whole_R: Array, left_R: Array, full: float) -> Array:
+    """How the rate 1 - left / whole moves with the runs' scores."""
+    return whole_R * (float(left_R @ scores.means) / full**2) - left_R / full
 
 
-def _clustered(designs: Sequence[Scored]) -> Array:
-    """K rows of each design's sum of weighted values, and the sum of weights."""
-    first = designs[0]
-    for one in designs[1:]:
-        if one.ids != first.ids:
-            raise RunError(f"{first.benchmark}: the ablations were not asked the same samples")
-    found = [stratum(one.values, np.zeros((0, one.n)), one.clusters, weights=one.weights) for one in designs]
-    return np.stack([*(part.base for part in found), found[0].counts], axis=1)
+def _half_width(scores: RunScores, slope_R: Array, confidence: float) -> float:
+    return estimate(scores, slope_R, bounds=(-1.0, 1.0)).half_width(1.0 - confidence)
+
+
+def _reach(scores: RunScores, slopes_ER: Array, confidence: float, draws: int, seed: int) -> float:
+    """The quantile of the range of rates that differ by noise alone; where answers show none, what can hide there."""
+    covariance_EE = slopes_ER @ scores.covariance() @ slopes_ER.T
+    range_T = np.ptp(normal_draws(covariance_EE, draws, np.random.default_rng(seed)), axis=1)
+    pairs = [a - b for n, a in enumerate(slopes_ER) for b in slopes_ER[:n]]
+    estimates = [estimate(scores, pair_R, bounds=(-1.0, 1.0)) for pair_R in pairs]
+    unseen = max(one.unseen(1.0 - confidence) for one in estimates)
+    if any(one.clusters < 2 for one in scores.benchmarks):
+        unseen = max(unseen, *(one.half_width(1.0 - confidence) for one in estimates))
+    return float(np.hypot(np.quantile(range_T, confidence), unseen))
+
+
+def _interval(scores: RunScores, mean: float, low: float, high: float, confidence: float) -> Interval:
+    return Interval(mean, low, high, confidence, scores.questions, scores.clusters)

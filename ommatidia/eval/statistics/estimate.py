@@ -15,12 +15,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ommatidia.core.errors import RunError
 from ommatidia.eval.statistics.interval import Interval, t_quantile
-from ommatidia.eval.statistics.noise import UNKNOWN, NoiseModel
-from ommatidia.eval.statistics.run_scores import Array, BenchmarkScores, RunScores
+from ommatidia.eval.statistics.noise import UNKNOWN, NoiseModel, noise_model
+from ommatidia.eval.statistics.run_scores import Array, BenchmarkScores, Run, RunScores, run_scores, table
+
+Verdict = Literal["better", "worse", "cannot tell apart"]
 
 _WORST = 0.25
 """The largest variance of a score between 0 and 1: what is taken where one image is all there is."""
@@ -78,6 +83,10 @@ class Estimate:
             low, high = (middle, high) if self.half_width(float(np.exp(middle))) > distance else (low, middle)
         return float(np.exp(high))
 
+    def verdict(self, *, error: float = 0.05) -> Verdict:
+        """Of this difference alone; among several, ``ranking.compare_to`` adjusts."""
+        return verdict_of(self.mean, self.p_value, error=error)
+
     def equal_within(self, margin: float, *, error: float = 0.05) -> bool:
         """Whether the difference is shown to be smaller than ``margin``: two one-sided tests (Schuirmann 1987)."""
         return self.equality_margin(error=error) < margin
@@ -89,6 +98,13 @@ class Estimate:
     def detectable(self, power: float = 0.8, *, error: float = 0.05) -> float:
         """The true difference that estimates as precise as this one tell from zero with probability ``power``."""
         return self.half_width(error) + NormalDist().inv_cdf(power) * self.standard_error
+
+
+def verdict_of(difference: float, p_value: float, *, error: float = 0.05) -> Verdict:
+    """In words: better, worse, or not to be told apart at this error."""
+    if p_value >= error or difference == 0.0:
+        return "cannot tell apart"
+    return "better" if difference > 0 else "worse"
 
 
 def estimate(
@@ -139,3 +155,54 @@ def t_tail(value: float, freedom: float) -> float:
     from scipy.special import stdtr
 
     return float(stdtr(freedom, -value))
+
+
+def mean_interval(
+    values: ArrayLike,
+    clusters: Sequence[str] | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    confidence: float = 0.95,
+    most: float = 1.0,
+) -> Interval:
+    """The mean of scores between 0 and ``most`` with its interval.
+
+    Args:
+        values: N scores, or S x N of the same samples for S training seeds.
+        clusters: the image of each sample; None makes each sample its own.
+        weights: how much each sample counts in the mean; None makes all count alike.
+
+    Raises RunError: no values, values that are not finite, or numbers of clusters or weights that do not fit.
+    """
+    rows = table(values)
+    scores = _alone([Run("", seed) for seed in range(len(rows))], rows, clusters, weights)
+    return estimate(scores, scores.mean_of(""), noise_model(scores), bounds=(0.0, most)).interval(confidence)
+
+
+def compare(
+    a: ArrayLike, b: ArrayLike, clusters: Sequence[str] | None = None, *, weights: ArrayLike | None = None
+) -> Estimate:
+    """Design a less design b on one benchmark: N scores each of the same samples, or S x N of S training seeds.
+
+    Rows of both designs in equal places are taken as trained with the same seed. Raises RunError when the designs have
+    unlike numbers of samples, and as ``mean_interval`` does.
+    """
+    left, right = table(a, "the first design"), table(b, "the second design")
+    if left.shape[1] != right.shape[1]:
+        raise RunError(f"the designs answered {left.shape[1]} and {right.shape[1]} samples; expected the same samples")
+    runs = [Run(name, seed) for name, rows in (("a", left), ("b", right)) for seed in range(len(rows))]
+    scores = _alone(runs, np.concatenate([left, right]), clusters, weights)
+    return estimate(scores, scores.mean_of("a") - scores.mean_of("b"), noise_model(scores), bounds=(-1.0, 1.0))
+
+
+def _alone(
+    runs: Sequence[Run], values_RN: Array, clusters: Sequence[str] | None, weights: ArrayLike | None
+) -> RunScores:
+    """Runs of one benchmark."""
+    return run_scores(
+        runs,
+        {"": values_RN},
+        clusters=None if clusters is None else {"": clusters},
+        weights=None if weights is None else {"": weights},
+        shares={"": 1.0},
+    )

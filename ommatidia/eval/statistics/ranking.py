@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ommatidia.core.errors import RunError
-from ommatidia.eval.statistics.comparison import Verdict
-from ommatidia.eval.statistics.estimate import Estimate, estimate
+from ommatidia.eval.statistics.estimate import Estimate, Verdict, estimate, verdict_of
 from ommatidia.eval.statistics.interval import Interval
 from ommatidia.eval.statistics.noise import UNKNOWN, NoiseModel
 from ommatidia.eval.statistics.run_scores import Array, RunScores
@@ -39,13 +38,6 @@ class Adjusted:
     @property
     def verdict(self) -> Verdict:
         return verdict_of(self.estimate.mean, self.p_value, error=1.0 - self.interval.confidence)
-
-
-def verdict_of(difference: float, p_value: float, *, error: float = 0.05) -> Verdict:
-    """In words: better, worse, or not to be told apart at this error."""
-    if p_value >= error or difference == 0.0:
-        return "cannot tell apart"
-    return "better" if difference > 0 else "worse"
 
 
 def compare_to(

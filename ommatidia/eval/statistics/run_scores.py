@@ -12,7 +12,7 @@ Letters: R runs, N questions, K clusters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,9 +76,24 @@ class RunScores:
             (one.share**2 * one.residuals_RK @ one.residuals_RK.T for one in self.benchmarks), np.zeros((count, count))
         )
 
+    def only(self, names: Collection[str]) -> RunScores:
+        """Averaged over these benchmarks alone. Raises RunError where none is here."""
+        kept = [one for one in self.benchmarks if one.name in names]
+        if not kept:
+            raise RunError(f"no benchmark of {', '.join(names)} was answered")
+        whole = sum(one.share for one in kept)
+        return RunScores(self.runs, tuple(replace(one, share=one.share / whole) for one in kept))
+
+    def without_seeds(self, seeds: Collection[int]) -> RunScores:
+        """Without the runs of these seeds, of each design that has others."""
+        others = {run.design for run in self.runs if run.seed not in seeds}
+        return self._rows([n for n, run in enumerate(self.runs) if run.seed not in seeds or run.design not in others])
+
     def first(self, counts: Mapping[str, int]) -> RunScores:
         """Only the named designs, of each the first so many runs."""
-        kept = [row for name, rows in self.designs().items() for row in rows[: counts.get(name, 0)]]
+        return self._rows([row for name, rows in self.designs().items() for row in rows[: counts.get(name, 0)]])
+
+    def _rows(self, kept: list[int]) -> RunScores:
         benchmarks = tuple(
             replace(
                 one,

@@ -9,7 +9,8 @@ from typing import Any
 from ommatidia.core.errors import ConfigError
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.scored import Scored
-from ommatidia.eval.statistics import Attribution, attribution
+from ommatidia.eval.statistics import Attribution
+from ommatidia.eval.suites import attribute
 from ommatidia.lab.analysis.asking import as_json, ask, shown, written
 from ommatidia.lab.driven import Driven
 from ommatidia.lab.evaluation import model_digest
@@ -76,7 +77,7 @@ def _told(
     for treatment in dict.fromkeys(one.treatment for one in taken):
         sets = [one for one in taken if one.treatment == treatment]
         found = {
-            suite: attribution(
+            suite: attribute(
                 [scores[name, ""] for name in inside],
                 {one.name: [scores[name, one.stem] for name in inside] for one in sets},
                 experts=[one.name for one in sets if len(one.experts) == 1],

@@ -16,7 +16,8 @@ from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.chance import chance
 from ommatidia.eval.prompts import MODES, Mode
 from ommatidia.eval.scored import Scored
-from ommatidia.eval.statistics import Attribution, Interval, attribution
+from ommatidia.eval.statistics import Attribution, Interval
+from ommatidia.eval.suites import attribute
 from ommatidia.lab.analysis.asking import as_json, ask, shown, written
 from ommatidia.lab.driven import Driven
 from ommatidia.lab.evaluation import model_digest
@@ -47,7 +48,7 @@ def audit_checkpoint(
             path = out / f"{config.name}.{mode}.jsonl"
             scored[mode] = ask(benchmark, shared, path, who=who, mode=mode)
         others: dict[str, list[Scored]] = {mode: [scored[mode]] for mode in MODES if mode != "full"}
-        found[config.name] = attribution([scored["full"]], others, experts=()), chance(benchmark)
+        found[config.name] = attribute([scored["full"]], others, experts=()), chance(benchmark)
     # As Cambrian-1 sorts them: what needs its pictures least comes first.
     order = sorted(found, key=lambda name: found[name][0].lost["blind"].mean)
     return _told({name: found[name] for name in order}, out, checkpoint)

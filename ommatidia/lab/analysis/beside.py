@@ -18,7 +18,7 @@ from ommatidia.eval.benchmark import Benchmark
 from ommatidia.eval.evaluate import score_file
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.scoring.scorer import references_of
-from ommatidia.eval.statistics import compare_suites
+from ommatidia.eval.suites import compare_suites
 from ommatidia.lab.analysis.asking import written
 from ommatidia.lab.driven import Driven
 from ommatidia.lab.report import html
@@ -106,13 +106,17 @@ def _compared(
 ) -> dict[str, Any]:
     found = compare_suites([[scored[0]]], [[scored[1]]])
     words = {"better": "is better than", "worse": "is worse than", "cannot tell apart": "cannot be told apart from"}
-    bounds = f"[{signed(found.interval.low)}, {signed(found.interval.high)}]"
-    verdict = f"{names[0]} {words[found.verdict]} {names[1]}: {signed(found.difference)} points {bounds}"
+    interval, margin = found.interval(), found.equality_margin()
+    bounds = f"[{signed(interval.low)}, {signed(interval.high)}]"
+    verdict = f"{names[0]} {words[found.verdict()]} {names[1]}: {signed(found.mean)} points {bounds}"
+    if found.verdict() == "cannot tell apart":
+        verdict += f", equal within {100 * margin:.1f} points"
     return {
         "verdict": f"{verdict}, {p_value(found.p_value)}",
-        "difference": found.difference,
-        "low": found.interval.low,
-        "high": found.interval.high,
+        "difference": found.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "equal_within": margin,
         "p_value": found.p_value,
         "better": {name: list(ids) for name, ids in zip(names, better, strict=True)},
         "equal": sum(d == 0 for d in difference.values()),

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ommatidia.eval.scored import Scored
-from ommatidia.eval.statistics import Attribution, attribution
+from ommatidia.eval.statistics import Attribution
 from ommatidia.eval.statistics import Interval as Estimate
 from ommatidia.eval.statistics.grouping import components, correlations
+from ommatidia.eval.suites import attribute
 from ommatidia.lab.analyses import ANALYSES, Analysis, treatment_of
 from ommatidia.lab.record import AnalysisEntry
 from ommatidia.lab.report.figures.asked import CONDITIONS
@@ -60,7 +61,7 @@ def audit_of(trials: Sequence[Trial], reader: NodeReader, names: Mapping[str, st
     rows = []
     for benchmark, key in trial.entry.galleries.items() if trial.entry else ():
         scored = {mode: [one] for mode in CONDITIONS if (one := found[benchmark, mode]) is not None}
-        rows.append(audit_row(benchmark, attribution(scored.pop("full"), scored, experts=()), guess_of(key, reader)))
+        rows.append(audit_row(benchmark, attribute(scored.pop("full"), scored, experts=()), guess_of(key, reader)))
     # As Cambrian-1 sorts them: what needs its pictures least comes first.
     rows.sort(key=lambda row: row.gain.mean)
     return Audit(names[trial.design], trial.recipe.seed, tuple(rows)), ""
@@ -111,7 +112,7 @@ def _ablation(
     for suite, inside in suites_of(list(whole)).items():
         without = {one.name: [scored[name, one.experts] for name in inside] for one in sets}
         single = [one.name for one in sets if len(one.experts) == 1]
-        found = attribution([whole[name] for name in inside], without, experts=single)
+        found = attribute([whole[name] for name in inside], without, experts=single)
         suites.append(ablation_suite(suite, found, sets))
     experts = tuple(trial.recipe.model.encoders)
     return Ablation(names[trial.design], trial.recipe.seed, treatment, experts, tuple(suites))

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from statistics import mean
 
+from ommatidia.eval.statistics import RunScores, noise_model
+from ommatidia.eval.statistics.gains import mean_gain
 from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.report.model import Contribution, Interval
-from ommatidia.lab.trial import Trial, compare_trials
+from ommatidia.lab.trial import Trial, scores_of
 
 
-def contributions(trials: Sequence[Trial]) -> tuple[Contribution, ...]:
-    """One entry for each expert that some pair of trials (same seed, same everything else) differs by."""
-    working = [t for t in trials if not t.error]
-    experts = dict.fromkeys(name for t in working for name in t.recipe.model.encoders)
+def contributions(groups: Sequence[Sequence[Trial]]) -> tuple[Contribution, ...]:
+    """One entry for each expert that some pair of designs, which answered alike, differs by.
+
+    ``groups``: the finished trials of each design. The interval is over questions, training and the designs of the
+    pairs (``statistics.gains``).
+    """
+    if not groups:
+        return ()
+    scores = scores_of(trial for group in groups for trial in group)
+    asked = {one.benchmark: one.group for one in groups[0][0].full}
+    experts = dict.fromkeys(name for group in groups for name in group[0].recipe.model.encoders)
     found = []
     for expert in experts:
-        pairs = [(a, b) for a in working for b in working if _adds(a.recipe, b.recipe, expert)]
-        if not pairs:
-            continue
-        groups = dict.fromkeys(s.group for a, _ in pairs for s in a.full)
-        by_group = {g: _gain(pairs, g) for g in groups}
-        found.append(Contribution(expert, _gain(pairs), by_group, len(pairs)))
+        pairs = [
+            (more[0].design, less[0].design)
+            for more in groups
+            for less in groups
+            if _adds(more[0].recipe, less[0].recipe, expert)
+        ]
+        if pairs:
+            by_group = {
+                group: _gain(scores.only([name for name, of in asked.items() if of == group]), pairs)
+                for group in dict.fromkeys(asked.values())
+            }
+            found.append(Contribution(expert, _gain(scores, pairs), by_group, len(pairs)))
     return tuple(sorted(found, key=lambda c: -c.gain.mean))
 
 
@@ -31,21 +44,10 @@ def _adds(more: Recipe, less: Recipe, expert: str) -> bool:
     a, b = more.model.encoders, less.model.encoders
     if expert not in a or {name: encoder for name, encoder in a.items() if name != expert} != dict(b):
         return False
-    return with_encoders(more, b).digest() == with_encoders(less, b).digest()
+    same = (with_encoders(more, b).seeded(0), with_encoders(less, b).seeded(0))
+    return same[0].digest() == same[1].digest()
 
 
-def _gain(pairs: Sequence[tuple[Trial, Trial]], group: str | None = None) -> Interval:
-    """The mean gain over the pairs, with the interval that the questions alone would give.
-
-    Pairs share questions and often a design, so they are not taken as independent: the interval is as wide as the
-    average pair's own. It says nothing of how the gain differs from pair to pair.
-    """
-    found = [compare_trials([_only(a, group)], [_only(b, group)]).interval for a, b in pairs]
-    return Interval(mean(f.mean for f in found), mean(f.low for f in found), mean(f.high for f in found))
-
-
-def _only(trial: Trial, group: str | None) -> Trial:
-    """The trial as if it had been asked the benchmarks of one group alone."""
-    if group is None:
-        return trial
-    return replace(trial, scored={key: s for key, s in trial.scored.items() if s.group == group})
+def _gain(scores: RunScores, pairs: Sequence[tuple[str, str]]) -> Interval:
+    interval = mean_gain(scores, pairs, noise_model(scores)).interval()
+    return Interval(interval.mean, interval.low, interval.high)

@@ -116,7 +116,8 @@ def _ranking(report: Report, designs: Sequence[DesignRow]) -> str:
         ]
         for rank, d in enumerate(designs, start=1)
     ]
-    return "## Ranking\n\n" + _table(head, rows, words=4)
+    told = "".join(f"\n- {_plain(line)}" for line in report.vocabulary)
+    return "## Ranking\n\n" + _table(head, rows, words=4) + (f"\n{told}" if told else "")
 
 
 def _benchmarks(report: Report, designs: Sequence[DesignRow]) -> str:

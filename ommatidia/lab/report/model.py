@@ -61,18 +61,22 @@ class Curve:
 class Verdict:
     """How a design compares with the best one: a paired comparison over the same questions.
 
-    ``difference`` is this design minus the best, as a fraction; ``text`` replaces the outcome's standard words.
+    ``difference`` is this design minus the best, as a fraction, and ``p`` the p-value, both adjusted for all pairs of
+    the table. ``equal_within``: of a tie, the smallest margin within which the two are shown to be equal. ``text``
+    replaces the outcome's standard words.
     """
 
     outcome: Outcome
     difference: Interval | None = None
     p: float | None = None
     text: str = ""
+    equal_within: float | None = None
 
     @property
     def words(self) -> str:
         """What the tables say."""
-        return self.text or OUTCOME_WORDS[self.outcome]
+        margin = "" if self.equal_within is None else f", equal within {100 * self.equal_within:.1f}"
+        return self.text or OUTCOME_WORDS[self.outcome] + margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +316,8 @@ class Report:
     benchmarks: tuple[BenchmarkInfo, ...]
     designs: tuple[DesignRow, ...]
     manifest: Manifest
+    vocabulary: tuple[str, ...] = ()
+    """What the numbers of the ranking are about, a sentence each."""
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rounds: tuple[GreedyRound, ...] = ()

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from statistics import mean
 
-from ommatidia.eval.statistics import Comparison
+from ommatidia.eval.statistics.ranking import Adjusted
 from ommatidia.lab.report.asked import estimate
 from ommatidia.lab.report.model import Curve, DesignRow, Outcome, Verdict
 from ommatidia.lab.report.nodes import NodeReader
-from ommatidia.lab.trial import Trial, average_of, benchmarks_of
+from ommatidia.lab.report.standing import Standing
+from ommatidia.lab.trial import Trial
 from ommatidia.train.metrics import FILE, read_metrics
 
 _OUTCOMES: dict[str, Outcome] = {"better": "ahead", "worse": "behind", "cannot tell apart": "tie"}
 
-Judged = Mapping[str, tuple[Comparison, float, str]]
-"""By design: its comparison with the best one, the corrected p-value and the verdict."""
-
 
 def row_of(
-    group: Sequence[Trial], reader: NodeReader, *, name: str, verdicts: Judged, best: Sequence[Trial], final: bool
+    group: Sequence[Trial], reader: NodeReader, *, name: str, standing: Standing, best: Sequence[Trial], final: bool
 ) -> DesignRow:
     """One design: what it is, what it scored and what it cost; of a failed one, why."""
     first = group[0]
@@ -39,19 +37,14 @@ def row_of(
     if error := next((t.error for t in group if t.error), None):
         return row(failed=error)
     is_best = first.design == best[0].design
-    if is_best:
-        verdict = Verdict("best")
-    else:
-        comparison, p, words = verdicts[first.design]
-        verdict = Verdict(_OUTCOMES[words], estimate(comparison.interval), p)
     return row(
         final=final,
-        average=estimate(average_of(group)),
-        scores={name: estimate(interval) for name, interval in benchmarks_of(group).items()},
+        average=estimate(standing.averages[first.design]),
+        scores={name: estimate(interval) for name, interval in standing.benchmarks[first.design].items()},
         blind=_blind(group),
         seed_averages={t.recipe.seed: t.average for t in group},
         curves={t.recipe.seed: _curves(t, reader) for t in group},
-        versus_best=verdict,
+        versus_best=Verdict("best") if is_best else _verdict(standing.against_best.get(first.design)),
         parameters=entry.parameters if entry else None,
         trained_parameters=_trained(first, reader),
         train_flops=mean(t.price.flops for t in group),
@@ -59,6 +52,15 @@ def row_of(
         train_seconds=mean(t.seconds for t in group),
         checkpoint="model" if is_best else None,
     )
+
+
+def _verdict(found: Adjusted | None) -> Verdict:
+    """Against the best design; None for a design that was asked other questions."""
+    if found is None:
+        return Verdict("tie", text="asked other questions")
+    outcome = _OUTCOMES[found.verdict]
+    margin = found.estimate.equality_margin() if outcome == "tie" else None
+    return Verdict(outcome, estimate(found.interval), found.p_value, equal_within=margin)
 
 
 def _blind(group: Sequence[Trial]) -> dict[str, float]:

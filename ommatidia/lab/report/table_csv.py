@@ -53,6 +53,7 @@ def _row(rank: int, design: DesignRow, report: Report) -> dict[str, object]:
         "versus_best": verdict.words if verdict else None,
         **_columns("difference", verdict.difference if verdict else None),
         "p": verdict.p if verdict else None,
+        "equal_within": verdict.equal_within if verdict else None,
         "visual_tokens": design.visual_tokens,
         "parameters": design.parameters,
         "trained_parameters": design.trained_parameters,

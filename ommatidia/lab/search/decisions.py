@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ommatidia.eval.statistics import seeds_by_benchmark
-from ommatidia.eval.statistics.interval import macro_weights
-from ommatidia.eval.statistics.noise import NoiseModel, noise_model
-from ommatidia.eval.statistics.run_scores import Run, RunScores, run_scores
-from ommatidia.lab.trial import Trial, by_design
+from ommatidia.eval.statistics import NoiseModel, Run, RunScores, noise_model
+from ommatidia.eval.suites import suite_scores
+from ommatidia.lab.trial import Trial
+from ommatidia.lab.trial import scores_of as scores_of_trials
 
 
 def scores_of(designs: Mapping[str, Sequence[Trial]]) -> RunScores:
@@ -17,16 +16,9 @@ def scores_of(designs: Mapping[str, Sequence[Trial]]) -> RunScores:
     Benchmarks are averaged as designs are ranked. Raises RunError when the trials answered unlike questions, or have
     unlike scorers or judges.
     """
-    runs = [Run(name, trial.recipe.seed) for name, trials in designs.items() for trial in trials]
-    scored = [one for trials in designs.values() for trial in trials for one in trial.full]
-    first = {one.benchmark: one for one in reversed(scored)}
-    return run_scores(
-        runs,
-        seeds_by_benchmark(scored),
-        clusters={name: one.clusters for name, one in first.items()},
-        weights={name: one.weights for name, one in first.items()},
-        shares=macro_weights(list(first), {name: one.group for name, one in first.items()}),
-    )
+    return suite_scores({
+        Run(name, trial.recipe.seed): trial.full for name, trials in designs.items() for trial in trials
+    })  # fmt: skip
 
 
 def noise_of(trials: Sequence[Trial]) -> NoiseModel:
@@ -35,5 +27,4 @@ def noise_of(trials: Sequence[Trial]) -> NoiseModel:
     It says how uncertain it is (``deviation_interval``), and that it is not known where no design has several seeds.
     Raises RunError as ``scores_of`` does.
     """
-    finished = [trial for trial in trials if not trial.error]
-    return noise_model(scores_of(by_design(finished)))
+    return noise_model(scores_of_trials(trial for trial in trials if not trial.error))

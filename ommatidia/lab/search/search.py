@@ -79,7 +79,8 @@ def run_search(
 
     Ranks of a distributed run all ask the strategy, which answers them alike; rank 0 writes the record.
     """
-    recorder = Recorder.begin(store, search.name, command=command, definition=search.to_dict())
+    choosing = search.strategy.choosing_seeds
+    recorder = Recorder.begin(store, search.name, command=command, definition=search.to_dict(), choosing=choosing)
     trials: list[Trial] = []
     total = RunResult()
     jobs: dict[str, Job] = {}
