@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.simulated_answers import Array, Questions, draw_answers, scores_of
+from ommatidia.eval.statistics import expected_difference
 from ommatidia.eval.statistics.estimate import estimate
 from ommatidia.eval.statistics.gains import mean_gain
 from ommatidia.eval.statistics.noise import noise_model
@@ -161,6 +162,27 @@ def gains(cell: Cell, rng: np.random.Generator, simulations: int) -> dict[str, f
         rows.append((abs(found.mean) <= half, half, found.mean))
     table = np.array(rows, dtype=np.float64)
     return {"covered": table[:, 0].mean(), "width": table[:, 1].mean() / (1.96 * table[:, 2].std())}
+
+
+def power(cell: Cell, rng: np.random.Generator, simulations: int) -> dict[str, float]:
+    """How often two designs that differ by what was planned to be found four times in five are told apart."""
+    asked = cell.questions
+    gap = expected_difference(
+        {"questions": asked.count},
+        {"questions": "all"},
+        images={"questions": len(set(asked.images))},
+        alike=asked.correlation,
+        seed_deviation=cell.deviation,
+        seeds=cell.seeds,
+        designs=TABLE,
+    )
+    accuracies = [0.5 + gap / 2, 0.5 - gap / 2] + [0.5] * (TABLE - 2)
+    found = 0
+    for _ in range(simulations):
+        scores = scores_of(draw_answers(rng, accuracies, cell.seeds, asked, deviation=cell.deviation), asked)
+        one = estimate(scores, scores.mean_of("0") - scores.mean_of("1"), noise_model(scores), bounds=(-1.0, 1.0))
+        found += one.p_value < 0.05
+    return {"planned_points": 100 * gap, "found": found / simulations}
 
 
 def equality(cell: Cell, rng: np.random.Generator, simulations: int) -> dict[str, float]:

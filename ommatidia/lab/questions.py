@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from ommatidia.core.errors import DataError
-from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.core.types import Sample
+from ommatidia.eval.benchmark import BenchmarkConfig, cluster_of
 from ommatidia.eval.examine import Examination, PromptSize, examine
 from ommatidia.eval.prompts import Mode
 from ommatidia.lab.jobs.job import Finding
@@ -32,6 +33,18 @@ def _examined(benchmark: str, fingerprint: str, mode: Mode, pixels: bool) -> Exa
     """Designs that are asked the same share it. No mode sees an image that ``full`` does not."""
     opened = BenchmarkConfig.parse(json.loads(benchmark)).open()
     return examine(opened, mode=mode, decode=pixels and mode == "full")
+
+
+def count_questions(benchmark: BenchmarkConfig) -> tuple[int, int]:
+    """Readable questions, and the images they are about, by which scores are resampled. Raises DataError."""
+    return _counted(benchmark.to_json(), benchmark.fingerprint())
+
+
+@lru_cache(maxsize=64)
+def _counted(benchmark: str, fingerprint: str) -> tuple[int, int]:
+    opened = BenchmarkConfig.parse(json.loads(benchmark)).open()
+    clusters = [cluster_of(sample) for _, sample in opened.readable() if isinstance(sample, Sample)]
+    return len(clusters), len(set(clusters))
 
 
 def _too_long(
