@@ -19,7 +19,10 @@ from ommatidia.lab.provenance import provenance
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
-PARTS = frozenset({"__init__", "__main__", "tuned_stage", "tiny_search", "eagle_encoders", "simulated_answers"})
+PARTS = frozenset(
+    {"__init__", "__main__", "tuned_stage", "tiny_search", "eagle_encoders"}
+    | {"simulated_answers", "simulated_groups", "verdict_tables"}
+)
 """Files that are no benchmarks themselves."""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +34,23 @@ class Questions:
 
     @property
     def images(self) -> list[str]:
-        return [str(number // self.an_image) for number in range(self.count)]
+        return _images(self.count, self.an_image)
 
-    def latent(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    def latent(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Standard normal values, alike within an image such that right and wrong have the correlation."""
         alike = np.sin(np.pi / 2 * self.correlation)
         images = -(-self.count // self.an_image)
-        image = np.repeat(rng.standard_normal((*shape, images)), self.an_image, axis=-1)[..., : self.count]
-        return np.sqrt(alike) * image + np.sqrt(1 - alike) * rng.standard_normal((*shape, self.count))
+        own = rng.standard_normal((*shape, self.count), dtype=np.float32)
+        if alike == 0.0:
+            return own
+        of_image = rng.standard_normal((*shape, images), dtype=np.float32)
+        image = np.repeat(of_image, self.an_image, axis=-1)[..., : self.count]
+        return np.float32(np.sqrt(alike)) * image + np.float32(np.sqrt(1 - alike)) * own
+
+
+@lru_cache(maxsize=64)
+def _images(count: int, an_image: int) -> list[str]:
+    return [str(number // an_image) for number in range(count)]
 
 
 def draw_answers(
@@ -51,9 +61,9 @@ def draw_answers(
 
     designs = len(accuracies)
     latent_DSN = (
-        np.sqrt(COMMON) * questions.latent(rng, ())
-        + np.sqrt(OWN) * questions.latent(rng, (designs, 1))
-        + np.sqrt(1 - COMMON - OWN) * questions.latent(rng, (designs, seeds))
+        np.float32(np.sqrt(COMMON)) * questions.latent(rng, ())
+        + np.float32(np.sqrt(OWN)) * questions.latent(rng, (designs, 1))
+        + np.float32(np.sqrt(1 - COMMON - OWN)) * questions.latent(rng, (designs, seeds))
     )
     moved_DS = np.asarray(accuracies)[:, None] + deviation * rng.standard_normal((designs, seeds))
     return (latent_DSN < ndtri(np.clip(moved_DS, 0.001, 0.999))[..., None]).astype(np.float64)

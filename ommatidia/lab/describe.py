@@ -11,8 +11,8 @@ from typing import Any
 from ommatidia.core.config import Config
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError
-from ommatidia.eval.statistics import UNLIKE, expected_difference
 from ommatidia.lab.cost import SampleTokens, largest_cost
+from ommatidia.lab.detectable import detectable
 from ommatidia.lab.hardware import Machine
 from ommatidia.lab.lengths import (
     ASSUMED_SUPERVISED,
@@ -51,8 +51,14 @@ def describe(value: Config, machine: Machine | None = None) -> list[Table]:
     if isinstance(value, Search):
         first = value.strategy.first()
         stages = _stages(max(first, key=lambda recipe: len(recipe.stages)))
-        return [_designs(first), stages, *_priced(value.strategy.horizon(), machine)[0]]
+        return [_designs(first), stages, *_priced(value.strategy.horizon(), machine)[0], *_power(value)]
     raise ConfigError(f"a {type(value).__name__} cannot be shown; expected a Recipe or a Search")
+
+
+def _power(value: Search) -> list[Table]:
+    """How small a difference the questions can show; nothing where their data is not here."""
+    found = detectable(value)
+    return [("power", ("what", "found four times in five"), [list(row) for row in found.items()])] if found else []
 
 
 def _last(recipe: Recipe) -> Stage | None:
@@ -225,6 +231,7 @@ def describe_plan(
         summary["note"] = "an upper bound: the search may stop earlier"
     columns = ("node", "kind", "what", "samples", "tokens", "M parameters", "GFLOP", "MiB kept", "est. s", "state")
     tables, _ = _priced(recipes, machine)
+    summary |= {} if missing else detectable(value)
     return [("plan", columns, rows), *tables], summary, refused
 
 
@@ -303,7 +310,7 @@ def _nodes(recipes: Sequence[Recipe], store: Store) -> tuple[list[list[Any]], di
         "MiB kept": round(total.bytes / 2**20),
         "estimated seconds to do": round(to_do),
     }
-    return rows, summary | _detectable(plan)
+    return rows, summary
 
 
 def _state(store: Store, kind: str, key: str) -> str:
@@ -314,14 +321,3 @@ def _state(store: Store, kind: str, key: str) -> str:
         return "done"
     console().warn(f"{store.folder(kind, key)}: {problem}; left as it is, a run makes it again")
     return "damaged"
-
-
-def _detectable(plan: Plan) -> dict[str, str]:
-    """How small a difference between two designs of a plan its questions can show."""
-    asked = [job for (_, mode), job in plan.trials[0].predictions.items() if mode == "full"] if plan.trials else []
-    questions = {job.benchmark.name: job.price().samples for job in asked}
-    if not asked or not all(questions.values()):
-        return {}
-    points = 100 * expected_difference(questions, {job.benchmark.name: job.benchmark.group for job in asked})
-    found = f"{points:.1f} points, four times in five, where two designs differ in {UNLIKE:.0%} of the"
-    return {"detectable difference": f"{found} {sum(questions.values()):,} answers; another seed not counted"}

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from ommatidia.core.errors import DataError
-from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.core.types import Sample
+from ommatidia.eval.benchmark import BenchmarkConfig, cluster_of
 from ommatidia.eval.examine import Examination, PromptSize, examine
 from ommatidia.eval.prompts import Mode
 from ommatidia.lab.jobs.job import Finding
@@ -30,6 +31,17 @@ def question_findings(benchmark: BenchmarkConfig, model: MLLMConfig, mode: Mode,
 def _examined(benchmark: BenchmarkConfig, fingerprint: str, mode: Mode, pixels: bool) -> Examination:
     """Designs that are asked the same share it. No mode sees an image that ``full`` does not."""
     return examine(benchmark.open(), mode=mode, decode=pixels and mode == "full")
+
+
+def count_questions(benchmark: BenchmarkConfig) -> tuple[int, int]:
+    """Readable questions, and the images they are about, by which scores are resampled. Raises DataError."""
+    return _counted(benchmark, benchmark.fingerprint())
+
+
+@lru_cache(maxsize=64)
+def _counted(benchmark: BenchmarkConfig, fingerprint: str) -> tuple[int, int]:
+    clusters = [cluster_of(sample) for _, sample in benchmark.open().readable() if isinstance(sample, Sample)]
+    return len(clusters), len(set(clusters))
 
 
 def _too_long(

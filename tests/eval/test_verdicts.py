@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from benchmarks.simulated_answers import Questions
-from benchmarks.verdicts import Cell, equality, gains, greedy, headline, intervals, ranking
+from benchmarks.verdict_tables import monte_carlo_error, summarise, tables
+from benchmarks.verdicts import CLAIMS, Cell, equality, gains, greedy, headline, intervals, ranking, simulate
 from ommatidia.core.errors import RunError
 from ommatidia.eval.statistics.additions import allowed_error, largest_of, pointwise_error
 from ommatidia.eval.statistics.estimate import estimate
@@ -112,3 +113,24 @@ def test_simulated_verdicts() -> None:
     assert kept["idle_kept"] <= 0.3
     assert gains(Cell(QUESTIONS, 1, 0.02), rng(), 30)["covered"] > 0.8
     assert equality(cell, rng(), 30)["called_equal_at_the_margin"] < 0.25
+
+
+def test_the_quick_tables_hold_every_claim() -> None:
+    found = simulate(list(CLAIMS), simulations=2, quick=True)
+    assert list(found) == list(CLAIMS)
+    assert simulate(["equality"], simulations=2, quick=True)["equality"] == found["equality"]  # random, and fixed
+    kinds = {(row["an_image"], row["seeds"], row["deviation"]) for row in found["intervals"]["cells"]}
+    assert kinds == {(image, *rest) for image in (1, 3) for rest in ((1, 0.0), (3, 0.0), (3, 0.02))}
+    page = tables(found)
+    assert page.count("\n### ") + page.startswith("### ") == len(CLAIMS)
+    assert "| idle kept: seeds, deviation | 870 questions |" in page
+
+
+def test_a_cell_lies_outside_beyond_two_errors_alone() -> None:
+    error = monte_carlo_error("kept", 0.09, 100)
+    assert error == pytest.approx(np.sqrt(10 / 102 * 92 / 102 / 100))
+    assert monte_carlo_error("kept", 0.0, 100) > 0
+    rows = [{"kept": value, "errors": {"kept": error}, "real": value > 0.1} for value in (0.0, 0.09, 0.12)]
+    found = summarise(rows, {"kept": (0.0, 0.05)})["kept"]
+    assert found == {"cells": 3, "lowest": 0.0, "mean": 0.07, "highest": 0.12, "outside": 1}
+    assert summarise(rows, {"kept": (0.0, lambda row: 0.2 if row["real"] else 0.05)})["kept"]["outside"] == 0

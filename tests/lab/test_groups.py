@@ -11,6 +11,7 @@ import pytest
 
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.eval.statistics.grouping import components, correlations, group_means, tree
+from ommatidia.eval.statistics.stability import adjusted_rand, find_groups
 from ommatidia.lab.analysis.groups import group_benchmarks, read_scores
 
 PUBLISHED = Path(__file__).parents[1] / "eval" / "published_scores.csv"
@@ -81,15 +82,78 @@ def test_the_tree_joins_what_is_alike():
     assert len(found.cut(4)) == 4
 
 
-def test_published_models_put_the_reading_benchmarks_together(tmp_path):
-    told = group_benchmarks(read_scores([PUBLISHED]), out=tmp_path, clusters=4)
-    (reading,) = [group for group in told.data["clusters"] if "docvqa" in group]
-    assert {"chartqa", "textvqa", "docvqa"} <= set(reading)
+def test_twelve_published_models_show_no_groups(tmp_path):
+    table = read_scores([PUBLISHED])
+    told = group_benchmarks(table, out=tmp_path, clusters=4)
+    assert (told.data["clusters"], told.data["components"]["beyond_chance"]) == ([], 1)
+    assert told.data["stability"]["adjusted_rand_index"] is None
+    assert told.lines[0] == "The scores of 12 models show one common component and, beyond it, no groups."
+    assert [title for title, _, _ in told.tables] == ["group averages, as cambrian"]
+    assert ": no groups shown" in (tmp_path / "groups-correlation.svg").read_text()
+    # The tree that is drawn joins the reading benchmarks all the same.
+    (reading,) = [
+        {table.benchmarks[i] for i in group} for group in tree(correlations(table.scores_MB)).cut(4)
+        if table.benchmarks.index("docvqa") in group
+    ]  # fmt: skip
+    assert {"chartqa", "textvqa", "docvqa"} <= reading
     assert (tmp_path / "groups-correlation.svg").read_text().count("<rect") > 16 * 16
     assert "DocVQA".lower() in (tmp_path / "groups-components.svg").read_text()
     assert json.loads((tmp_path / "groups.json").read_text())["averages"]["MAE L"]["general"] == pytest.approx(
         53.28, abs=0.01
     )
+
+
+def grouped(within: float, between: float, models: int, rng: np.random.Generator) -> np.ndarray:
+    """Scores of sixteen benchmarks in four groups."""
+    group = np.repeat(range(4), 4)
+    correlation = np.where(group[:, None] == group, within, between)
+    np.fill_diagonal(correlation, 1.0)
+    return rng.standard_normal((models, 16)) @ np.linalg.cholesky(correlation).T
+
+
+def test_groups_are_found_where_they_are_and_said_to_be_stable(tmp_path):
+    found = find_groups(grouped(0.8, 0.3, 60, np.random.default_rng(0)))
+    assert found.components == 4
+    assert sorted(sorted(group) for group in found.members) == [list(range(4 * n, 4 * n + 4)) for n in range(4)]
+    assert found.index is not None
+    assert found.index > 0.9
+    assert found.together_BB is not None
+    assert found.together_BB[0, 3] > 0.9 > 0.1 > found.together_BB[0, 4]
+    scores = 50 + 10 * grouped(0.8, 0.3, 60, np.random.default_rng(0)).clip(-4, 4)
+    (tmp_path / "scores.json").write_text(
+        json.dumps({f"m{m}": {f"b{b}": value for b, value in enumerate(row)} for m, row in enumerate(scores.tolist())})
+    )
+    told = group_benchmarks(read_scores([tmp_path / "scores.json"]), out=tmp_path, method="spearman")
+    assert len(told.data["clusters"]) == 4
+    assert told.lines[0].startswith("4 groups: 4 components of the scores of 60 models are beyond chance.")
+    assert f": 4 groups, stability {told.data['stability']['adjusted_rand_index']:.2f}" in (
+        tmp_path / "groups-components.svg"
+    ).read_text()  # fmt: skip
+
+
+@pytest.mark.parametrize("common", [0.0, 0.65])
+def test_no_groups_are_found_where_there_are_none(common):
+    rng = np.random.default_rng(1)
+    found = [len(find_groups(grouped(common, common, 20, rng), draws=60).members) > 0 for _ in range(40)]
+    assert np.mean(found) <= 0.15  # five in a hundred are expected
+
+
+def test_groups_need_models_and_scores_that_differ():
+    assert find_groups(np.random.default_rng(0).random((3, 5))).members == ()
+    with pytest.raises(RunError, match="every score"):
+        find_groups(np.array([[1.0, np.nan]] * 5))
+    with pytest.raises(RunError, match="column 1 scores all models alike"):
+        find_groups(np.array([[1.0, 2.0], [2.0, 2.0], [4.0, 2.0], [3.0, 2.0]]))
+
+
+def test_the_adjusted_rand_index_by_hand():
+    assert adjusted_rand([0, 0, 1, 1], [5, 5, 2, 2]) == 1.0
+    # Two pairs together in the one, four in the other, one in both; 2 * 4 / 10 are expected by chance.
+    assert adjusted_rand([0, 0, 1, 1, 2], [0, 0, 0, 1, 1]) == pytest.approx((1 - 2 * 4 / 10) / (3 - 2 * 4 / 10))
+    assert adjusted_rand([0, 0, 0], [1, 1, 1]) == 1.0
+    drawn = np.random.default_rng(0)
+    chance = [adjusted_rand(drawn.integers(0, 3, 30).tolist(), drawn.integers(0, 3, 30).tolist()) for _ in range(200)]
+    assert np.mean(chance) == pytest.approx(0.0, abs=0.02)
 
 
 def test_results_of_eval_are_one_model_each(tmp_path):

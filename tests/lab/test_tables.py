@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lab_toys import recipe, round_robin
+from scipy.stats import norm, t
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Grid
@@ -109,8 +110,9 @@ def test_a_recipe_is_shown_part_by_part() -> None:
 
 
 def test_a_search_is_shown_by_the_designs_it_starts_with() -> None:
-    (title, _, designs), _ = describe(round_robin())
-    assert title == "designs"
+    (title, _, designs), _, (last, _, power) = describe(round_robin())
+    assert (title, last) == ("designs", "power")
+    assert power[0][0] == "detectable difference"
     assert [row[0] for row in designs] == ["blind", "coarse", "fine"]
     assert [row[1] for row in designs] == [0, 4, 4]
     with pytest.raises(ConfigError, match="cannot be shown"):
@@ -124,15 +126,20 @@ def test_a_plan_says_what_is_done_and_what_it_costs(searched: Searched) -> None:
     assert states["language: language model (seed 0)"] == "done"
     assert summary["nodes"] == len(rows)
     assert refused == []
-    # Two groups of one benchmark of twelve questions each, a quarter of them answered unlike: 2.80 * 0.5 / 24 ** 0.5.
-    assert summary["detectable difference"].startswith(
-        "28.6 points, four times in five, where two designs differ in 25%"
+    # Two groups of one benchmark of twelve questions each about six images; answers of 0.3 on one image leave
+    # differences of 0.184: t of ten degrees of freedom, a quarter answered unlike.
+    deviation = (0.25 / 24 * (1 + 0.184)) ** 0.5
+    points = float(summary["detectable difference"].split()[0])
+    assert points == pytest.approx(100 * (t.ppf(0.975, 10) + norm.ppf(0.8)) * deviation, abs=0.06)
+    assert (
+        "(24 questions about 12 images; answers differ in 25% and correlate by 0.3" in summary["detectable difference"]
     )
-    assert "24 answers" in summary["detectable difference"]
+    assert summary["with seeds"].endswith("points between two designs of 2 seeds, where a seed moves 1 or 2 points")
     seen = next(r for r in searched.search.strategy.first() if r.label() == "coarse")
     _, one, _ = describe_plan(seen, searched.store)
     assert one["estimated seconds to do"] == 0
     assert (one["designs"], one["trials"]) == (1, 1)
+    assert one["with seeds"] == "not known: one seed a design cannot tell what training again changes"
     with pytest.raises(ConfigError, match="cannot be planned"):
         describe_plan(recipe("coarse").model, searched.store)
 

@@ -7,7 +7,7 @@ which the observed one would be too high, or too low, for that distribution; the
 would be its median. A narrow victory can make such an interval very long, so it is confined to the one that holds for
 all candidates at once (the hybrid of Andrews, Kitagawa and McCloskey 2024, Inference on Winners, QJE 139).
 
-Letters: R runs, W comparisons won, D designs.
+Letters: R runs, W comparisons won, D designs, C means that round to the observed ones.
 """
 
 from __future__ import annotations
@@ -56,20 +56,18 @@ def chosen_interval(
     widened = (t_quantile(error / 2, plain.freedom) / NormalDist().inv_cdf(error / 2)) ** 2
     covariance_RR = widened * (scores.covariance() + noise.covariance(scores))
     deviation = float(np.sqrt(weights_R @ covariance_RR @ weights_R))
-    cuts = [
+    value_C, low_C, high_C = np.array([
         (float(weights_R @ means_R), *_cut(means_R, covariance_RR, weights_R, won_WR))
         for means_R in _between_steps(scores, won_WR, np.random.default_rng(seed))
-    ]
+    ]).T  # fmt: skip
     confined = error * _CONFINED
     reach = _reach(covariance_RR, weights_R, won_WR, confined, draws, seed) * deviation
     inner = (error - confined) / (1.0 - confined)
 
     def beyond(truth: float) -> float:
         """How likely a smaller mean than the observed one is, if this were the truth."""
-        return float(np.mean([
-            _share_below(value, truth, deviation, max(low, truth - reach), min(high, truth + reach))
-            for value, low, high in cuts
-        ]))  # fmt: skip
+        inside_C = np.maximum(low_C, truth - reach), np.minimum(high_C, truth + reach)
+        return float(_share_below(value_C, truth, deviation, *inside_C).mean())
 
     bounds = plain.mean - reach, plain.mean + reach
     found = [_solve(beyond, share, *bounds) for share in (1 - inner / 2, 0.5, inner / 2)]
@@ -116,30 +114,29 @@ def _reach(covariance_RR: Array, weights_R: Array, won_WR: Array, error: float, 
     return float(np.quantile(np.abs(drawn_TD / deviation_D).max(1), 1.0 - error))
 
 
-def _share_below(value: float, truth: float, deviation: float, low: float, high: float) -> float:
-    """The distribution function of a normal value with mean ``truth`` that is known to lie between two bounds."""
+def _share_below(value_C: Array, truth: float, deviation: float, low_C: Array, high_C: Array) -> Array:
+    """The distribution functions of normal values with mean ``truth`` that are known to lie between two bounds."""
     from scipy.special import log_ndtr
 
-    if value <= low:
-        return 0.0
-    if value >= high:
-        return 1.0
-    a, x, b = ((bound - truth) / deviation for bound in (low, value, high))
-    if a > 0:  # the upper tail keeps its precision
-        a, x, b = -b, -x, -a
-        return 1.0 - _between(log_ndtr(a), log_ndtr(x), log_ndtr(b))
-    return _between(log_ndtr(a), log_ndtr(x), log_ndtr(b))
+    a_C, x_C, b_C = ((bound_C - truth) / deviation for bound_C in (low_C, value_C, high_C))
+    above_C = a_C > 0  # the upper tail keeps its precision
+    a_C, x_C, b_C = np.where(above_C, -b_C, a_C), np.where(above_C, -x_C, x_C), np.where(above_C, -a_C, b_C)
+    share_C = _between(log_ndtr(a_C), log_ndtr(x_C), log_ndtr(b_C))
+    share_C = np.where(above_C, 1.0 - share_C, share_C)
+    return np.where(value_C <= low_C, 0.0, np.where(value_C >= high_C, 1.0, share_C))
 
 
-def _between(a: float, x: float, b: float) -> float:
+def _between(a_C: Array, x_C: Array, b_C: Array) -> Array:
     """(e^x - e^a) / (e^b - e^a)."""
-    bottom = -np.expm1(a - b)
-    return float(np.exp(x - b) * -np.expm1(a - x) / bottom) if bottom > 0 else 0.5
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # where the value lies outside the bounds
+        bottom_C = -np.expm1(a_C - b_C)
+        share_C = np.exp(x_C - b_C) * -np.expm1(a_C - x_C) / bottom_C
+    return np.where(bottom_C > 0, share_C, 0.5)
 
 
 def _solve(share: Callable[[float], float], target: float, low: float, high: float) -> float:
     """The truth at which the share is ``target``; the share falls as the truth grows."""
-    for _ in range(60):
+    for _ in range(32):
         middle = (low + high) / 2
         low, high = (middle, high) if share(middle) > target else (low, middle)
     return (low + high) / 2

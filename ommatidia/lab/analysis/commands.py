@@ -66,7 +66,9 @@ def groups(
     out: Annotated[Path, typer.Option(help="folder of table and pictures")] = Path("runs/groups"),
     layout: Annotated[str, typer.Option(help="whose columns the averages take: cambrian or eagle")] = "cambrian",
     method: Annotated[str, typer.Option(help="of correlation: pearson or spearman")] = "pearson",
-    clusters: Annotated[int, typer.Option(min=1, help="how many clusters to cut the tree into")] = 4,
+    clusters: Annotated[
+        int | None, typer.Option(min=2, help="how many groups, where there are any; as many as components by default")
+    ] = None,
 ) -> None:
     """How benchmarks group by the scores of many models, and each model's average over every group."""
     from typing import cast, get_args

@@ -24,6 +24,7 @@ from ommatidia.eval.statistics.grouping import (
     tree,
 )
 from ommatidia.eval.statistics.resampling import Array
+from ommatidia.eval.statistics.stability import find_groups
 from ommatidia.lab.analysis.asking import as_json, written
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.driven import Driven
@@ -127,10 +128,16 @@ def _scaled(path: Path, scores: Mapping[str, Any]) -> dict[str, float]:
 
 
 def group_benchmarks(
-    table: ScoreTable, *, out: Path, layout: Layout = "cambrian", method: Method = "pearson", clusters: int = 4
+    table: ScoreTable,
+    *,
+    out: Path,
+    layout: Layout = "cambrian",
+    method: Method = "pearson",
+    clusters: int | None = None,
 ) -> Driven:
-    """Averages, likeness, components and clusters as tables, groups.json and two pictures.
+    """Averages, likeness, components and groups as tables, groups.json and two pictures.
 
+    Where the scores show groups there are as many as components, or ``clusters``, with how stable they are.
     Raises ConfigError when there are fewer than three models with all scores.
     """
     complete = np.array([len(table.row(model)) == len(table.benchmarks) for model in table.models])
@@ -141,7 +148,9 @@ def group_benchmarks(
     likeness = correlations(table.scores_MB, method=method)
     found, hierarchy = components(table.scores_MB[complete]), tree(likeness)
     names = table.benchmarks
-    cut = [[names[i] for i in group] for group in hierarchy.cut(clusters)]
+    groups = find_groups(table.scores_MB[complete], count=clusters, method=method)
+    cut = [[names[i] for i in group] for group in groups.members]
+    seen = groups.words(f"{int(complete.sum())} models")
     means = {model: group_means(table.row(model), layout=layout) for model in table.models}
     data = {
         "benchmarks": list(names),
@@ -152,11 +161,17 @@ def group_benchmarks(
             "places": dict(zip(names, found.places_BC.tolist(), strict=True)),
             "explained": found.explained_C.tolist(),
             "models": int(complete.sum()),
+            "beyond_chance": groups.components,
         },
         "clusters": cut,
+        "stability": {
+            "adjusted_rand_index": groups.index,
+            "together": None if groups.together_BB is None else groups.together_BB.tolist(),
+        },
     }
-    title = f"Likeness of benchmarks ({method} correlation over {len(table.models)} models)"
-    plane = f"Benchmarks by the scores of {int(complete.sum())} models"
+    shown = "no groups shown" if groups.index is None else f"{len(cut)} groups, stability {groups.index:.2f}"
+    title = f"Likeness of benchmarks ({method} correlation over {len(table.models)} models): {shown}"
+    plane = f"Benchmarks by the scores of {int(complete.sum())} models: {shown}"
     paths = written(
         out,
         {
@@ -165,7 +180,7 @@ def group_benchmarks(
             "groups-components.svg": component_plane(names, found, published_groups(), title=plane),
         },
     )
-    return Driven(tables=_tables(means, cut, layout), data=data, lines=[f"written: {path}" for path in paths])
+    return Driven(tables=_tables(means, cut, layout), data=data, lines=[seen, *(f"written: {path}" for path in paths)])
 
 
 def published_groups() -> dict[str, str]:
@@ -178,7 +193,5 @@ def _tables(means: Mapping[str, Mapping[str, float]], cut: Sequence[Sequence[str
     groups = [*LAYOUTS[layout], "overall"]
     rows = [[model, *(f"{of[g]:.2f}" if g in of else "-" for g in groups)] for model, of in means.items()]
     listed = [[number, ", ".join(members)] for number, members in enumerate(cut, start=1)]
-    return [
-        (f"group averages, as {layout}", ("model", *groups), rows),
-        ("clusters by correlation", ("cluster", "benchmarks"), listed),
-    ]
+    averages = (f"group averages, as {layout}", ("model", *groups), rows)
+    return [averages, *([("groups by correlation", ("group", "benchmarks"), listed)] if listed else [])]

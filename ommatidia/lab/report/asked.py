@@ -10,6 +10,7 @@ from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import Attribution
 from ommatidia.eval.statistics import Interval as Estimate
 from ommatidia.eval.statistics.grouping import components, correlations
+from ommatidia.eval.statistics.stability import find_groups
 from ommatidia.eval.suites import attribute
 from ommatidia.lab.analyses import ANALYSES, Analysis, treatment_of
 from ommatidia.lab.record import AnalysisEntry
@@ -144,4 +145,5 @@ def likeness_of(trials: Sequence[Trial]) -> Likeness | None:
         tuple(tuple(row) for row in found.places_BC.tolist()),
         tuple(found.explained_C.tolist()),
         tuple(name for name in listed if name not in kept),
+        find_groups(scores_MB).words(f"{len(groups)} designs"),
     )

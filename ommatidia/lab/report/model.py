@@ -292,7 +292,8 @@ class Likeness:
     """How benchmarks go together over ``designs`` designs that see.
 
     ``correlation`` has a row a benchmark, ``places`` its entries in two principal components, ``explained`` their
-    shares of the variance. ``constant``: benchmarks left out, which score all designs alike.
+    shares of the variance. ``constant``: benchmarks left out, which score all designs alike. ``groups``: a
+    sentence on how many groups there are and how stable they are.
     """
 
     benchmarks: tuple[str, ...]
@@ -301,6 +302,7 @@ class Likeness:
     places: tuple[tuple[float, ...], ...]
     explained: tuple[float, ...]
     constant: tuple[str, ...] = ()
+    groups: str = ""
 
 
 @dataclass(frozen=True, slots=True)

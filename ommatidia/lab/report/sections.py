@@ -89,7 +89,8 @@ def likeness_note(likeness: Likeness) -> str:
     if least is not None:
         chance = f"With so many, a correlation between {MINUS}{least:.2f} and {least:.2f} is within chance of none."
     left = f" Left out, as all designs score alike: {', '.join(likeness.constant)}." if likeness.constant else ""
-    return f"{seen} {chance}{left} Designs that share experts are no independent sample."
+    groups = f" {likeness.groups}" if likeness.groups else ""
+    return f"{seen} {chance}{groups}{left} Designs that share experts are no independent sample."
 
 
 def _audit(audit: Audit) -> Asked:
