@@ -16,7 +16,6 @@ from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.data.curation import curate as module
 from ommatidia.data.curation import report
 from ommatidia.data.curation.curate import Curation, Passage, curate
-from ommatidia.data.curation.decontaminate import difference_hash
 from ommatidia.data.curation.near_duplicates import likeness, minhash
 from ommatidia.data.curation.operation import Lot
 from ommatidia.data.llava_json import LlavaJSON
@@ -103,7 +102,14 @@ def test_quality(curated) -> None:
     scored = [said("?", str(n), id=str(n), scores={"clip": score}) for n, score in enumerate((0.1, 0.9, 0.5, 0.5, 0.5))]
     best = {"kind": "quality", "field": "scores.clip", "keep": {"pairs": 0.6}}
     records, _ = curated({"pairs": scored, "fine": many("fine", 3)}, best)
-    assert [record["id"] for record in records] == ["1", "2", "3", "fine0", "fine1", "fine2"]
+    assert [record["id"] for record in records] == [
+        "pairs/1",
+        "pairs/2",
+        "pairs/3",
+        "fine/fine0",
+        "fine/fine1",
+        "fine/fine2",
+    ]
     records, passages = curated({"pairs": scored}, {"kind": "quality", "field": "scores.clip", "least": 0.5})
     assert (len(records), passages[1].dropped) == (4, {"scores.clip below 0.5": 1})
     with pytest.raises(DataError, match=r"scores\.clip is None; expected a number"):
@@ -212,7 +218,6 @@ def test_decontaminate(curated, tmp_path) -> None:
         picture(tmp_path / f"{name}.png", seed)
     with Image.open(tmp_path / "seen.png") as image:
         image.resize((120, 90), Image.Resampling.BICUBIC).save(tmp_path / "resized.jpg", quality=85)
-        assert difference_hash(image) == difference_hash(Image.open(tmp_path / "seen.png"))
     exam = tmp_path / "exam.jsonl"
     exam.write_text(json.dumps(said("<image>\nWhat is it?", "a", id="e", image="exam/held.png")))
     records = [
@@ -228,7 +233,7 @@ def test_decontaminate(curated, tmp_path) -> None:
         ({"by": "question"}, ["picture", "resized", "none"]),
         ({"by": "either"}, ["resized", "none"]),
         ({"by": "both"}, ["picture", "question", "resized", "none"]),
-        ({"pictures": "dhash"}, ["question", "none"]),
+        ({"pictures": "appearance"}, ["question", "none"]),
     ):
         found, _ = curated({"s": records}, {"kind": "decontaminate", "against": against, **fields})
         assert [record["id"] for record in found] == kept, fields
