@@ -35,6 +35,14 @@ class Checksums:
         """Whether a file of ours is there. Its bytes are compared by ``check``."""
         return name in self._known and (self._folder / name).is_file()
 
+    def lists(self, name: str) -> bool:
+        """Whether we wrote a file of this name."""
+        return name in self._known
+
+    def same(self, name: str) -> bool:
+        """Whether a file that is listed has the bytes that were written."""
+        return (self._folder / name).is_file() and file_digest(self._folder / name) == self._known[name]
+
     def check(self, pattern: str, wanted: Collection[str]) -> None:
         """Compare the files of the folder whose names match the glob ``pattern`` with the list.
 
@@ -49,7 +57,7 @@ class Checksums:
                 raise ConfigError(f"{path}: a file that we did not write ({CHECKSUMS} does not list it); {advice}")
             if path.name not in wanted:
                 raise ConfigError(f"{path}: not among what is written now; {advice}")
-            if not path.is_file() or file_digest(path) != self._known[path.name]:
+            if not self.same(path.name):
                 raise ConfigError(f"{path}: was changed or cut since it was written; {advice}. It is then made again")
 
     def publish(self, part: Path, name: str) -> None:
@@ -59,5 +67,6 @@ class Checksums:
             file.flush()
             os.fsync(file.fileno())
         self._torn = False
+        (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, self._folder / name)
         self._known[name] = file_digest(self._folder / name)
