@@ -223,8 +223,16 @@ def shards_of(config: SourceConfig, folder: Path) -> SourceConfig:
     return WebDataset(shards=f"{folder}/shard-*.tar")
 
 
-@pytest.mark.parametrize("kind", OPERATIONS)
-@pytest.mark.parametrize("layout", LAYOUTS)
+MATRIX = [
+    # A third of the pairs, every layout and every operation several times, in the quick suite; the others before a
+    # release.
+    pytest.param(layout, kind, marks=() if (row + column) % 3 == 0 else pytest.mark.slow)
+    for row, layout in enumerate(LAYOUTS)
+    for column, kind in enumerate(OPERATIONS)
+]
+
+
+@pytest.mark.parametrize(("layout", "kind"), MATRIX)
 def test_every_layout_through_every_operation_and_writer(layout: str, kind: str, tmp_path: Path) -> None:
     data, exam = tmp_path / "data", tmp_path / "exam"
     data.mkdir()

@@ -20,7 +20,7 @@ _FORM = (
     r"short|brief|concise|yes or no|yes no|true or false|json|html|format)"
 )
 _SENTENCES = re.compile(
-    rf"(?:please |kindly |now |you must |you should )*(?:"
+    rf"(?:please |kindly |now |directly |you must |you should )*(?:"
     rf"(?:answer|respond|reply)\b.*\b{_FORM}\b.*"
     rf"|(?:give|provide|write|return|output)\b.*\b(?:short|brief|concise|direct|final|single|only|html code)\b.*"
     r"|(?:select|choose|pick)\b.*\b(?:answer|option|choice|letter)s?\b.*"
