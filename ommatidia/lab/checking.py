@@ -69,8 +69,9 @@ def check(
 
     With a recipe, records are read as its ``stage`` reads them; as its last one does without.
     """
-    for name in sources if folder is not None else ():
-        check_file(page_path(name, folder))
+    if folder is not None:
+        for name in sources:
+            check_file(page_path(name, folder))
     processor = None if recipe is None else _processor(recipe, arguments or [], stage)
     told = Checked()
     listed, records, pages, unread = [], {}, {}, {name: Counter[str]() for name in sources}

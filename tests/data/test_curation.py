@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.errors import ConfigError, DataError, RunError
 from ommatidia.data.curation import curate as module
 from ommatidia.data.curation import report
 from ommatidia.data.curation.curate import Curation, Passage, curate
@@ -330,8 +330,39 @@ def test_the_report_says_what_and_why(curated) -> None:
 
 @pytest.mark.parametrize(
     "operation",
-    [{"kind": "cap", "most": 9, "sources": {"tlak": 1}}, {"kind": "quality", "field": "score", "keep": {"tlak": 0.5}}],
+    [
+        {"kind": "cap", "most": 9, "sources": {"tlak": 1}},
+        {"kind": "quality", "field": "score", "keep": {"tlak": 0.5}},
+        {"kind": "format_prompts", "sources": {"Talk": ["phrase"], "tlak": ["short"]}},
+        {"kind": "ratio", "shares": {"tlak": 1, "talk": 1}},
+    ],
 )
-def test_a_source_that_is_not_there_is_named(curated, operation) -> None:
-    with pytest.raises(ConfigError, match="unknown source 'tlak'; did you mean 'talk'"):
-        curated({"talk": [said("Why?", "So.", id="1")]}, operation)
+def test_a_name_that_no_record_has_is_told_before_work(curated, operation, tmp_path) -> None:
+    what = "category" if operation["kind"] == "ratio" else "source"
+    with pytest.raises(ConfigError, match=f"unknown {what} 'tlak'; did you mean 'talk'"):
+        curated({"talk.talk": [said("Why?", "So.", id="1")]}, operation)
+    assert not list((tmp_path / "out").glob("*.work"))
+    records = [said("Why?", "So.", id="1", origin="talk", field="talk")]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text(json.dumps(records[0]))
+    corpus = {"path": str(path), "source_field": "origin", "category_field": "field"}
+    with pytest.raises(ConfigError, match=f"unknown {what} 'tlak'; did you mean 'talk'"):
+        curate(Curation.parse({"sources": {"m": corpus}, "operations": [operation]}), tmp_path / "c.jsonl")
+
+
+def test_data_that_change_meanwhile_are_told(curated, tmp_path, monkeypatch) -> None:
+    settle = module._Curating._settle
+
+    def meddling(self: Any, number: int, passages: list[Passage]) -> None:
+        settle(self, number, passages)
+        (tmp_path / "s.jsonl").write_text(json.dumps(said("Now?", "Never.")))
+
+    monkeypatch.setattr(module._Curating, "_settle", meddling)
+    with pytest.raises(RunError, match="the data changed while they were curated"):
+        curated({"s": many("s", 3)}, "duplicates")
+    assert not (tmp_path / "out" / "curated.jsonl").exists()
+
+
+def test_images_that_are_not_there_are_counted(curated, capsys) -> None:
+    curated({"s": [said("<image>?", str(n), image=f"{n}.png") for n in range(5)]}, "length")
+    assert "5 images that" in " ".join(capsys.readouterr().err.split())

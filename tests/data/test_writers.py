@@ -222,10 +222,10 @@ def test_an_edited_output_and_an_edited_image_of_it_are_named(tmp_path: Path) ->
     curate(value, out)
     content = image.read_bytes()
     image.write_bytes(content + b"edited")
-    with pytest.raises(ConfigError, match="png: an image of out.jsonl that was changed since"):
+    with pytest.raises(ConfigError, match=r"png: an image of out\.jsonl that was changed since"):
         curate(value, out)
     image.unlink()
-    with pytest.raises(ConfigError, match="png: an image of out.jsonl that is missing"):
+    with pytest.raises(ConfigError, match=r"png: an image of out\.jsonl that is missing"):
         curate(value, out)
     image.write_bytes(content)
     (out.parent / "out.jsonl.images" / "cat.png").write_bytes(b"theirs")

@@ -20,9 +20,9 @@ from pydantic import Field
 
 from ommatidia.core.config import Config, digest
 from ommatidia.core.console import console
-from ommatidia.core.errors import DataError, DiskError
+from ommatidia.core.errors import DataError, DiskError, RunError
 from ommatidia.core.file_lock import only_writer
-from ommatidia.core.files import hash_file, settled
+from ommatidia.core.files import fresh, hash_file, settled
 from ommatidia.core.folders import claim_folder
 from ommatidia.core.types import Sample
 from ommatidia.data.curation.corpus import Corpus, Origin
@@ -112,15 +112,20 @@ def curate(
 
     ``out`` appears whole or not at all. Nothing is done again that stands finished in ``out.work``, and nothing at all
     where ``out`` is already what this configuration makes of these files. Raises DataError, ConfigError (also for an
-    ``out`` that we did not write or that was changed), and RunError where another process writes it.
+    ``out`` that we did not write or that was changed), and RunError where another process writes it, or the data
+    changed meanwhile.
     """
     with only_writer(out):
         before = read_output(out)
         with settled():
             keys = config.keys(fingerprint_of)
         origins = open_corpora(config.sources, config.operations)
-        passages = _Curating(config, out, samples_of, keys, before, origins).run()
-    return passages
+
+        def again() -> list[str]:
+            with fresh():
+                return config.keys(fingerprint_of)
+
+        return _Curating(config, out, samples_of, keys, before, origins, again).run()
 
 
 class _Curating:
@@ -132,9 +137,10 @@ class _Curating:
         keys: list[str],
         before: OutputFacts | None,
         origins: Mapping[str, Origin],
+        again: Callable[[], list[str]],
     ) -> None:
         self._config, self._out, self._samples_of = config, out, samples_of
-        self._keys, self._before, self._origins = keys, before, origins
+        self._keys, self._before, self._origins, self._again = keys, before, origins, again
         self._images = ImageStore(out)
         self._work = out.with_name(f"{out.name}.work")
 
@@ -247,6 +253,11 @@ class _Curating:
                 bar.advance()
             file.flush()
             os.fsync(file.fileno())
+        if self._images.missing_count:
+            first = ", ".join(map(str, self._images.missing))
+            console().warn(f"{self._images.missing_count:,} images that {self._out} names are not there: {first}")
+        if self._again() != self._keys:
+            raise RunError(f"{self._out}: the data changed while they were curated; the same command begins again")
         made = [passage.to_dict() for passage in passages]
         put_output(part, self._out, OutputFacts(self._keys[-1], hash_file(part), self._config.to_dict(), made))
         shutil.rmtree(self._work)

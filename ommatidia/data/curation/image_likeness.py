@@ -182,7 +182,7 @@ def _moved(x_HW: Floats, placement: Placement) -> tuple[Floats, Floats]:
     (rows, tall), (columns, wide) = (
         _sampling(len(x_HW), scale, shift) for scale, shift in zip(placement.scale, placement.shift, strict=True)
     )
-    return rows @ x_HW @ columns.T, np.outer(tall, wide)
+    return (rows @ x_HW @ columns.T).astype(np.float32), np.outer(tall, wide).astype(np.float32)
 
 
 def _sampling(side: int, scale: float, shift: float) -> tuple[Floats, Floats]:
@@ -210,8 +210,7 @@ def _scaled(profile: Floats) -> Floats:
 def _fine(x_HW: Floats) -> Floats:
     """Structure between three and nine pixels."""
     narrow, wide = _mean(len(x_HW), 3), _mean(len(x_HW), 9)
-    fine: Floats = narrow @ x_HW @ narrow.T - wide @ x_HW @ wide.T
-    return fine
+    return np.asarray(narrow @ x_HW @ narrow.T - wide @ x_HW @ wide.T, np.float32)
 
 
 def _strength(x_HW: Floats) -> float:

@@ -13,6 +13,8 @@ from ommatidia.core.folders import claim_folder
 from ommatidia.core.types import Picture
 from ommatidia.data.encoded_image import encode_image
 
+_SHOWN = 3
+
 
 class ImageStore:
     """The folder ``OUT.images``: files named after their SHA-256, so that an image is never replaced by another."""
@@ -20,6 +22,15 @@ class ImageStore:
     def __init__(self, out: Path) -> None:
         self._out, self._folder = out, out.with_name(f"{out.name}.images")
         self._claimed = False
+        self.missing: list[Path] = []
+        """The first few files that the output names and that are not there."""
+        self.missing_count = 0
+
+    def see(self, path: Path) -> None:
+        """Note an image that has a file of its own."""
+        if not path.is_file():
+            self.missing_count += 1
+            self.missing += [path] if len(self.missing) < _SHOWN else []
 
     def put(self, picture: Picture) -> str:
         """Write an image unless it is there; the path relative to the output.

@@ -55,7 +55,8 @@ def read_corpora(
             for row, data in origin.records():
                 bar.advance()
                 if isinstance(data, DataError):
-                    record, fault = Record({}, origin, name, name, corpus.category, row), data
+                    fault: DataError | None = data
+                    record = Record({}, origin, name, name, corpus.category, row)
                 else:
                     record = _record(name, corpus, origin, row, data)
                     fault = _other_layout(record)

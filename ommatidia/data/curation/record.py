@@ -114,6 +114,7 @@ class Record:
     def _path(self, image: Any, folder: Path, images: ImageStore) -> str:
         path = self.origin.path(image)
         if path is not None:
+            images.see(path)
             return os.path.relpath(Path(_real(str(path.parent)), path.name), _real(str(folder)))
         if isinstance(image, str):
             return image
