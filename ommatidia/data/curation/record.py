@@ -53,7 +53,7 @@ class Record:
     @property
     def document(self) -> bool:
         """Whether it is a text with images in it, and no dialogue."""
-        return "texts" in self.data
+        return "conversations" not in self.data
 
     def dialogue(self) -> tuple[tuple[Message, ...], tuple[Picture, ...]]:
         """Messages and pictures, none of them opened. Raises DataError for a wrong layout."""
