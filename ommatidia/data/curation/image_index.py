@@ -12,19 +12,20 @@ from ommatidia.data.curation.image_likeness import LIKE, SIDE, Floats, Profiles,
 
 _COSINE = 0.4
 """Of the lowest frequencies: copies cropped by 5 percent have 0.5 and more."""
-_NEAREST = 64
+_NEAREST = 256
 """Images that are matched by rows and columns."""
 _COMPARED = 3
 """Those of them that are compared in full."""
 
 
 class ImageIndex:
-    """Thumbnails in a file, and for each 64 numbers in memory by which it is found."""
+    """Thumbnails in a file; for each, 320 numbers in memory by which it is found."""
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / "thumbnails").open("w+b")
         self._sides: list[int] = []
         self._rows: list[Floats] = []
+        self._profiles: list[tuple[Floats, Floats]] = []
         self._descriptors: Floats = np.zeros((0, 0), np.float32)
         self._gray_NHW: NDArray[np.uint8] = np.zeros((0, SIDE, SIDE), np.uint8)
 
@@ -36,6 +37,7 @@ class ImageIndex:
         self._file.write(thumbnail.gray_HW.tobytes())
         self._sides.append(thumbnail.short_side)
         self._rows.append(thumbnail.descriptor())
+        self._profiles.append(thumbnail.profiles())
         return True
 
     def holds(self, image: Image.Image) -> bool:
@@ -52,12 +54,13 @@ class ImageIndex:
         if len(near) == 0:
             return None
         near = near[np.argsort(-cosines[near], kind="stable")[:_NEAREST]]
-        held = [Thumbnail(self._gray_NHW[number], self._sides[number]) for number in near.tolist()]
-        matches = Profiles(thumbnail).match([one.profiles() for one in held])
-        order = sorted(range(len(held)), key=lambda n: -matches[n][0])[:_COMPARED]
+        matches = Profiles(thumbnail).match([self._profiles[number] for number in near.tolist()])
+        order = sorted(range(len(near)), key=lambda n: -matches[n][0])[:_COMPARED]
         for n in order:
-            if likeness(thumbnail, held[n], matches[n][1]) >= LIKE:
-                return int(near[n])
+            number = int(near[n])
+            held = Thumbnail(self._gray_NHW[number], self._sides[number])
+            if likeness(thumbnail, held, matches[n][1]) >= LIKE:
+                return number
         return None
 
     def _load(self) -> None:

@@ -44,7 +44,10 @@ def llava_record(record: Mapping[str, Any]) -> dict[str, Any]:
 def dialogue(
     messages: Sequence[Message], images: Sequence[Any], *, turns: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """The fields of a dialogue; ``turns`` as they were written lend the last ones what else they say."""
+    """The fields of a dialogue; ``turns`` as they were written lend the last ones what else they say.
+
+    Raises DataError for what the layout has no place for: an image in an answer, a mark that is text.
+    """
     written = [{"from": _SPEAKERS[message.role], "value": _text(message)} for message in messages]
     for turn, given in zip(reversed(written), reversed(turns), strict=False):
         turn.update({key: value for key, value in given.items() if key not in _SAID})
@@ -61,6 +64,11 @@ def document(message: Message, images: Sequence[Any]) -> dict[str, Any]:
 
 
 def _text(message: Message) -> str:
+    if message.role == "assistant" and any(isinstance(part, ImagePart) for part in message.parts):
+        raise DataError("an image in an answer, which LLaVA's layout has no place for; leave it out", kind="field")
+    if message.role != "assistant" and PLACEHOLDER in message.text:
+        cause = f"the {message.role}'s words hold {PLACEHOLDER}, which would be read as the place of a picture"
+        raise DataError(cause, kind="placeholders")
     return "".join(PLACEHOLDER if isinstance(part, ImagePart) else part for part in message.parts)
 
 
