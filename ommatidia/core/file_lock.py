@@ -29,7 +29,7 @@ def only_writer(output: Path) -> Iterator[None]:
     except BlockingIOError:
         raise RunError(f"{output}: another process is writing it; wait for it, or name another output") from None
     except OSError as error:
-        raise DiskError(f"{path}: {error.strerror or error}") from None
+        raise DiskError(f"{output}: cannot be written: {error.strerror or error}") from None
     try:
         yield
     finally:

@@ -101,6 +101,8 @@ class Sample:
     images: tuple[Picture, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Anything a benchmark or report wants to know: task, references, options, cluster (the picture's id)."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """What the record says beyond its turns and images, as plain JSON: nothing reads it, writers hand it on."""
     written: Written | None = None
     """The sample in tokens, where they were made beforehand; they go with one model's way of writing."""
 

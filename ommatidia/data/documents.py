@@ -20,6 +20,10 @@ Resolve = Callable[[Any], Picture]
 """Turns what a document says about an image into a picture. Raises DataError."""
 
 
+DOCUMENT_FIELDS = frozenset(("id", "text_list", "image_info", "texts", "images"))
+"""Fields of a document that are read."""
+
+
 class Layout(Config):
     """Which pictures of a document are taken, and how text stands around them."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.source import SourceConfig
 from ommatidia.data import json_records
+from ommatidia.data.hub import HFDataset
 from ommatidia.data.interleaved import Interleaved
 from ommatidia.data.llava_json import LlavaJSON
 from ommatidia.data.pairs import Pairs
@@ -17,7 +18,7 @@ from ommatidia.data.webdataset import WebDataset
 def guess(path: Path, *, images: Path | None = None) -> SourceConfig:
     """A source that reads this file with its default options. Raises ConfigError: an ending that says nothing."""
     if path.suffix == ".parquet":
-        return Pairs(path=path, image_root=images)
+        return _guess_table(path, images)
     if path.suffix == ".tar":
         if images is not None:
             raise ConfigError(f"{path}: a shard holds its pictures itself; leave out --images")
@@ -34,6 +35,34 @@ def guess(path: Path, *, images: Path | None = None) -> SourceConfig:
             if caption in fields and "image" in fields:
                 return Pairs(path=path, image_root=images, caption=caption)
     return LlavaJSON(path=path, image_root=images)
+
+
+def _guess_table(path: Path, images: Path | None) -> SourceConfig:
+    """Rows of conversations, or of questions with answers, are the hub's; others are pairs."""
+    columns = _columns(path)
+    turns = next((name for name in ("messages", "conversations") if name in columns), None)
+    if turns is None and not {"question", "answer"} <= columns:
+        return Pairs(path=path, image_root=images)
+    if images is not None:
+        raise ConfigError(f"{path}: the images of such a table lie in it or beside it; leave out --images")
+    return HFDataset(
+        path=path,
+        image=next((name for name in ("image", "images") if name in columns), None),
+        messages=turns,
+        id="id" if "id" in columns else None,
+    )
+
+
+def _columns(path: Path) -> set[str]:
+    """Names of a table's columns; none where it cannot be read, which its source says in full."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        return set()
+    try:
+        return set(parquet.read_schema(path).names)
+    except (OSError, ArrowException):
+        return set()
 
 
 def first_record(path: Path) -> dict[str, Any]:

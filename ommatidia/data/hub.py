@@ -19,7 +19,7 @@ from ommatidia.core.picture import BytesPicture, FilePicture
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
 from ommatidia.data.conversation import FORMAT_FIELDS, PLACEHOLDER, from_data_uri, literal_marks, read_dialogue
-from ommatidia.data.json_records import own_id
+from ommatidia.data.json_records import json_fields, own_id
 from ommatidia.data.survey import file_names, is_file_name, named_files
 
 if TYPE_CHECKING:
@@ -127,7 +127,9 @@ class HFDatasetSource:
             raise error.at(source=str(config.path), sample=name) from None
         meta: dict[str, Any] = {"group": config.group, "task": config.task or config.path.stem}
         meta["cluster"] = pictures[0].digest if pictures else name
-        return Sample(id=name, messages=messages, images=pictures, meta=meta)
+        used = (config.image, config.id, config.messages or config.question, config.answer, *FORMAT_FIELDS)
+        fields = json_fields(row, [column for column in used if column is not None])
+        return Sample(id=name, messages=messages, images=pictures, meta=meta, fields=fields)
 
     def _dialogue(self, row: dict[str, Any], name: str) -> tuple[tuple[Message, ...], tuple[Picture, ...]]:
         config = self._config

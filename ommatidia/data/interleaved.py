@@ -16,7 +16,7 @@ from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture, Sample
 from ommatidia.data import json_records
 from ommatidia.data.conversation import from_data_uri
-from ommatidia.data.documents import Layout, read_document
+from ommatidia.data.documents import DOCUMENT_FIELDS, Layout, read_document
 from ommatidia.data.survey import Rows, recorded, surveyed
 
 
@@ -131,4 +131,5 @@ class InterleavedSource:
         messages, pictures, faults = read_document(record, config.picture, config.layout())
         if faults:
             raise faults[0].at(source=str(config.path), sample=f"{name} (record {index + 1})")
-        return Sample(name, messages, pictures, {"cluster": name, "task": config.path.stem})
+        fields = {key: value for key, value in record.items() if key not in DOCUMENT_FIELDS}
+        return Sample(name, messages, pictures, {"cluster": name, "task": config.path.stem}, fields)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import date, time
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -175,6 +177,23 @@ def own_id(record: Mapping[str, Any]) -> str | None:
     value = record.get("id")
     name = "" if value is None else str(value)
     return name if name.strip() else None
+
+
+def json_fields(row: Mapping[str, Any], used: Collection[str]) -> dict[str, Any]:
+    """The fields of a row that are not ``used``, as plain JSON: times and decimals as text.
+
+    What JSON cannot hold, the bytes of another column's images, is left out.
+    """
+    found = {}
+    for name, value in row.items():
+        if name in used or value is None:
+            continue
+        value = str(value) if isinstance(value, date | time | Decimal) else value
+        try:
+            found[name] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            continue
+    return found
 
 
 Examined = tuple[tuple[Message, ...], tuple[Picture, ...], list[DataError]]

@@ -188,7 +188,8 @@ class LlavaJSONSource:
             "cluster": paths[0] if paths else name,
             **{key: record[key] for key in PASSED_ON if record.get(key) is not None},
         }
-        return Sample(id=name, messages=messages, images=pictures, meta=meta)
+        fields = {key: record[key] for key in unread_fields(record)}
+        return Sample(id=name, messages=messages, images=pictures, meta=meta, fields=fields)
 
     def _read(self, row: int) -> dict[str, Any]:
         return json_records.read(self._path, self._starts[row], self._ends[row], row=row)

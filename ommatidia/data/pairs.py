@@ -198,7 +198,8 @@ class PairsSource:
         messages, pictures, faults = self._config.examine(record)
         if faults:
             raise faults[0].at(source=str(self._config.path), sample=f"{name} (record {row + 1})")
-        return Sample(name, messages, pictures, {"cluster": name, "task": self._config.path.stem})
+        fields = json_records.json_fields(record, ("id", self._config.image, self._config.caption))
+        return Sample(name, messages, pictures, {"cluster": name, "task": self._config.path.stem}, fields)
 
 
 class _Lines:

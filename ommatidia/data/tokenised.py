@@ -17,9 +17,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ommatidia.core.checksums import CHECKSUMS, Checksums
 from ommatidia.core.config import digest
 from ommatidia.core.contents import Contents
-from ommatidia.core.errors import ConfigError, DataError, DiskError
+from ommatidia.core.errors import ConfigError, DataError, DiskError, RunError
+from ommatidia.core.file_lock import only_writer
 from ommatidia.core.folders import claim_folder
 from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import Sample, View, Written
@@ -104,25 +106,43 @@ def write_tokenised(
     """Write a source's tokens into a folder, part by part; yields the records of each part, made now or before.
 
     What cannot be written down is left out, to be refused where it is read. Raises ConfigError for a folder that was
-    begun with other facts, DataError for a source that cannot be read, DiskError.
+    begun with other facts, or that holds a part we did not write or that was changed; RunError where another process
+    writes it, or the source changed meanwhile; DataError for a source that cannot be read; DiskError.
     """
     source = config.open()
     facts = {"source": config.to_dict(), "fingerprint": config.fingerprint(), "speech": dict(speech), "part": part}
-    claim_folder(out, ours=(_FACTS, "part-*.safetensors", "*.part"))
+    names = [_name(number) for number in range(-(-len(source) // part))]
+    with only_writer(out):
+        claim_folder(out, ours=(_FACTS, "part-*.safetensors", "*.part", CHECKSUMS))
+        try:
+            _begin(out / _FACTS, facts)
+            checksums = Checksums(out)
+            checksums.check("part-*.safetensors", names)
+            for number, name in enumerate(names):
+                rows = range(number * part, min((number + 1) * part, len(source)))
+                if not checksums.holds(name):
+                    _write_through(out / f"{name}.part", _packed([_written(source, row, write) for row in rows]))
+                    checksums.publish(out / f"{name}.part", name)
+                yield len(rows)
+        except OSError as error:
+            kept = "the parts that are whole stay, the same command goes on"
+            raise DiskError(f"{out}: {error.strerror}; {kept}") from None
+        if config.fingerprint() != facts["fingerprint"]:
+            raise RunError(f"{out}: {config.describe()} changed while its tokens were written; name another folder")
+
+
+def _begin(place: Path, facts: dict[str, Any]) -> None:
+    if not place.is_file():
+        _write_through(place.with_suffix(".part"), json.dumps(facts, indent=2).encode())
+        os.replace(place.with_suffix(".part"), place)
+        return
     try:
-        place = out / _FACTS
-        if place.is_file() and (before := json.loads(place.read_text(encoding="utf-8"))) != facts:
-            differing = next(name for name in facts if before.get(name) != facts[name])
-            raise ConfigError(f"{out} holds tokens of another {differing}; write into another folder")
-        _keep(place, json.dumps(facts, indent=2).encode())
-        for number in range(-(-len(source) // part)):
-            rows = range(number * part, min((number + 1) * part, len(source)))
-            path = out / _name(number)
-            if not path.is_file():
-                _keep(path, _packed([_written(source, row, write) for row in rows]))
-            yield len(rows)
-    except OSError as error:
-        raise DiskError(f"{out}: {error.strerror}; the parts that are whole stay, the same command goes on") from None
+        before = json.loads(place.read_bytes())
+        differing = [name for name in facts if before.get(name) != facts[name]]
+    except (ValueError, AttributeError):
+        raise ConfigError(f"{place}: damaged, so that its folder cannot be known as ours; name another") from None
+    if differing:
+        raise ConfigError(f"{place.parent} holds tokens of another {differing[0]}; write into another folder")
 
 
 def _written(source: Source, row: int, write: Callable[[Sample], Written]) -> Written | None:
@@ -136,13 +156,11 @@ def _name(number: int) -> str:
     return f"part-{number:05d}.safetensors"
 
 
-def _keep(path: Path, data: bytes) -> None:
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def _packed(rows: list[Written | None]) -> bytes:

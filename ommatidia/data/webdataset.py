@@ -12,8 +12,8 @@ from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
-from ommatidia.data.conversation import inspect_dialogue
-from ommatidia.data.documents import Layout, read_document
+from ommatidia.data.conversation import PASSED_ON, inspect_dialogue, unread_fields
+from ommatidia.data.documents import DOCUMENT_FIELDS, Layout, read_document
 from ommatidia.data.json_records import Examined, own_id
 from ommatidia.data.shards import Members, ShardInspection, Shards, absent_shards, shard_contents
 
@@ -150,4 +150,6 @@ class WebDatasetSource:
             raise faults[0].at(source=str(members.shard), sample=members.place)
         meta = record.get("meta")
         given = meta if isinstance(meta, dict) else {"cluster": name, "task": members.shard.stem}
-        return Sample(name, messages, pictures, given)
+        unread = {*unread_fields(record), *PASSED_ON} - {*DOCUMENT_FIELDS, "meta", self._config.caption}
+        fields = {key: value for key, value in record.items() if key in unread}
+        return Sample(name, messages, pictures, given, fields)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ommatidia.core.config import Config, overridden, read_assignments, read_yaml
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, DataError
+from ommatidia.core.owned_file import check_file
 from ommatidia.core.source import Inspection, Looked, SourceConfig
 from ommatidia.data.census import Census, sizes
 from ommatidia.data.check import Problem, each, problems
@@ -17,7 +18,7 @@ from ommatidia.data.guess import guess
 from ommatidia.data.mixture import MixtureConfig
 from ommatidia.data.shard_writer import write_shards
 from ommatidia.lab.driven import Driven
-from ommatidia.lab.previews import previews
+from ommatidia.lab.previews import page_path, previews
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.recipe import read as read_recipe
 from ommatidia.models.processor import Processor
@@ -68,6 +69,9 @@ def check(
 
     With a recipe, records are read as its ``stage`` reads them; as its last one does without.
     """
+    if folder is not None:
+        for name in sources:
+            check_file(page_path(name, folder))
     processor = None if recipe is None else _processor(recipe, arguments or [], stage)
     told = Checked()
     listed, records, pages, unread = [], {}, {}, {name: Counter[str]() for name in sources}
@@ -161,9 +165,10 @@ def shard(source: SourceConfig, out: Path, *, per_shard: int) -> Driven:
     """Write a source's samples into shards; stopped anywhere, the same call goes on. Raises DataError or DiskError."""
     opened = source.open()
     count = -(-len(opened) // per_shard)
-    with console().progress(f"shard {source.describe()}", count) as bar:
-        for _ in write_shards(opened, out, per_shard=per_shard, fingerprint=source.fingerprint()):
-            bar.advance()
+    writing = write_shards(opened, out, per_shard=per_shard, fingerprint=source.fingerprint(), again=source.fingerprint)
+    with console().progress(f"shard {source.describe()}", len(opened)) as bar:
+        for number, _ in enumerate(writing):
+            bar.advance(min(per_shard, len(opened) - number * per_shard))
     names = f"{out}/shard-{{000000..{count - 1:06d}}}.tar"
     told = {"samples": len(opened), "shards": count, "source": {"kind": "webdataset", "shards": names}}
     return Driven(lines=[f"{len(opened):,} samples in {count:,} shard(s): {names}"], data=told)

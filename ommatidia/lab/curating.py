@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ommatidia.core.config import digest, overridden, read_assignments
-from ommatidia.core.errors import ConfigError, DiskError, UnansweredError
+from ommatidia.core.errors import ConfigError, UnansweredError
+from ommatidia.core.owned_file import check_file, put_file
 from ommatidia.core.types import Sample
 from ommatidia.data.curation import report
 from ommatidia.data.curation.curate import Curation, curate
@@ -21,17 +22,17 @@ def curate_file(path: Path, out: Path, *, changes: Sequence[str] = (), data: Pat
     """
     config = Curation.read(path)
     config = overridden(config, read_assignments(changes))
-    if out.resolve() in {corpus.path.resolve() for corpus in config.sources.values()}:
+    read = {corpus.path.resolve() for corpus in config.sources.values() if corpus.path is not None}
+    if out.resolve() in read:
         raise ConfigError(f"--out {out} is one of the sources; write into another file")
+    pages = [out.with_name(out.name + ending) for ending in (".report.md", ".report.html")]
+    for page in pages:
+        check_file(page)
     passages = curate(
         config, out, samples_of=lambda name: _samples(name, data), fingerprint_of=lambda name: _fingerprint(name, data)
     )
-    pages = {".report.md": report.markdown(passages), ".report.html": report.html(passages)}
-    try:
-        for ending, page in pages.items():
-            out.with_name(out.name + ending).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise DiskError(f"{out}: the report cannot be written: {error.strerror}") from None
+    for page, text in zip(pages, (report.markdown(passages), report.html(passages)), strict=True):
+        put_file(page, text.encode(errors="replace"))
     lines = [f"records: {out}", f"report: {out}.report.html"]
     told = {"records": str(out), "passages": [passage.to_dict() for passage in passages]}
     return Driven(report.tables(passages), lines, told)

@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ommatidia.core.checksums import Checksums
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, DiskError, RunError
+from ommatidia.core.file_lock import only_writer
 from ommatidia.eval.benchmarks import Published
 from ommatidia.lab.driven import Driven
 from ommatidia.lab.scoring import read_benchmark
+
+_ARRIVING = ".fetching"
+"""Folder below the target for what is on its way; the hub's client goes on from it after a stop."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ def fetch(name: str, *, data: Path, split: str | None, dry: bool, hub: Hub | Non
     """Say licence and size of one split of a benchmark, then download its files below ``data``.
 
     ``dry`` only says them. ``split`` may be one that only lends examples, such as train. Raises ConfigError for a
-    benchmark that is not published, RunError where the hub has no such files, DiskError where they do not fit.
+    benchmark that is not published, or a file there that is not the hub's; RunError where the hub has no such files or
+    another process fetches them; DiskError where they do not fit.
     """
     hub = HuggingFace() if hub is None else hub
     config = read_benchmark(name)
@@ -93,12 +99,46 @@ def fetch(name: str, *, data: Path, split: str | None, dry: bool, hub: Hub | Non
     target = config.root()
     if not dry:
         _room(target, size)
-        hub.download(repository, sorted(files), target)
-        if missing := [path for path in files if not (target / path).is_file()]:
-            raise RunError(f"{repository}: {missing[0]} did not arrive in {target}")
+        with only_writer(target):
+            _download(hub, repository, files, target)
     told = {"repository": repository, "licence": listed.licence, "bytes": size, "files": sorted(files)}
     where = "nothing was downloaded (--dry)" if dry else f"in {target}; evaluate with --data {data}"
     return Driven(lines=[said, f"licence: {licence}", where], data={**told, "folder": str(target), "fetched": not dry})
+
+
+def _download(hub: Hub, repository: str, files: Mapping[str, int], target: Path) -> None:
+    """Put what is not there yet into ``target``. Files come into a folder of their own first: none is half there.
+
+    Raises ConfigError, RunError, DiskError.
+    """
+    arriving = target / _ARRIVING
+    try:
+        arriving.mkdir(parents=True, exist_ok=True)
+        checksums = Checksums(target)
+        wanted = sorted(name for name, size in files.items() if _comes(target / name, name, size, checksums))
+        if wanted:
+            hub.download(repository, wanted, arriving)
+        if missing := [name for name in wanted if not (arriving / name).is_file()]:
+            raise RunError(f"{repository}: {missing[0]} did not arrive in {target}")
+        for name in wanted:
+            checksums.publish(arriving / name, name)
+        shutil.rmtree(arriving)
+    except OSError as error:
+        raise DiskError(f"{target}: {error.strerror or error}; the same command goes on from what is there") from None
+
+
+def _comes(path: Path, name: str, size: int, checksums: Checksums) -> bool:
+    """Whether a file is to be fetched. Raises ConfigError for one that is there and is not the hub's."""
+    if not path.exists():
+        return True
+    advice = "nothing is replaced. Move it away, and the same command fetches it"
+    if not checksums.lists(name):
+        if path.stat().st_size == size:  # a copy that somebody brought
+            return False
+        raise ConfigError(f"{path}: a file that we did not fetch, and of another size than the hub's; {advice}")
+    if not checksums.same(name):
+        raise ConfigError(f"{path}: was changed since it was fetched; {advice}")
+    return path.stat().st_size != size
 
 
 def files_of(config: str | None, stem: str, files: Mapping[str, int]) -> list[str]:

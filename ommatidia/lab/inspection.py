@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ommatidia.core.config import Config
-from ommatidia.core.errors import ConfigError, RunError, unknown
+from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.core.owned_file import check_file, put_file
 from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Example, ImagePart, Message, Part, Picture, Sample
 from ommatidia.lab.driven import Table
@@ -77,17 +79,16 @@ def inspect_model(folder: Path, image: Path | None, question: str, out: Path) ->
 
 
 def _inspect(processor: Processor, sample: Sample, out: Path, *, answer: bool) -> Inspection:
+    check_file(out)
     example = processor(sample, answer=answer)
     runs = token_runs(processor, example)
     figure = _draw(processor, sample, example, runs)
     formats = figure.canvas.get_supported_filetypes()
     if (suffix := out.suffix.removeprefix(".")) not in formats:
         raise ConfigError(f"{out}: {unknown('kind of picture', suffix, formats)}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=110)
-    except OSError as error:
-        raise RunError(f"{out}: cannot write the picture: {error.strerror or error}") from None
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=suffix, dpi=110)
+    put_file(out, drawn.getvalue())
     rows = [[run.start, len(run.pieces), run.nature, run.words] for run in runs]
     encoders = [
         [name, "x".join(map(str, p.size)), str(processor.config.encoders[name].grid()), p.fit]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ommatidia.core.console import console
-from ommatidia.core.errors import DiskError
+from ommatidia.core.owned_file import check_file, put_file
 from ommatidia.data.mixture import MixtureConfig
 from ommatidia.data.tokenised import PART, Tokenised, write_tokenised
 from ommatidia.lab.driven import Driven
@@ -16,25 +16,24 @@ from ommatidia.models.processor import Processor
 def pack(recipe: Recipe, stage: str | None, out: Path, *, part: int = PART) -> Driven:
     """Write the tokens of a stage's sources into ``out``; stopped anywhere, the same call goes on.
 
-    Raises ConfigError, DataError or DiskError.
+    Raises ConfigError, also for a file there that we did not write or that was changed; DataError, RunError, DiskError.
     """
     chosen = recipe.stage(stage)
     processor, data = Processor(chosen.reading(recipe.model)), chosen.data
     told = Driven()
     sources = {}
+    mixture_file = out / "mixture.yaml"
+    check_file(mixture_file)
     for key, weighted in data.sources.items():
         folder, records = out / key, 0
-        with console().progress(f"pack {key}", None) as bar:
+        with console().progress(f"pack {key}", len(weighted.source.open())) as bar:
             for count in write_tokenised(weighted.source, processor.write, processor.speech, folder, part=part):
                 bar.advance(count)
                 records += count
         sources[key] = weighted.model_copy(update={"source": Tokenised(path=folder)})
         told.lines.append(f"{key}: {records:,} records in {folder}")
     mixture: MixtureConfig = data.model_copy(update={"sources": sources})
-    try:
-        (out / "mixture.yaml").write_text(mixture.to_yaml(), encoding="utf-8")
-    except OSError as error:
-        raise DiskError(f"{out}: {error.strerror}") from None
-    told.lines.append(f"mixture: {out / 'mixture.yaml'}")
-    told.data = {"mixture": str(out / "mixture.yaml"), "sources": list(sources)}
+    put_file(mixture_file, mixture.to_yaml().encode())
+    told.lines.append(f"mixture: {mixture_file}")
+    told.data = {"mixture": str(mixture_file), "sources": list(sources)}
     return told

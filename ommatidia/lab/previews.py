@@ -7,7 +7,9 @@ import io
 from html import escape
 from pathlib import Path
 
-from ommatidia.core.errors import DataError, DiskError
+from ommatidia.core.config import digest
+from ommatidia.core.errors import DataError
+from ommatidia.core.owned_file import put_file
 from ommatidia.core.source import Inspection, Looked
 from ommatidia.core.types import ImagePart, Part, Picture
 from ommatidia.models.processor import Processor
@@ -28,7 +30,7 @@ def previews(
 ) -> Path:
     """Write ``count`` records, spread evenly over the source; what carries a loss is marked where a model says so.
 
-    Raises DiskError.
+    Raises ConfigError for a page there that we did not write or that was changed, RunError, and DiskError.
     """
     length = len(inspection)
     rows = [index * length // min(count, length) for index in range(min(count, length))]
@@ -36,13 +38,15 @@ def previews(
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(name)}</title><style>{_STYLE}</style>'
     note = "" if processor is None else "<p><mark>Marked text</mark> carries the loss.</p>"
     page = f"{head}<body><h1>{escape(name)}</h1><p>{len(rows)} of {length:,} records.</p>{note}{body}</body></html>\n"
-    path = folder / ("".join(c if c.isalnum() or c in "-_." else "-" for c in name) + ".html")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise DiskError(f"{path}: the previews cannot be written: {error.strerror}") from None
+    path = page_path(name, folder)
+    put_file(path, page.encode(errors="replace"))
     return path
+
+
+def page_path(name: str, folder: Path) -> Path:
+    """The page of a source: named as it is, and after its digest too where that is no file name."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    return folder / (f"{plain}.html" if plain == name else f"{plain}-{digest(name)[:8]}.html")
 
 
 def _article(looked: Looked, processor: Processor | None) -> str:

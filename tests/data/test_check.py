@@ -90,6 +90,11 @@ def test_the_command_counts_by_kind_and_says_what_is_wrong(faulty: Path) -> None
     assert page.count("<article>") == 12
     assert page.count("data:image/jpeg;base64,") == 1
     assert 'title="40 x 30 px"' in page
+    (faulty.parent / "pages" / "faulty.jsonl.html").write_text("my notes")
+    said.clear()
+    with pytest.raises(ConfigError, match=r"faulty\.jsonl\.html: was changed since it was written"):
+        check(read_sources(faulty), tell=lambda p: said.append(str(p)), folder=faulty.parent / "pages")
+    assert said == []  # before the work
 
 
 def test_records_that_share_a_line_are_counted(tmp_path: Path) -> None:

@@ -174,6 +174,11 @@ def test_what_is_not_used_is_counted_and_listed(serve, tmp_path) -> None:
     }  # fmt: skip
     assert written.passages[1].dropped == {"question of fewer than 3 words": 1}
     assert [record["provenance"]["title"] for record in lines(out)] == ["Raven"]
+    (tmp_path / "w.jsonl.rejected.jsonl").replace(tmp_path / "mine")
+    (tmp_path / "w.jsonl.rejected.jsonl").write_text("my notes")
+    with pytest.raises(ConfigError, match=r"rejected\.jsonl: was changed since it was written"):
+        write(DataEngine.parse(engine(tmp_path, server.url)), out)
+    (tmp_path / "mine").replace(tmp_path / "w.jsonl.rejected.jsonl")
     rejected = {entry["why"]: entry["reply"] for entry in lines(tmp_path / "w.jsonl.rejected.jsonl")}
     assert rejected["no question with an answer"] == "I would rather not."
     assert rejected["failed"] == "toy: refused with status 500"

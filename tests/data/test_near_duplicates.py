@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ommatidia.core.types import Picture
+from ommatidia.data.curation.corpus import Origin, Read
 from ommatidia.data.curation.near_duplicates import NearDuplicates, band_keys, likeness, minhash
 from ommatidia.data.curation.operation import Place
 from ommatidia.data.curation.record import Record
 
 
+class NoFile(Origin):
+    """A corpus that names no images."""
+
+    file = "f.jsonl"
+
+    def __len__(self) -> int:
+        return 0
+
+    def records(self) -> Iterator[Read]:
+        return iter(())
+
+    def picture(self, image: Any) -> Picture:
+        raise AssertionError(image)
+
+    def path(self, image: Any) -> Path | None:
+        raise AssertionError(image)
+
+
 def record(number: int, *turns: str, system: str = "") -> Record:
-    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
-    messages += [{"role": ("user", "assistant")[n % 2], "content": turn} for n, turn in enumerate(turns)]
-    return Record({"id": str(number), "messages": messages}, "s", "all", "f.jsonl", number, ".")
+    said = [{"from": "system", "value": system}] if system else []
+    said += [{"from": ("human", "gpt")[n % 2], "value": turn} for n, turn in enumerate(turns)]
+    return Record({"id": str(number), "conversations": said}, NoFile(), "f", "s", "all", number)
 
 
 def kept(records: list[Record], folder: Path, **fields: Any) -> list[int]:

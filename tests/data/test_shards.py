@@ -264,7 +264,7 @@ def test_writing_goes_on_where_it_stopped(tmp_path: Path) -> None:
     (out / "shard-000001.part").write_bytes(b"half a shard, left by a kill")
     paths = list(write_shards(source, out, per_shard=2, fingerprint="f"))
     assert first.stat().st_mtime_ns == stamp
-    assert sorted(p.name for p in out.iterdir()) == [*(p.name for p in paths), "shards.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["SHA256SUMS", *(p.name for p in paths), "shards.json"]
     assert len(WebDataset(shards=f"{out}/*.tar").open()) == 5
     with pytest.raises(ConfigError, match="holds shards of another per_shard"):
         next(write_shards(source, out, per_shard=3, fingerprint="f"))

@@ -58,7 +58,7 @@ def test_a_plan_becomes_a_file_and_a_report(tmp_path: Path) -> None:
 
 def test_a_benchmark_is_kept_out_by_name(tmp_path: Path) -> None:
     """Drawn pictures have no bytes in common with a file of them, but the same look."""
-    for pictures, left in (("bytes", 12), ("dhash", 11)):
+    for pictures, left in (("bytes", 12), ("appearance", 11)):
         config = plan(tmp_path, {"kind": "decontaminate", "benchmarks": ["words"], "pictures": pictures})
         told = curate_file(config, tmp_path / f"{pictures}.jsonl")
         assert sum(told.data["passages"][-1]["after"].values()) == left

@@ -14,6 +14,7 @@ import pytest
 from published_fixtures import FILES, write
 
 from ommatidia.core.errors import ConfigError, DiskError, RunError
+from ommatidia.core.file_lock import only_writer
 from ommatidia.lab.benchmarks import BENCHMARKS
 from ommatidia.lab.fetch import HuggingFace, Listed, fetch
 from ommatidia.lab.scoring import read_benchmark
@@ -76,6 +77,33 @@ def test_what_cannot_be_fetched(tmp_path: Path) -> None:
         fetch("pope", data=tmp_path, split=None, dry=False, hub=Copied(tmp_path / "hub", size=10**18))
     with pytest.raises(RunError, match="did not arrive"):
         fetch("pope", data=tmp_path / "data", split=None, dry=False, hub=Copied(tmp_path / "hub", lossy=True))
+
+
+def test_what_is_there_is_not_replaced(tmp_path: Path) -> None:
+    write("pope", tmp_path / "hub")
+    hub, data = Copied(tmp_path / "hub"), tmp_path / "data"
+
+    def again() -> None:
+        fetch("pope", data=data, split=None, dry=False, hub=hub)
+
+    again()
+    (place,) = data.rglob("*.parquet")
+    again()
+    assert len(hub.downloads) == 1  # nothing to fetch
+    assert sorted(path.name for path in place.parents[1].iterdir()) == ["SHA256SUMS", "data"]
+    content = place.read_bytes()
+    place.write_bytes(content + b"edited")
+    with pytest.raises(ConfigError, match=r"parquet: was changed since it was fetched; nothing is replaced"):
+        again()
+    assert place.read_bytes() == content + b"edited"
+    (place.parents[1] / "SHA256SUMS").unlink()
+    with pytest.raises(ConfigError, match=r"parquet: a file that we did not fetch, and of another size"):
+        again()
+    place.write_bytes(content)  # a copy that somebody brought
+    again()
+    assert len(hub.downloads) == 1
+    with only_writer(place.parents[1]), pytest.raises(RunError, match="another process is writing it"):
+        again()
 
 
 def test_the_package_of_the_hub(tmp_path: Path, monkeypatch: Any) -> None:

@@ -93,9 +93,19 @@ def test_a_picture_is_seen_through_a_saved_model(saved: dict[str, Path], tmp_pat
         inspect_model(saved["sees"], saved["torn"], "What?", tmp_path / "look.png")
 
 
+def test_only_our_own_figure_is_replaced(saved: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "look.png"
+    for question in ("What colour?", "What shape?"):
+        inspect_model(saved["sees"], saved["red"], question, out)
+    out.write_bytes(b"a figure of mine")
+    with pytest.raises(ConfigError, match=r"look\.png: was changed since it was written"):
+        inspect_model(saved["sees"], saved["red"], "What colour?", out)
+    assert out.read_bytes() == b"a figure of mine"
+
+
 def test_a_place_that_cannot_hold_the_picture_is_named(saved: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot write the picture"):
+    with pytest.raises(RunError, match=r"look\.png: cannot be written: "):
         inspect_model(saved["sees"], saved["red"], "What?", tmp_path / "file" / "look.png")
     for name, near in (("look.pnng", "did you mean 'png'"), ("look", "unknown kind of picture ''")):
         with pytest.raises(ConfigError) as error:

@@ -1,18 +1,19 @@
-"""Cap: no source gives more than so many records (Cambrian-1's data balancing, threshold t)."""
+"""Cap: no source gives more than a number of records (Cambrian-1's data balancing, threshold t)."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ommatidia.data.curation.operation import Lot, Operation, Place, Step, Verdict, check_sources
+from ommatidia.data.curation.operation import Lot, Operation, Place, Step, Verdict, check_known
 from ommatidia.data.curation.record import Record
 
 
 class Cap(Operation):
-    """At most so many records of each source, drawn at random by the seed. Cambrian-1: t between 250k and 350k."""
+    """At most ``most`` records of each source, drawn at random by the seed. Cambrian-1: between 250k and 350k."""
 
     kind: Literal["cap"] = "cap"
     most: Annotated[int, Field(ge=1)]
@@ -20,6 +21,9 @@ class Cap(Operation):
     """Another limit for some of them."""
 
     surveys: ClassVar[bool] = True
+
+    def check_names(self, sources: Collection[str], categories: Collection[str]) -> None:
+        check_known("cap.sources", "source", self.sources, sources)
 
     def start(self, place: Place) -> Step:
         return _Capping(self, place)
@@ -35,7 +39,6 @@ class _Capping(Step):
         self._counts[record.source] += 1
 
     def settle(self) -> None:
-        check_sources("cap.sources", self._operation.sources, self._counts)
         for source, count in self._counts.items():
             most = self._operation.sources.get(source, self._operation.most)
             self._lots[source] = Lot(count, min(count, most), f"cap/{self._seed}/{source}")

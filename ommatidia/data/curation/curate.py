@@ -1,4 +1,4 @@
-"""Curate: files in, operations one after another, one LLaVA-format file out, with a report of what became of whom.
+"""Curate: data in any layout in, operations one after another, one JSONL file out, with a report of what was done.
 
 Records stream from operation to operation through a file, so that memory stays the same however many there are. Each
 finished operation is kept beside the output until the end: a kill costs the one that was under way.
@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,45 +20,22 @@ from pydantic import Field
 
 from ommatidia.core.config import Config, digest
 from ommatidia.core.console import console
-from ommatidia.core.contents import Contents
-from ommatidia.core.errors import DataError, DiskError
+from ommatidia.core.errors import DataError, DiskError, RunError
 from ommatidia.core.file_lock import only_writer
-from ommatidia.core.files import file_digest, hash_file, looked, settled
+from ommatidia.core.files import fresh, hash_file, settled
 from ommatidia.core.folders import claim_folder
 from ommatidia.core.types import Sample
+from ommatidia.data.curation.corpus import Corpus, Origin
+from ommatidia.data.curation.image_store import ImageStore
 from ommatidia.data.curation.operation import Operation, Place, Verdict, no_benchmarks
 from ommatidia.data.curation.output import OutputFacts, put_output, read_output
+from ommatidia.data.curation.reading import check_names, open_corpora, read_corpora
 from ommatidia.data.curation.record import Record, read_lines
-from ommatidia.data.json_records import index, read_records
-from ommatidia.data.survey import Rows, file_names, surveyed
 
-_VERSION = 2
+_VERSION = 3
 """Raised by hand when an operation comes to do something else to the same records."""
 _EXAMPLES = 3
 """Records that a reason is shown with."""
-
-
-class Corpus(Config):
-    """One file of conversations, LLaVA JSON or JSONL."""
-
-    path: Path
-    image_root: Path | None = None
-    """Folder that image paths are relative to; None: the folder of the file."""
-    category: str = "all"
-    source_field: str | None = None
-    """Field of a record that names its source, in files of several; None: the corpus's own name."""
-    category_field: str | None = None
-    """Field of a record that names its category."""
-
-    def images(self) -> Contents:
-        """The image files that the records name, by content. Raises DataError for a missing file."""
-
-        def rows() -> Rows:
-            starts, ends = index(self.path)
-            return range(len(starts)), (starts, ends)
-
-        root = self.image_root or self.path.parent
-        return looked(["corpus", self.to_json()], lambda: surveyed(self.path, ["curate"], rows, file_names, root))
 
 
 class Curation(Config):
@@ -75,7 +52,7 @@ class Curation(Config):
 
         ``fingerprint_of`` gives that of a benchmark by its name.
         """
-        files = [[name, corpus.hashed(), file_digest(corpus.path)] for name, corpus in self.sources.items()]
+        files = [[name, corpus.hashed(), corpus.content()] for name, corpus in self.sources.items()]
         keys = [digest([_VERSION, files, self.tolerance])]
         for operation in self.operations:
             seen = [corpus.images().digest for corpus in self.sources.values()] if operation.looks else []
@@ -109,6 +86,11 @@ class Passage:
             if len(shown) < _EXAMPLES:
                 shown.append(f"{record.source}: {record.id}")
 
+    def read(self) -> tuple[set[str], set[str]]:
+        """The sources and the categories that came in."""
+        places = [place.split("\t") for place in self.before]
+        return {source for source, _ in places}, {category for _, category in places}
+
     def to_dict(self) -> dict[str, Any]:
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
 
@@ -130,13 +112,20 @@ def curate(
 
     ``out`` appears whole or not at all. Nothing is done again that stands finished in ``out.work``, and nothing at all
     where ``out`` is already what this configuration makes of these files. Raises DataError, ConfigError (also for an
-    ``out`` that we did not write or that was changed), and RunError where another process writes it.
+    ``out`` that we did not write or that was changed), and RunError where another process writes it, or the data
+    changed meanwhile.
     """
     with only_writer(out):
         before = read_output(out)
         with settled():
             keys = config.keys(fingerprint_of)
-        return _Curating(config, out, samples_of, keys, before).run()
+        origins = open_corpora(config.sources, config.operations)
+
+        def again() -> list[str]:
+            with fresh():
+                return config.keys(fingerprint_of)
+
+        return _Curating(config, out, samples_of, keys, before, origins, again).run()
 
 
 class _Curating:
@@ -147,9 +136,12 @@ class _Curating:
         samples_of: Callable[[str], Iterable[Sample]],
         keys: list[str],
         before: OutputFacts | None,
+        origins: Mapping[str, Origin],
+        again: Callable[[], list[str]],
     ) -> None:
         self._config, self._out, self._samples_of = config, out, samples_of
-        self._keys, self._before = keys, before
+        self._keys, self._before, self._origins, self._again = keys, before, origins, again
+        self._images = ImageStore(out)
         self._work = out.with_name(f"{out.name}.work")
 
     def run(self) -> list[Passage]:
@@ -159,9 +151,12 @@ class _Curating:
         claim_folder(self._work, ours=("[0-9][0-9]-*", "*.part"))
         try:
             passages = self._resumed()
+            if not passages:
+                passages.append(self._pass(0, total=None))
+                self._settle(0, passages)
+            check_names(self._config.operations, *passages[0].read())
             for number in range(len(passages), len(self._keys)):
-                total = passages[-1].after.total() if passages else None
-                passages.append(self._pass(number, total=total))
+                passages.append(self._pass(number, total=passages[-1].after.total()))
                 self._settle(number, passages)
             self._publish(passages)
         except OSError as error:
@@ -171,6 +166,7 @@ class _Curating:
     def _finished(self) -> list[Passage] | None:
         if self._before is None or self._before.key != self._keys[-1]:
             return None
+        self._images.check()
         return [Passage.from_dict(passage) for passage in self._before.passages]
 
     def _stream(self, number: int) -> Path:
@@ -205,21 +201,26 @@ class _Curating:
         kind = str(type(operation).model_fields["kind"].default)
         settings = {k: v for k, v in operation.to_dict().items() if k != "kind" and v not in (None, {}, [])}
         passage = Passage(kind, settings)
-        source = self._stream(number - 1)
         with self._scratch(number) as scratch, part.open("wb") as file:
             step = operation.start(Place(scratch, self._config.seed, self._samples_of))
             if operation.surveys:
-                for record in read_lines(source):
-                    step.survey(record)
+                with console().progress(f"{kind}: survey", total) as bar:
+                    for record in self._lines(number - 1):
+                        step.survey(record)
+                        bar.advance()
                 step.settle()
             with console().progress(kind, total) as bar:
-                for record in read_lines(source):
+                for record in self._lines(number - 1):
                     verdict = step.decide(record)
                     passage.note(record, verdict)
                     if verdict.record is not None:
                         file.write(verdict.record.to_line())
                     bar.advance()
         return passage
+
+    def _lines(self, number: int) -> Iterator[Record]:
+        """What pass ``number`` left."""
+        return read_lines(self._stream(number), self._origins)
 
     @contextmanager
     def _scratch(self, number: int) -> Iterator[Path]:
@@ -232,47 +233,31 @@ class _Curating:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _read(self, file: IO[bytes]) -> Passage:
-        passage, broken, total = Passage("read"), [], 0
-        for name, corpus in self._config.sources.items():
-            for row, data in read_records(corpus.path):
-                total += 1
-                record = _record(name, corpus, row, data)
-                try:
-                    if isinstance(data, DataError):
-                        raise data
-                    record.dialogue()
-                except DataError as error:
-                    broken.append(str(error))
-                    passage.note(record, Verdict(None, f"broken record: {error.cause}"))
-                    if self._config.tolerance == 0:
-                        raise
-                    continue
-                passage.note(record, Verdict(record))
-                file.write(record.to_line())
-        if len(broken) > self._config.tolerance * total:
-            raise DataError(
-                f"{len(broken)} of {total} records are broken, more than the tolerated {self._config.tolerance:.2%}. "
-                f"The first: {'; '.join(broken[:3])}"
-            )
+        passage = Passage("read")
+
+        def broken(record: Record, error: DataError) -> None:
+            passage.note(record, Verdict(None, f"broken record: {error.cause}"))
+
+        config = self._config
+        for record in read_corpora(config.sources, self._origins, tolerance=config.tolerance, broken=broken):
+            passage.note(record, Verdict(record))
+            file.write(record.to_line())
         return passage
 
     def _publish(self, passages: list[Passage]) -> None:
-        part = self._work / "out.part"
-        with part.open("wb") as file:
-            for record in read_lines(self._stream(len(self._keys) - 1)):
-                line = json.dumps(record.written(self._out.parent), ensure_ascii=False)
-                file.write(line.encode() + b"\n")
+        part, apart = self._work / "out.part", len(self._origins) > 1
+        with part.open("wb") as file, console().progress("write", passages[-1].after.total()) as bar:
+            for record in self._lines(len(self._keys) - 1):
+                written = record.written(self._out.parent, self._images, apart=apart)
+                file.write(json.dumps(written, ensure_ascii=False).encode() + b"\n")
+                bar.advance()
             file.flush()
             os.fsync(file.fileno())
+        if self._images.missing_count:
+            first = ", ".join(map(str, self._images.missing))
+            console().warn(f"{self._images.missing_count:,} images that {self._out} names are not there: {first}")
+        if self._again() != self._keys:
+            raise RunError(f"{self._out}: the data changed while they were curated; the same command begins again")
         made = [passage.to_dict() for passage in passages]
         put_output(part, self._out, OutputFacts(self._keys[-1], hash_file(part), self._config.to_dict(), made))
         shutil.rmtree(self._work)
-
-
-def _record(name: str, corpus: Corpus, row: int, data: dict[str, Any] | DataError) -> Record:
-    root = str(corpus.image_root or corpus.path.parent)
-    if isinstance(data, DataError):
-        return Record({}, name, corpus.category, str(corpus.path), row, root)
-    source = str(data.get(corpus.source_field, name)) if corpus.source_field else name
-    category = str(data.get(corpus.category_field, corpus.category)) if corpus.category_field else corpus.category
-    return Record(data, source, category, str(corpus.path), row, root)

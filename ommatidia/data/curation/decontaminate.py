@@ -1,28 +1,25 @@
-"""Decontaminate: records that hold a picture or a question of an evaluation set (Cambrian-1, section 6.5)."""
+"""Decontaminate: records that hold an image or a question of an evaluation set (Cambrian-1, section 6.5)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Literal, Self
 
-import numpy as np
-from PIL import Image
 from pydantic import model_validator
 
 from ommatidia.core.config import digest
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.source import SourceConfig
-from ommatidia.core.types import Picture, Sample
+from ommatidia.core.types import Message, Picture, Sample
+from ommatidia.data.curation.format_sentences import bare_question
+from ommatidia.data.curation.image_index import ImageIndex
+from ommatidia.data.curation.llava_layout import Layout
 from ommatidia.data.curation.operation import Operation, Place, Step, Verdict
 from ommatidia.data.curation.record import Record
 
-_TELLING = range(4, 61)
-"""Bits set in a hash that tells pictures apart; flat pictures all have the same."""
-
 
 class Decontaminate(Operation):
-    """Without records that share a picture, a question, or both at once, with an evaluation set."""
+    """Without records that share an image, a question, or both at once, with an evaluation set."""
 
     kind: Literal["decontaminate"] = "decontaminate"
     against: tuple[SourceConfig, ...] = ()
@@ -30,9 +27,11 @@ class Decontaminate(Operation):
     benchmarks: tuple[str, ...] = ()
     """And as names of ``omma ls benchmarks``."""
     by: Literal["picture", "question", "either", "both"] = "picture"
-    """``question``: the words of any user turn, without case, punctuation and white space."""
-    pictures: Literal["bytes", "dhash"] = "bytes"
-    """Equal files, or equal difference hashes of 64 bits, which survive resizing and another compression."""
+    """``question``: what any user turn asks, without case, punctuation, white space and format sentences."""
+    pictures: Literal["bytes", "appearance"] = "bytes"
+    """Equal files; or copies by appearance too, whose error rates docs/curation.md has."""
+    sentences: tuple[str, ...] = ()
+    """Format sentences of your own beside the usual ones, such as those given to ``format_prompts``."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -43,6 +42,11 @@ class Decontaminate(Operation):
     @property
     def looks(self) -> bool:
         return self.by != "question"
+
+    def refusal(self, source: str, layout: Layout) -> str:
+        if self.by == "picture" or layout == "dialogue":
+            return ""
+        return f"by {self.by!r}: a {layout} has no question; decontaminate it by: picture, in a curation of its own"
 
     def benchmarks_read(self) -> tuple[str, ...]:
         return self.benchmarks
@@ -55,22 +59,20 @@ class Decontaminate(Operation):
 
 
 class _Guarding(Step):
-    """Holds a digest for each picture and question of the evaluation sets."""
+    """Holds a digest for each image and question of the evaluation sets, and an index of the images' appearance."""
 
     def __init__(self, operation: Decontaminate, place: Place) -> None:
         self._operation = operation
-        self._pictures: set[str] = set()
+        self._digests: set[str] = set()
+        self._index = ImageIndex(place.scratch) if operation.pictures == "appearance" and operation.looks else None
+        self._last: tuple[str, bool] | None = None
         self._questions: set[str] = set()
-        known: set[str] = set()
         for sample in self._samples(place):
-            if operation.by != "question":
+            if operation.looks:
                 for picture in sample.images:
-                    if picture.digest not in known:  # a picture is decoded once, however many questions it has
-                        known.add(picture.digest)
-                        self._pictures.update(self._keys(picture))
-            self._questions.update(
-                question for m in sample.messages if m.role == "user" and (question := plain(m.text))
-            )
+                    self._hold(picture)
+            if operation.by != "picture":
+                self._questions.update(self._asked(sample.messages))
 
     def _samples(self, place: Place) -> Iterator[Sample]:
         for config in self._operation.against:
@@ -79,19 +81,34 @@ class _Guarding(Step):
         for name in self._operation.benchmarks:
             yield from place.samples_of(name)
 
-    def _keys(self, picture: Picture) -> list[str]:
-        if self._operation.pictures == "bytes":
-            return [picture.digest]
-        bits = difference_hash(picture.open())
-        return [f"{bits:016x}" if bits.bit_count() in _TELLING else picture.digest]
+    def _hold(self, picture: Picture) -> None:
+        digest = picture.digest
+        if digest in self._digests:  # an image is decoded once, however many questions it has
+            return
+        self._digests.add(digest)
+        if self._index is not None:
+            self._index.add(picture.open())
+
+    def _holds(self, picture: Picture) -> bool:
+        digest = picture.digest
+        if digest in self._digests or self._index is None:
+            return digest in self._digests
+        if self._last is None or self._last[0] != digest:  # questions about one image stand together
+            self._last = digest, self._index.holds(picture.open())
+        return self._last[1]
+
+    def _asked(self, messages: tuple[Message, ...]) -> Iterator[str]:
+        for message in messages:
+            if message.role == "user" and (question := bare_question(message.text, self._operation.sentences)):
+                yield question
 
     def decide(self, record: Record) -> Verdict:
-        by, messages, pictures = self._operation.by, *record.dialogue()
-        asked = by != "picture" and any(plain(m.text) in self._questions for m in messages if m.role == "user")
+        by, (messages, pictures) = self._operation.by, record.dialogue()
+        asked = by != "picture" and any(question in self._questions for question in self._asked(messages))
         if by == "question" or (by == "both" and not asked):
             return Verdict(None, "a question of an evaluation set") if by == "question" and asked else Verdict(record)
         try:
-            seen = any(key in self._pictures for picture in pictures for key in self._keys(picture))
+            seen = any(self._holds(picture) for picture in pictures)
         except DataError as error:
             raise error.at(source=record.file, sample=record.id) from None
         if by == "both":
@@ -99,14 +116,3 @@ class _Guarding(Step):
         if seen:
             return Verdict(None, "a picture of an evaluation set")
         return Verdict(None, "a question of an evaluation set") if asked else Verdict(record)
-
-
-def plain(text: str) -> str:
-    """A question to compare: lower case, words alone."""
-    return " ".join(re.findall(r"\w+", text.lower()))
-
-
-def difference_hash(image: Image.Image) -> int:
-    """64 bits: whether each pixel of a 9 x 8 gray copy is brighter than the one to its right."""
-    gray = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BILINEAR), np.int16)
-    return int.from_bytes(np.packbits(gray[:, :-1] > gray[:, 1:]).tobytes(), "big")

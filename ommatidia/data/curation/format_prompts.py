@@ -7,12 +7,15 @@ for the short form lets it learn that form for that sentence alone.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ommatidia.core.errors import ConfigError, unknown
-from ommatidia.data.curation.operation import Operation, Place, Step, Verdict
+from ommatidia.data.conversation import PLACEHOLDER
+from ommatidia.data.curation.llava_layout import Layout
+from ommatidia.data.curation.operation import Operation, Place, Step, Verdict, check_known
 from ommatidia.data.curation.record import Record
 
 PROMPTS: dict[str, str] = {
@@ -68,6 +71,18 @@ class FormatPrompts(Operation):
             raise ConfigError("others: needs the prompt 'phrase'")
         return self
 
+    def check_names(self, sources: Collection[str], categories: Collection[str]) -> None:
+        if self.sources == CAMBRIAN:  # a table for whoever has some of its sources
+            return
+        present = {_plain(source): source for source in sources}
+        known = {source for source in self.sources if _plain(source) in present}
+        check_known("format_prompts.sources", "source", self.sources, known | set(sources))
+
+    def refusal(self, source: str, layout: Layout) -> str:
+        if layout == "dialogue" or _plain(source) not in map(_plain, self.sources):
+            return ""
+        return f"a {layout} has no question to put a sentence behind; leave the source out of format_prompts.sources"
+
     def start(self, place: Place) -> Step:
         return _Wording(self)
 
@@ -94,6 +109,9 @@ class _Wording(Step):
             names = tuple(name for name in names if (name in _LETTERS) == about_letters)
         said = "\n".join(self._operation.prompts[name] for name in names)
         # A question that asks for a form already is left alone: doing it twice is doing it once.
+        # Images alone, as pairs have them, ask nothing.
+        if not question.replace(PLACEHOLDER, "").strip():
+            return question
         asks = any(question.rstrip().endswith(prompt) for prompt in self._operation.prompts.values())
         return question if asks else f"{question.rstrip()}\n{said}"
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ommatidia.core.types import ImagePart, Message
+from ommatidia.data.curation.llava_layout import Layout
 from ommatidia.data.curation.operation import Operation, Place, Step, Verdict
 from ommatidia.data.curation.record import Record
 
@@ -25,6 +27,15 @@ class Length(Operation):
     turns_most: Annotated[int, Field(ge=1)] | None = None
     """Answers of one record."""
 
+    def refusal(self, source: str, layout: Layout) -> str:
+        least, most = (self.question_least, self.answer_least), (self.question_most, self.answer_most, self.turns_most)
+        if layout == "pair":
+            least, most = (self.question_least, 0), (self.question_most, None, None)
+        if layout == "dialogue" or (max(n or 0 for n in least) <= 1 and not any(most)):
+            return ""
+        what = "questions" if layout == "pair" else "questions and answers"
+        return f"a {layout} has no {what} to count the words of; use words_most, in a curation of its own"
+
     def start(self, place: Place) -> Step:
         return _Measuring(self)
 
@@ -35,7 +46,13 @@ class Length(Operation):
             ("user", "question", self.question_least, self.question_most),
             ("assistant", "answer", self.answer_least, self.answer_most),
         ):
-            counts = [len(message.text.split()) for message in messages if message.role == role]
+            if record.document:
+                break
+            # Images alone, as pairs have them, ask nothing.
+            said = [m for m in messages if m.role == role and not (role == "user" and _only_images(m))]
+            counts = [len(message.text.split()) for message in said]
+            if not said and any(message.role == role for message in messages):
+                continue
             if least is not None and (not counts or min(counts) < least):
                 return f"{what} of fewer than {least} words"
             if most is not None and counts and max(counts) > most:
@@ -44,6 +61,10 @@ class Length(Operation):
             return f"more than {self.words_most} words"
         turns = sum(message.role == "assistant" for message in messages)
         return f"more than {self.turns_most} answers" if self.turns_most and turns > self.turns_most else ""
+
+
+def _only_images(message: Message) -> bool:
+    return not message.text.strip() and any(isinstance(part, ImagePart) for part in message.parts)
 
 
 class _Measuring(Step):

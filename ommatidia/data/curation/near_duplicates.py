@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ommatidia.data.curation.duplicates import picture_digests, scratch_table
+from ommatidia.data.curation.llava_layout import Layout
 from ommatidia.data.curation.operation import Operation, Place, Step, Verdict
 from ommatidia.data.curation.record import Record
 
@@ -45,7 +46,7 @@ class NearDuplicates(Operation):
     """Share of word triples in common from which two texts are the same. Below 0.6 the bands would miss too many."""
     of: Literal["dialogue", "questions", "answers"] = "dialogue"
     same_pictures: bool = True
-    """Whether only records with the same pictures are compared; records without a picture then stay."""
+    """Whether only records with the same pictures are compared; those without a picture, or without a word, stay."""
 
     @property
     def rows(self) -> int:
@@ -56,6 +57,11 @@ class NearDuplicates(Operation):
     @property
     def looks(self) -> bool:
         return self.same_pictures
+
+    def refusal(self, source: str, layout: Layout) -> str:
+        if self.of == "dialogue" or layout == "dialogue" or (layout == "pair" and self.of == "answers"):
+            return ""
+        return f"a {layout} has no {self.of}; compare it with of: dialogue, in a curation of its own"
 
     def start(self, place: Place) -> Step:
         return _Comparing(self, place)
@@ -73,7 +79,10 @@ class _Comparing(Step):
         beside = "/".join(picture_digests(record)) if self._operation.same_pictures else ""
         if self._operation.same_pictures and not beside:
             return Verdict(record)
-        minima = minhash(self._turns(record))
+        turns = self._turns(record)
+        if not any(_WORD.search(turn) for turn in turns):
+            return Verdict(record)
+        minima = minhash(turns)
         keys = band_keys(minima, beside, rows=self._operation.rows)
         marks = ",".join("?" * len(keys))
         found = self._base.execute(
@@ -96,8 +105,9 @@ class _Comparing(Step):
 
     def _turns(self, record: Record) -> list[str]:
         """What is asked and answered; a system prompt is neither."""
-        roles = {"questions": ("user",), "answers": ("assistant",)}.get(self._operation.of, ("user", "assistant"))
-        return [message.text for message in record.dialogue()[0] if message.role in roles]
+        roles = {"questions": ("user",), "answers": ("assistant",)}.get(self._operation.of)
+        messages = record.dialogue()[0]
+        return [m.text for m in messages if (m.role != "system" if roles is None else m.role in roles)]
 
 
 def minhash(turns: Iterable[str]) -> NDArray[np.uint32]:

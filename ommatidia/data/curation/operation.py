@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +18,7 @@ import numpy as np
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.types import Sample
+from ommatidia.data.curation.llava_layout import Layout
 from ommatidia.data.curation.record import Record
 
 
@@ -71,6 +72,14 @@ class Operation(Config, family=True):
         """Whether what it does depends on the records' images, and not on their words alone."""
         return False
 
+    def refusal(self, source: str, layout: Layout) -> str:
+        """Why it cannot be done to records of this layout, and what to do instead; empty: it can."""
+        return ""
+
+    def check_names(self, sources: Collection[str], categories: Collection[str]) -> None:
+        """Raises ConfigError for a source or category that it names and no record has."""
+        return
+
     def benchmarks_read(self) -> tuple[str, ...]:
         """Names of the benchmarks whose samples it reads."""
         return ()
@@ -84,12 +93,11 @@ class Operation(Config, family=True):
         return self.digest()
 
 
-def check_sources(field: str, named: Iterable[str], present: Iterable[str]) -> None:
-    """Raises ConfigError for a source that ``field`` names and no record comes from."""
-    sources = set(present)
+def check_known(field: str, what: str, named: Iterable[str], present: Collection[str]) -> None:
+    """Raises ConfigError for a source or category, by ``what``, that ``field`` names and no record has."""
     for name in named:
-        if name not in sources:
-            raise ConfigError(f"{field}: {unknown('source', name, sources)}")
+        if name not in present:
+            raise ConfigError(f"{field}: {unknown(what, name, present)}")
 
 
 @dataclass

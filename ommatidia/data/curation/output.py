@@ -20,6 +20,8 @@ class OutputFacts:
     content: str
     config: dict[str, Any]
     passages: list[dict[str, Any]]
+    previous: str = ""
+    """The digest of the output that it replaces: a kill may leave that one standing under these facts."""
 
 
 def facts_path(out: Path) -> Path:
@@ -40,12 +42,15 @@ def read_output(out: Path) -> OutputFacts | None:
     advice = "nothing is replaced. Move it away or name another output"
     try:
         read = json.loads(path.read_bytes())
-        facts = OutputFacts(read["key"], read["content"], read["config"], read["passages"])
+        facts = OutputFacts(read["key"], read["content"], read["config"], read["passages"], read.get("previous", ""))
     except FileNotFoundError:
         raise ConfigError(f"{out}: a file that we did not write ({path.name} is not beside it); {advice}") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(f"{path}: damaged, so that {out.name} cannot be known as ours; {advice}") from None
-    if facts.content != hash_file(out):
+    found = hash_file(out)
+    if found == facts.previous != facts.content:  # ours, and what made it is no longer known
+        return OutputFacts("", found, {}, [])
+    if found != facts.content:
         raise ConfigError(f"{out}: was changed since it was written; {advice}")
     return facts
 
@@ -55,8 +60,7 @@ def put_output(part: Path, out: Path, facts: OutputFacts) -> None:
     path = facts_path(out)
     beside = part.with_name(f"{part.name}.facts")
     fields = {name: getattr(facts, name) for name in ("key", "content", "config", "passages")}
+    fields["previous"] = hash_file(out) if out.exists() else ""
     beside.write_text(json.dumps(fields, indent=1, ensure_ascii=False), encoding="utf-8")
-    if out.exists():  # a kill between the two must not leave a file that looks like someone else's
-        out.unlink()
     os.replace(beside, path)
     os.replace(part, out)

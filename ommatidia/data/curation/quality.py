@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ommatidia.core.errors import ConfigError, DataError
-from ommatidia.data.curation.operation import Operation, Place, Step, Verdict, check_sources
+from ommatidia.data.curation.operation import Operation, Place, Step, Verdict, check_known
 from ommatidia.data.curation.record import Record
 
 
@@ -30,6 +31,9 @@ class Quality(Operation):
             raise ConfigError("give one of least and keep")
         return self
 
+    def check_names(self, sources: Collection[str], categories: Collection[str]) -> None:
+        check_known("quality.keep", "source", self.keep or {}, sources)
+
     def start(self, place: Place) -> Step:
         return _Ranking(self)
 
@@ -48,18 +52,15 @@ class _Ranking(Step):
 
     def __init__(self, operation: Quality) -> None:
         self._operation = operation
-        self._sources: set[str] = set()
         self._scores: dict[str, array[float]] = {}
         self._least: dict[str, float] = {}
         self._ties: dict[str, int] = {}
 
     def survey(self, record: Record) -> None:
-        self._sources.add(record.source)
         if self._operation.keep is not None and record.source in self._operation.keep:
             self._scores.setdefault(record.source, array("d")).append(self._operation.score(record))
 
     def settle(self) -> None:
-        check_sources("quality.keep", self._operation.keep or {}, self._sources)
         for source, scores in self._scores.items():
             wanted = round((self._operation.keep or {})[source] * len(scores))
             ranked = sorted(scores, reverse=True)

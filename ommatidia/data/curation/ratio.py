@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection
 from fractions import Fraction
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ommatidia.core.errors import ConfigError, DataError, unknown
-from ommatidia.data.curation.operation import Lot, Operation, Place, Step, Verdict
+from ommatidia.data.curation.operation import Lot, Operation, Place, Step, Verdict, check_known
 from ommatidia.data.curation.record import Record
 
 
@@ -49,6 +50,9 @@ class Ratio(Operation):
                     f"the largest total in these shares is about {possible:,}"
                 )
         return quotas
+
+    def check_names(self, sources: Collection[str], categories: Collection[str]) -> None:
+        check_known("ratio.shares", "category", (name for name, share in self.shares.items() if share), categories)
 
     def start(self, place: Place) -> Step:
         return _Balancing(self, place)

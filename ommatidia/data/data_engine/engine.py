@@ -25,6 +25,7 @@ from ommatidia.core.endpoint import CapReachedError, Endpoint, EndpointError, Pa
 from ommatidia.core.errors import ConfigError, DataError, DiskError
 from ommatidia.core.file_lock import only_writer
 from ommatidia.core.files import hash_file
+from ommatidia.core.owned_file import check_file, put_file
 from ommatidia.core.picture import FilePicture
 from ommatidia.core.spending import Ledger, Prices, Tokens
 from ommatidia.data.curation.curate import Curation, Passage, curate
@@ -214,6 +215,8 @@ class _Writing:
         self._skipped = {title.lower() for title in config.skip_sections}
         self._written = Written()
         self._rejected: list[dict[str, Any]] = []
+        self._rejected_file = out.with_name(f"{out.name}.rejected.jsonl")
+        check_file(self._rejected_file)
 
     def run(self) -> Written:
         topics = self._topics()
@@ -224,7 +227,7 @@ class _Writing:
             self._out.parent.mkdir(parents=True, exist_ok=True)
             records = list(self._pairs(blocks))
             _write_lines(draft, records)
-            _write_lines(self._out.with_name(f"{self._out.name}.rejected.jsonl"), self._rejected)
+            put_file(self._rejected_file, _lines(self._rejected))
             self._finish(records, draft)
             draft.unlink()
         except OSError as error:
@@ -353,7 +356,9 @@ class _Writing:
 
 def _write_lines(path: Path, records: list[dict[str, Any]]) -> None:
     part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+    part.write_bytes(_lines(records))
     os.replace(part, path)
+
+
+def _lines(records: list[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
