@@ -4,8 +4,8 @@ python -m benchmarks.round_robin [--repetitions 30]
 
 Each repetition has its own language model, its own seeds, and six idle encoders and a real one in random order. The
 base sees the mean colour of a picture, and so do the idle ones; the real one sees 8 x 8 pixels of it. Asked is the
-colour of the shape in 200 pictures of easy-VQA's test split. What an idle encoder adds on average is told by all exploring runs.
-Prints JSON; a line for each repetition goes to stderr.
+colour of the shape in 200 pictures of easy-VQA's test split. What an idle encoder adds on average is told by the
+exploring runs of all repetitions. Prints JSON; a line for each repetition goes to stderr.
 """
 
 from __future__ import annotations
