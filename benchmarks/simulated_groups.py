@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from ommatidia.eval.statistics.stability import adjusted_rand, find_groups
 
 Truth = Literal["one factor", "four groups"]
+TRUTHS: tuple[Truth, ...] = get_args(Truth)
 BENCHMARKS, GROUPS = 16, 4
 ONE, WITHIN, BETWEEN = 0.65, 0.8, 0.5
 """Correlations: of all benchmarks; or inside a group and between groups."""

@@ -88,8 +88,8 @@ def _rate_table(rows: Sequence[dict[str, Any]], rate: str) -> str:
         for count in columns:
             key = (seeds, deviation, count)
             values = [row[rate] for row in rows if (row["seeds"], row["deviation"], row["questions"]) == key]
-            ends = f"{_shown(rate, min(values))} to {_shown(rate, max(values))}"
-            cells.append(f"{_shown(rate, float(np.mean(values)))} ({ends})")
+            mean, low, high = (_shown(rate, value) for value in (float(np.mean(values)), min(values), max(values)))
+            cells.append(mean if low == high else f"{mean} ({low} to {high})")
         lines.append(f"| {seeds}, {100 * deviation:g} points | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

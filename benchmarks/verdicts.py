@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.simulated_answers import Array, Questions, draw_answers, scores_of
-from benchmarks.simulated_groups import GroupCell, find_simulated_groups
+from benchmarks.simulated_groups import TRUTHS, GroupCell, find_simulated_groups
 from benchmarks.verdict_tables import Limits, monte_carlo_error, summarise, tables
 from ommatidia.eval.statistics import expected_difference
 from ommatidia.eval.statistics.estimate import estimate
@@ -229,9 +229,8 @@ def leads(*, quick: bool) -> Iterator[Cell]:
 
 def group_cells(*, quick: bool) -> Iterator[GroupCell]:
     """Numbers of models and what is behind their scores."""
-    for models in (12, 23) if quick else (6, 12, 23, 50, 100):
-        yield GroupCell("one factor", models)
-        yield GroupCell("four groups", models)
+    for truth, models in product(TRUTHS, (12, 23) if quick else (6, 12, 23, 50, 100)):
+        yield GroupCell(truth, models)
 
 
 @dataclass(frozen=True, slots=True)

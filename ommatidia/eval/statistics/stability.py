@@ -81,7 +81,7 @@ def count_components(scores_MB: Array, *, draws: int = _DRAWS, error: float = 0.
     """Components one after the other, as long as each is larger than in all but ``error`` of scores without it."""
     models, benchmarks = scores_MB.shape
     rng = np.random.default_rng(seed)
-    correlation_BB: Array = np.atleast_2d(np.corrcoef(scores_MB.T))
+    correlation_BB = np.asarray(np.corrcoef(scores_MB.T))
     observed_B = _sizes(scores_MB)
     for count in range(min(models - 1, benchmarks) - 1):
         root_BB = _root(_fitted(correlation_BB, count))
