@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -42,6 +43,13 @@ def fit_name(text: str) -> str:
         short = name.encode()[: LONGEST - 9].decode(errors="ignore").rstrip(" .")
         name = f"{short} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return f"_{name}" if not name or name.partition(".")[0].lower() in _DEVICES else name
+
+
+def number_order(name: str) -> tuple[Any, ...]:
+    """A key to sort names by that takes numbers in them for numbers: ``img2`` comes before ``img10``."""
+    pieces = re.split("([0-9]+)", name)
+    numbers = [(len(digits.lstrip("0")), digits.lstrip("0")) for digits in pieces[1::2]]
+    return tuple(zip(pieces[::2], [*numbers, (0, "")], strict=True)), name
 
 
 def _allowed(mark: str) -> bool:

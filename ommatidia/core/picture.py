@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import re
 import struct
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from ommatidia.core.errors import DataError
 from ommatidia.core.files import file_digest
+from ommatidia.core.image_damage import check_bytes, is_damage, without_stray_bytes
 
 SMALLEST_SIDE = 2
 """Pixels. A side of one pixel is a broken download or a tracking pixel, never a picture worth a question."""
@@ -34,11 +33,8 @@ decoders that few people test."""
 
 _JPEG = frozenset({"JPEG", "MPO"})
 _FORMATS = "JPEG, PNG, WebP, GIF, BMP or TIFF"
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
-_DAMAGE = re.compile("premature end|bad huffman|bad arithmetic|instead of rst|inconsistent progression", re.IGNORECASE)
-_SKIPPED = re.compile("([0-9]+) extraneous bytes before marker 0x([0-9a-f]+)")
-_FEW = 16
-"""Bytes between two parts of a JPEG that some cameras leave there."""
+_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
+"""What Pillow's readers raise at damaged headers."""
 _ORIENTATION_TAG = 0x0112
 
 
@@ -79,12 +75,11 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
     with _opened(data, name) as image:
         orientation = _orientation(image)
         factor = _factor(image, at_least)
+        check_bytes(data, image)
         rgb = _from_jpeg(data, image, factor) if image.format in _JPEG else None
         if rgb is None:
             if factor > 1:
                 image.draft("RGB", (image.width // factor, image.height // factor))
-            if image.format == "PNG":
-                _refuse_damage(data)
             # A global switch of Pillow's, which other libraries set: it fills what is missing with gray.
             ImageFile.LOAD_TRUNCATED_IMAGES = False
             image.load()
@@ -128,22 +123,6 @@ def _orientation(image: Image.Image) -> int:
     return 1 if image.format in ("BMP", "TIFF") else int(image.getexif().get(_ORIENTATION_TAG, 1))
 
 
-def _refuse_damage(data: bytes) -> None:
-    """Raise ValueError for a PNG whose checksums are wrong, or that does not end: Pillow looks at few of them."""
-    at = 8
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 8 + length
-        if end + 4 > len(data):
-            break
-        if zlib.crc32(memoryview(data)[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise ValueError(f"wrong checksum of the part at byte {at}")
-        if kind == b"IEND":
-            return
-        at = end + 4
-    raise ValueError("no end of the file")
-
-
 def _refuse(image: Image.Image, name: str) -> None:
     """Raise DataError for what the header alone shows."""
     width, height = image.size
@@ -176,24 +155,14 @@ def _reduced(image: Image.Image, factor: int) -> tuple[int, int]:
 def _from_jpeg(data: bytes, image: Image.Image, factor: int) -> Image.Image | None:
     """A JPEG through libjpeg-turbo, or None where Pillow should judge it."""
     width, height = _reduced(image, factor)
-    try:
-        # Pillow keeps four bytes a pixel: handing over three would cost the time that this decoder saves.
-        return Decoded(simplejpeg.decode_jpeg(data, "RGBX", min_height=height, min_width=width))
-    except ValueError as error:  # also raised for harmless oddities, such as a few bytes between markers
-        if _is_damage(str(error), data):
-            raise
-        return None
-
-
-def _is_damage(warning: str, data: bytes) -> bool:
-    """Whether a warning of libjpeg means that pixels are wrong; Pillow and others hide it and go on."""
-    if _DAMAGE.search(warning):
-        return True
-    skipped = _SKIPPED.search(warning)
-    if skipped is None or int(skipped[1]) <= _FEW:
-        return False
-    # Padding before the end is harmless: one byte again and again.
-    return skipped[2] != "d9" or len(set(data[-2 - int(skipped[1]) : -2])) > 1
+    for complete in (lambda: data, lambda: without_stray_bytes(data)):
+        try:
+            # Pillow keeps four bytes a pixel: handing over three would cost the time that this decoder saves.
+            return Decoded(simplejpeg.decode_jpeg(complete(), "RGBX", min_height=height, min_width=width))
+        except ValueError as error:  # also raised for harmless oddities, such as a few bytes between markers
+            if is_damage(str(error), data):
+                raise
+    return None
 
 
 def lost_colours(data: bytes, *, name: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -20,18 +19,11 @@ from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
 from ommatidia.data.conversation import FORMAT_FIELDS, PLACEHOLDER, from_data_uri, literal_marks, read_dialogue
 from ommatidia.data.json_records import json_fields, own_id
+from ommatidia.data.snapshot import chosen
 from ommatidia.data.survey import file_names, is_file_name, named_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-_NUMBERED = re.compile(r"(\w+(?:\.\w+)*)-[0-9]+-of-[0-9]+(?:-[0-9a-f]+)?")
-_PARTS = {
-    "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
-    "dev": "validation", "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
-}  # fmt: skip
-"""Words in a name that say which part a file belongs to."""
 
 
 class HFDataset(SourceConfig):
@@ -43,6 +35,8 @@ class HFDataset(SourceConfig):
     part: str | None = None
     """Which member of a saved DatasetDict, or which parquet files of a snapshot by their names, for example ``train``:
     ``data/train-00000-of-00002.parquet``, ``data/train/0.parquet``. Needed where there are several."""
+    config: str | None = None
+    """Which configuration of a snapshot that holds several, as its README or its folders name them; ``*``: all."""
     image: str | None = "image"
     """Column of the image or list of images; None: text only."""
     question: str = "question"
@@ -71,17 +65,18 @@ class HFDataset(SourceConfig):
         return HFDatasetSource(self)
 
     def hashed(self) -> Any:
-        return {**super().hashed(), "task": self.task or self.path.stem}
+        hashed = {**super().hashed(), "task": self.task or self.path.stem}
+        return hashed if self.config is not None else {name: hashed[name] for name in hashed if name != "config"}
 
     def reads(self) -> Contents:
         """The tables whole, and the images that their rows name."""
-        found = tables(self.path, self.part)
+        found = self._tables()
         key = digest(["hf_dataset", found.digest, self.part, self.image, self.messages])
         root = self.path if self.path.is_dir() else self.path.parent
         return Contents.joined([found, named_files(derived(key, self._file_names), root)])
 
     def _file_names(self) -> list[str]:
-        rows = opened(self.path, self.part, tables(self.path, self.part).digest)
+        rows = self.rows()
         names = dict.fromkeys(image_names(rows, self.image)) if self.image and self.image in rows.column_names else {}
         if self.messages in rows.column_names:
             for row in rows.select_columns([self.messages]).with_format("arrow").iter(batch_size=1000):
@@ -89,11 +84,19 @@ class HFDataset(SourceConfig):
                     names |= dict.fromkeys(_named({"messages": [_without_nothing(turn) for turn in turns or []]}))
         return list(names)
 
+    def rows(self) -> Dataset:
+        """All rows, memory-mapped. Raises ConfigError, DataError."""
+        return opened(self.path, self.part, self._tables().digest, self.config)
+
+    def _tables(self) -> Contents:
+        return tables(self.path, self.part, self.config)
+
     def absent(self) -> str | None:
         return None if self.path.exists() else str(self.path)
 
     def describe(self) -> str:
-        return f"{self.path.name}" + (f" ({self.part})" if self.part else "")
+        chosen = ", ".join(name for name in (self.config, self.part) if name)
+        return f"{self.path.name}" + (f" ({chosen})" if chosen else "")
 
 
 class HFDatasetSource:
@@ -101,7 +104,7 @@ class HFDatasetSource:
 
     def __init__(self, config: HFDataset) -> None:
         self._config = config
-        self._rows = opened(config.path, config.part, tables(config.path, config.part).digest)
+        self._rows = config.rows()
         columns = [config.image, config.id]
         columns += [config.messages] if config.messages else [config.question, config.answer]
         for column in columns:
@@ -189,54 +192,12 @@ def _picture(image: Any, name: str, path: Path) -> Picture:
     return FilePicture(image_file(path if path.is_dir() else path.parent, where))
 
 
-def files(path: Path) -> list[Path]:
-    """The data files under a path, in order. Raises DataError when there are none."""
-    if path.is_file():
-        return [path]
-    found = sorted(file for file in path.rglob("*") if file.suffix in (".arrow", ".parquet", ".json"))
-    if not found:
-        what = "no parquet and no Arrow files" if path.is_dir() else "no such file or folder"
-        raise DataError(f"{path}: {what}; expected a folder of datasets' save_to_disk, or parquet files")
-    return found
-
-
-def tables(path: Path, part: str | None = None) -> Contents:
-    """The data files that are read under a path. Raises DataError when there are none, ConfigError as ``of_part``."""
+def tables(path: Path, part: str | None = None, config: str | None = None) -> Contents:
+    """The data files that are read under a path. Raises DataError when there are none, ConfigError as ``chosen``."""
     if path.is_file():
         return Contents.of_needed({path.name: path})
-    return Contents.of_needed({file.relative_to(path).as_posix(): file for file in of_part(path, files(path), part)})
-
-
-def of_part(path: Path, found: list[Path], part: str | None) -> list[Path]:
-    """The files that hold this part; files that are not parquet have their parts inside.
-
-    Raises ConfigError: several parts and none is named, or no such part.
-    """
-    parquet = [file for file in found if file.suffix == ".parquet"]
-    if not parquet:
-        return found
-    root = path if path.is_dir() else path.parent
-    parts = {file: part_of(file.relative_to(root).as_posix()) for file in parquet}
-    names = sorted({name or "files without a part in their name" for name in parts.values()})
-    if part is None and len(names) > 1:
-        raise ConfigError(f"{path} holds several parts: {', '.join(names)}; set part, or name one file or folder")
-    if part is not None and part not in parts.values():
-        if set(parts.values()) == {None}:
-            raise ConfigError(f"{path} holds one data set without parts; leave out part: {part!r}")
-        raise ConfigError(f"{path}: {unknown('part', part, [name for name in parts.values() if name])}")
-    return [file for file in parquet if part is None or parts[file] == part]
-
-
-def part_of(name: str) -> str | None:
-    """The part that a file belongs to by its name, as the hub names them; None: it names none."""
-    *folders, stem = name.removesuffix(".parquet").split("/")
-    if (numbered := _NUMBERED.fullmatch(stem)) is not None:
-        return numbered[1]
-    for piece in (stem, *reversed(folders)):
-        for word in re.split(r"[^a-zA-Z]+", piece):
-            if (part := _PARTS.get(word.lower())) is not None:
-                return part
-    return None
+    found = chosen(path, part=part, config=config)
+    return Contents.of_needed({file.relative_to(path).as_posix(): file for file in found})
 
 
 def _named(record: dict[str, Any]) -> list[str]:
@@ -274,7 +235,7 @@ def _without_bytes(column: Any) -> Any:
 
 
 @lru_cache(maxsize=16)
-def opened(path: Path, part: str | None, content: str) -> Dataset:
+def opened(path: Path, part: str | None, content: str, config: str | None = None) -> Dataset:
     """The rows of the files under a path, whose content has this digest, memory-mapped.
 
     Raises ConfigError, or DataError for files that cannot be read.
@@ -283,7 +244,7 @@ def opened(path: Path, part: str | None, content: str) -> Dataset:
         import datasets
     except ImportError:
         raise ConfigError("the source hf_dataset needs the package datasets: pip install 'ommatidia[hub]'") from None
-    parquet = [str(file) for file in of_part(path, files(path), part) if file.suffix == ".parquet"]
+    parquet = [str(file) for file in chosen(path, part=part, config=config) if file.suffix == ".parquet"]
     try:
         if parquet:
             return datasets.Dataset.from_parquet(parquet)
@@ -293,6 +254,8 @@ def opened(path: Path, part: str | None, content: str) -> Dataset:
         raise DataError(f"{path}: cannot be read ({' '.join(str(cause).split())[:300]})") from None
     except IndexError:  # a folder saved without a single row has no table at all
         raise DataError("no rows; expected at least one", source=str(path)) from None
+    if config is not None:
+        raise ConfigError(f"{path} holds one data set without configurations; leave out config: {config!r}")
     if isinstance(loaded, datasets.DatasetDict):
         if part is None or part not in loaded:
             raise ConfigError(f"{path} holds several parts; set part: {unknown('part', str(part), map(str, loaded))}")

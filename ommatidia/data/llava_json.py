@@ -85,7 +85,7 @@ class LlavaJSON(SourceConfig):
         if image.startswith(("http://", "https://")):
             cause = f"{image}: a remote image; download it and give its path"
             raise DataError(cause, kind="missing image")
-        path = image_file(self.root(), image.removeprefix("file://"))
+        path = image_file(self.root(), image)
         return FilePicture(path, self.at_least)
 
     def open(self) -> LlavaJSONSource:

@@ -29,8 +29,12 @@ class Pairs(SourceConfig):
 
     kind: Literal["pairs"] = "pairs"
     path: Path
-    """A ``.jsonl`` or ``.json`` file, a parquet file, a folder of those, or tar shards by a pattern: there the picture
+    """A ``.jsonl`` or ``.json`` file, a parquet file, a folder of these, or tar shards by a pattern: there the picture
     stands beside a caption (txt), a row (json), or both."""
+    part: str | None = None
+    """Which parquet files of a folder that holds several parts, as ``hf_dataset`` takes it."""
+    config: str | None = None
+    """Which configuration of a folder that holds several, as ``hf_dataset`` takes it; ``*``: all."""
     image_root: Path | None = None
     """Folder that image names are relative to; None: that of the file."""
     image: str = "image"
@@ -51,6 +55,8 @@ class Pairs(SourceConfig):
     def model_post_init(self, context: Any) -> None:
         if bool(self.similarity) != (self.least_similarity is not None):
             raise ConfigError("similarity and least_similarity go together; give both or none")
+        if (self.part or self.config) and not _is_parquet(self.path):
+            raise ConfigError(f"{self.path}: part and config choose among parquet files; leave them out")
 
     @property
     def filtered(self) -> bool:
@@ -125,14 +131,16 @@ class Pairs(SourceConfig):
         return self.image_root or (self.path if self.path.is_dir() else self.path.parent)
 
     def hashed(self) -> Any:
-        return {**super().hashed(), "task": self.path.stem}
+        hashed = {**super().hashed(), "task": self.path.stem}
+        unset = [name for name in ("part", "config") if hashed[name] is None]
+        return {name: value for name, value in hashed.items() if name not in unset}
 
     def reads(self) -> Contents:
         """The rows that the filters and the limit leave of a list, tables and shards whole, and the images named."""
         if _is_tar(self.path):
             return shard_contents(str(self.path))
         if _is_parquet(self.path):
-            tables = hub.tables(self.path)
+            tables = self.tables()
             key = ["pairs", tables.digest, self.image]
             return Contents.joined([tables, named_files(derived(digest(key), self._table_names), self.root())])
         rules = ["pairs", self.image, self.limit, self._filter()]
@@ -143,7 +151,15 @@ class Pairs(SourceConfig):
         """Of the rows alone, whatever images they name. Raises DataError."""
         if _is_tar(self.path):
             return shard_contents(str(self.path)).digest
-        return hub.tables(self.path).digest if _is_parquet(self.path) else file_digest(self.path)
+        return self.tables().digest if _is_parquet(self.path) else file_digest(self.path)
+
+    def tables(self) -> Contents:
+        """The parquet files that are read. Raises ConfigError, DataError."""
+        return hub.tables(self.path, self.part, self.config)
+
+    def table(self) -> Any:
+        """Their rows, memory-mapped. Raises ConfigError, DataError."""
+        return hub.opened(self.path, self.part, self.tables().digest, self.config)
 
     def _filter(self) -> list[Any]:
         return [self.least_side, list(self.similarity), self.least_similarity]
@@ -153,11 +169,11 @@ class Pairs(SourceConfig):
         return [value] if is_file_name(value) else []
 
     def _table_names(self) -> list[str]:
-        table = hub.opened(self.path, None, hub.tables(self.path).digest)
+        table = self.table()
         if "{" not in self.image:
             return list(dict.fromkeys(hub.image_names(table, self.image))) if self.image in table.column_names else []
         fields = [field for _, field, _, _ in Formatter().parse(self.image) if field]
-        rows = (row for row in _Parquet(self.path).each(fields) if not isinstance(row, DataError))
+        rows = (row for row in _Parquet(self).each(fields) if not isinstance(row, DataError))
         return list(dict.fromkeys(self.image.format_map(row) for row in rows))
 
     def absent(self) -> str | None:
@@ -224,10 +240,10 @@ class _Lines:
 class _Parquet:
     """Rows of memory-mapped Arrow."""
 
-    def __init__(self, path: Path) -> None:
-        self._table = hub.opened(path, None, hub.tables(path).digest).with_format("arrow")
+    def __init__(self, config: Pairs) -> None:
+        self._table = config.table().with_format("arrow")
         if len(self._table) == 0:
-            raise DataError("no rows; expected at least one", source=str(path))
+            raise DataError("no rows; expected at least one", source=str(config.path))
 
     def __len__(self) -> int:
         return len(self._table)
@@ -284,7 +300,7 @@ def _from_members(members: Members, config: Pairs) -> tuple[str | None, json_rec
 def _rows(config: Pairs) -> _Lines | _Parquet | _Shards:
     if _is_tar(config.path):
         return _Shards(config)
-    return _Parquet(config.path) if _is_parquet(config.path) else _Lines(config.path)
+    return _Parquet(config) if _is_parquet(config.path) else _Lines(config.path)
 
 
 @lru_cache(maxsize=8)

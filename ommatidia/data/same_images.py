@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ommatidia.core.errors import DataError
 from ommatidia.core.files import digest_files
+from ommatidia.core.image_file import path_of
 from ommatidia.data.conversation import from_data_uri
 from ommatidia.data.survey import file_path
 
@@ -60,7 +61,7 @@ def normal_name(image: str, root: Path) -> str:
     """One spelling for one path, relative to ``root``; a data URI goes by its digest."""
     if image.startswith("data:"):
         return hashlib.sha256(image.encode(errors="surrogatepass")).hexdigest()
-    path = os.path.normpath(image.removeprefix("file://"))
+    path = os.path.normpath(path_of(image))
     if not os.path.isabs(path) and not path.startswith(".."):
         return path
     return os.path.relpath(os.path.join(root, path), root)

@@ -13,6 +13,7 @@ from typing import Any
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
 from ommatidia.core.json_text import parse_json
+from ommatidia.core.names import number_order
 from ommatidia.core.picture import SpanPicture
 from ommatidia.core.source import Looked
 from ommatidia.data.json_records import Examined
@@ -26,7 +27,7 @@ _CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
 
 
 def shard_paths(pattern: str) -> list[Path]:
-    """The files of ``shard-{0000..0127}.tar``, of a glob, in the order of their names, or one file.
+    """The files of ``shard-{0000..0127}.tar``, of a glob, in the order of their names and numbers, or one file.
 
     Raises DataError: a file that a range names is not there, or nothing matches.
     """
@@ -35,7 +36,7 @@ def shard_paths(pattern: str) -> list[Path]:
         if any(character in name for character in "*?["):
             path = Path(name)
             root = Path(path.anchor) if path.is_absolute() else Path()
-            paths += sorted(root.glob(str(path.relative_to(root))))
+            paths += sorted(root.glob(str(path.relative_to(root))), key=lambda found: number_order(str(found)))
         elif Path(name).is_file():
             paths.append(Path(name))
         else:

@@ -15,6 +15,7 @@ from ommatidia.core.config import digest
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
 from ommatidia.core.files import derived, file_digest
+from ommatidia.core.image_file import path_of
 from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import Picture
 from ommatidia.data import json_records
@@ -55,7 +56,7 @@ def named_files(names: Iterable[str], root: Path) -> Contents:
 
 def file_path(name: str, root: Path) -> str:
     """Where an image file is that a record names; it may not be there."""
-    return os.path.join(root, name.removeprefix("file://"))
+    return os.path.join(root, path_of(name))
 
 
 def is_file_name(image: Any) -> bool:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
+from ommatidia.core.names import number_order
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
 from ommatidia.data.conversation import PASSED_ON, inspect_dialogue, unread_fields
@@ -99,7 +100,7 @@ def _dialogue(record: dict[str, Any], members: Members, pictures: dict[str, Any]
 def _by_number(names: list[str]) -> list[str]:
     """Names in their order; those that differ in numbers alone by the numbers: img2 comes before img10."""
     alike = len({_DIGITS.sub("0", name) for name in names}) == 1
-    return sorted(names, key=lambda name: [int(number) for number in _DIGITS.findall(name)]) if alike else names
+    return sorted(names, key=number_order) if alike else names
 
 
 def _named(value: Any, members: Members, pictures: dict[str, Any]) -> Picture:

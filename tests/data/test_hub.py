@@ -13,7 +13,7 @@ from PIL import Image
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.types import ImagePart
 from ommatidia.data import hub
-from ommatidia.data.hub import HFDataset, part_of
+from ommatidia.data.hub import HFDataset
 
 
 def png(width: int) -> bytes:
@@ -197,16 +197,3 @@ def test_parts_of_a_snapshot_by_the_names_of_its_files(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"question": ["new?"], "answer": ["b"]}).to_parquet(tmp_path / one)
     assert train.fingerprint() == before[0]
     assert test.fingerprint() != before[1]
-
-
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("data/train-00000-of-00002-1a2b3c.parquet", "train"), ("data/train2014-00000-of-00001.parquet", "train2014"),
-        ("default/validation/0000.parquet", "validation"), ("my-set_test.parquet", "test"),
-        ("dev.parquet", "validation"),
-        ("data/0000.parquet", None), ("latest/contest.parquet", None), ("test/train.parquet", "train"),
-    ],
-)  # fmt: skip
-def test_names_of_parts(name: str, part: str | None) -> None:
-    assert part_of(name) == part

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
+import struct
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from ommatidia.core.errors import DataError
@@ -101,14 +106,96 @@ def test_orientation_is_applied_once_in_every_format(form: str, turned: int) -> 
 @pytest.mark.parametrize("length", [200, 2000])
 def test_a_hole_is_refused(form: str, place: float, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    grain = np.random.default_rng(0).integers(0, 30, (192, 192, 3))
-    image = Image.fromarray((np.asarray(smooth(192, 192)) // 2 + grain).astype(np.uint8))
-    data = encoded(image, form)
+    data = photo(form)
     at = int(len(data) * place)
     damaged = data[:at] + bytes(min(length, len(data) - at)) + data[at + length :]
     assert len(damaged) == len(data)
     assert "broken or truncated" in refusal(damaged)
     assert "broken or truncated" in refusal(data[:at])
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF deflated", "TIFF JPEG"])
+@pytest.mark.parametrize("length", [16, 64, 512])
+def test_zeroed_bytes_are_always_found(form: str, length: int) -> None:
+    data = photo(form)
+    for place in np.random.default_rng(length).uniform(0.3, 0.7, 20):
+        at = int(len(data) * place)
+        assert "broken or truncated" in refusal(data[:at] + bytes(length) + data[at + length :])
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF deflated"])
+def test_one_changed_bit_is_found_where_there_are_checksums(form: str) -> None:
+    data = photo(form)
+    for at in np.random.default_rng(0).integers(int(len(data) * 0.3), int(len(data) * 0.7), 20):
+        assert "broken or truncated" in refusal(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+
+
+@pytest.mark.parametrize("colour", ["white", "black", "red"])
+@pytest.mark.parametrize("options", [{"optimize": True}, {"progressive": True}, {"restart_marker_blocks": 8}])
+def test_plain_images_are_not_taken_for_zeroed_ones(colour: str, options: dict[str, object]) -> None:
+    data = encoded(Image.new("RGB", (512, 512), colour), "JPEG", **options)
+    assert BytesPicture(data).open().size == (512, 512)
+    if "optimize" in options:
+        assert bytes(500) in data
+
+
+def test_stray_bytes_in_a_header_do_not_hide_damage_behind_it() -> None:
+    data = photo("JPEG")
+    header = data.index(b"\xff\xdb")  # libjpeg tells of the stray bytes there, and of nothing behind them
+    stray = data[:header] + bytes(4) + data[header:]
+    expected = np.asarray(BytesPicture(data).open())
+    assert (np.asarray(BytesPicture(stray).open()) == expected).all()
+    middle = len(stray) // 2
+    assert "broken or truncated" in refusal(stray[:middle] + stray[-2:])
+
+
+@pytest.mark.parametrize("spare", [b"\x12\x34" * 6, b"\x00\x01\x02" * 5])
+def test_pixels_that_are_left_over_are_damage(spare: bytes) -> None:
+    data = photo("JPEG")
+    assert "extraneous bytes before marker 0xd9" in refusal(data[:-2] + spare + data[-2:])
+
+
+def photo(form: str) -> bytes:
+    """Smooth colours and grain, as photographs have them."""
+    grain = np.random.default_rng(0).integers(0, 30, (192, 192, 3))
+    image = Image.fromarray((np.asarray(smooth(192, 192)) // 2 + grain).astype(np.uint8))
+    form, _, compression = form.partition(" ")
+    options = {"compression": {"deflated": "tiff_adobe_deflate", "JPEG": "jpeg"}[compression]} if compression else {}
+    return encoded(image, form, **options)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of tags that it skips
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF deflated", "TIFF JPEG", "TIFF"])
+@settings(max_examples=60, deadline=None)
+@given(changes=st.dictionaries(st.floats(0, 1), st.integers(0, 255), max_size=6), header=st.booleans())
+def test_any_bytes_are_an_image_or_refused(form: str, changes: dict[float, int], header: bool) -> None:
+    data = bytearray(small(form))
+    for place, value in changes.items():
+        data[int(place * (min(len(data), 300) if header else len(data) - 1))] = value
+    picture = BytesPicture(bytes(data))
+    for act in (picture.size, picture.open):
+        with contextlib.suppress(DataError):
+            act()
+
+
+def test_a_tiff_whose_offsets_are_text_is_refused() -> None:
+    data = small("TIFF")
+    offsets = struct.pack("<HHI", 273, 4, 1)
+    assert offsets in data
+    assert "broken or truncated" in refusal(data.replace(offsets, struct.pack("<HHI", 273, 2, 1)))
+
+
+def test_zeros_up_to_the_end_are_a_hole_or_padding() -> None:
+    data = photo("JPEG")
+    assert BytesPicture(data[:-2] + bytes(400) + data[-2:]).open().size == (192, 192)
+    assert "broken or truncated" in refusal(data[:-402] + bytes(400) + data[-2:])
+
+
+@cache
+def small(form: str) -> bytes:
+    form, _, compression = form.partition(" ")
+    options = {"compression": {"deflated": "tiff_adobe_deflate", "JPEG": "jpeg"}[compression]} if compression else {}
+    return encoded(smooth(48, 64), form, **options)
 
 
 def test_padding_before_the_end_is_no_damage() -> None:

@@ -60,7 +60,7 @@ class ScienceQa(Published):
     release = choices.SCIENCEQA
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": {"kind": "choice", "variant": "scienceqa"}},
-        "cambrian": {"max_new_tokens": 512, "scorer": _CAMBRIAN},
+        "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "choice", "variant": "cambrian_scienceqa"}},
     }
     columns = ("image", "question", "choices", "answer", "hint")
 

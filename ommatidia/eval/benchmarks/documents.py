@@ -97,7 +97,7 @@ class ChartQa(Published):
     release = text.CHARTQA
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": "relaxed"},
-        "cambrian": {"max_new_tokens": 128, "scorer": "relaxed"},
+        "cambrian": {"max_new_tokens": 128, "scorer": {"kind": "relaxed", "variant": "cambrian"}},
     }
     columns = ("image", "question", "answer", "type")
 

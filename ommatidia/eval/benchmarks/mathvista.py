@@ -32,12 +32,12 @@ class MathVista(Published):
         splits={"testmini": 1000, "test": 5141},
         metric="accuracy after extraction by rules",
         traps="the official number lets a language model extract answers: without a judge this one is lower, and our "
-        "judge's prompt is not the official one; Cambrian-1 has rules of its own",
+        "judge's prompt is not the official one; under Cambrian-1's rule a choice with its reasoning never counts",
     )
     release = abilities.MATHVISTA
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16384, "scorer": "mathvista"},
-        "cambrian": {"max_new_tokens": 512, "scorer": "mathvista"},
+        "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "mathvista", "variant": "cambrian"}},
         "official": {"max_new_tokens": 1200, "scorer": "mathvista"},
     }
     columns = (

@@ -36,7 +36,7 @@ class Mmmu(Published):
     release = diagrams.MMMU
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 128, "scorer": {"kind": "mmmu", "variant": "lmms_eval"}},
-        "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "mmmu", "variant": "official"}},
+        "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "mmmu", "variant": "cambrian"}},
     }
     columns = ("id", "question", "options", "answer", "question_type", "image_1")
     served = frozenset({"test"})

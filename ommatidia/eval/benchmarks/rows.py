@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +12,7 @@ from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.files import file_digest
 from ommatidia.core.image_file import image_file
 from ommatidia.core.json_text import parse_json
+from ommatidia.core.names import number_order
 from ommatidia.core.picture import BytesPicture, FilePicture
 from ommatidia.core.types import Picture
 from ommatidia.eval.benchmarks.labelled import LabelledPicture
@@ -52,9 +53,9 @@ def find_files(root: Path, *, config: str | None, split: str) -> list[Path]:
             continue
         saved = base / split if (base / _SAVED_PARTS).is_file() or (base / split / _SAVED).is_file() else base
         if (saved / _SAVED).is_file():
-            return sorted(path for path in saved.iterdir() if path.suffix in (".arrow", ".json"))
+            return _in_order(path for path in saved.iterdir() if path.suffix in (".arrow", ".json"))
         wanted = re.compile(rf"{re.escape(split)}(-.*)?\.parquet")
-        found = sorted(path for path in base.glob("*.parquet") if wanted.fullmatch(path.name))
+        found = _in_order(path for path in base.glob("*.parquet") if wanted.fullmatch(path.name))
         if found:
             return found
         if (base / f"{split}.jsonl").is_file():
@@ -65,6 +66,10 @@ def find_files(root: Path, *, config: str | None, split: str) -> list[Path]:
         f"{named} {seen}; expected the split {split!r} as {split}-*.parquet (here or in data/), as a folder of "
         f"save_to_disk, or as {split}.jsonl"
     )
+
+
+def _in_order(files: Iterable[Path]) -> list[Path]:
+    return sorted(files, key=lambda file: number_order(file.name))
 
 
 def open_rows(files: Sequence[Path]) -> Rows:

@@ -34,7 +34,7 @@ class Mmvp(Published):
     release = choices.MMVP
     versions: ClassVar[Versions] = {
         "lmms-eval": {"max_new_tokens": 16, "scorer": {"kind": "mmvp", "variant": "mmvp"}},
-        "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "mmvp", "variant": "cambrian"}},
+        "cambrian": {"max_new_tokens": 512, "scorer": {"kind": "mmvp", "variant": "cambrian_mmvp"}},
     }
     columns = ("Index", "Question", "Options", "Correct Answer", "image")
 

@@ -1,4 +1,4 @@
-"""How the toolkits read the letter of an option out of an answer: nine rules that disagree on free text."""
+"""How the toolkits read the letter of an option out of an answer: the rules of several, which disagree on free text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Callable, Mapping
 from string import punctuation
 from typing import Literal
 
-Rule = Literal["lmms_eval", "mmbench", "mmbench_static", "cambrian", "first", "ai2d", "scienceqa", "mmvp", "cv_bench"]
+from ommatidia.eval.scoring.cambrian import final_answer
+
+Rule = Literal[
+    "lmms_eval", "mmbench", "mmbench_static", "cambrian", "cambrian_scienceqa", "cambrian_mmvp", "first", "ai2d",
+    "scienceqa", "mmvp", "cv_bench",
+]  # fmt: skip
 
 _SUBJECTS = ("answer", "correct answer", "best answer", "correct option", "best option", "choice", "correct choice")
 _ANSWER_PHRASES = (
@@ -73,11 +78,31 @@ def mmbench_static(answer: str, options: Mapping[str, str]) -> str:
 
 def cambrian(answer: str, options: Mapping[str, str]) -> str:
     """Cambrian-1: the first character after the last "answer is" or "answer:"; any word supplies its first letter."""
-    text = answer.lower()
-    for phrase in ("answer is:", "answer is", "answer:"):
-        text = text.rpartition(phrase)[2] if phrase in text else text
-    text = text.strip().rstrip(".:,").lstrip("(").rstrip(")")
-    return text[:1].upper()
+    return _bare(answer)[:1].upper()
+
+
+def cambrian_scienceqa(answer: str, options: Mapping[str, str]) -> str:
+    """Cambrian-1 on ScienceQA: what stands before the first period, or one option's text but for punctuation."""
+    text = final_answer(answer).rstrip(".")
+    plain = _without_punctuation(text)
+    said = (letter for letter, option in options.items() if _without_punctuation(option) == plain)
+    letter = text.partition(".")[0].upper()
+    return next(said, letter if len(letter) == 1 else "")
+
+
+def cambrian_mmvp(answer: str, options: Mapping[str, str]) -> str:
+    """Cambrian-1 on MMVP: the whole answer is a letter or one option's text."""
+    text = _bare(answer)
+    said = (letter for letter, option in options.items() if option.lower() == text)
+    return text.upper() if len(text) == 1 else next(said, "")
+
+
+def _bare(answer: str) -> str:
+    return final_answer(answer).rstrip(".:,").lstrip("(").rstrip(")")
+
+
+def _without_punctuation(text: str) -> str:
+    return text.translate(str.maketrans("", "", punctuation)).lower().strip()
 
 
 def first(answer: str, options: Mapping[str, str]) -> str:
@@ -130,6 +155,8 @@ RULES: dict[Rule, Callable[[str, Mapping[str, str]], str]] = {
     "mmbench": mmbench,
     "mmbench_static": mmbench_static,
     "cambrian": cambrian,
+    "cambrian_scienceqa": cambrian_scienceqa,
+    "cambrian_mmvp": cambrian_mmvp,
     "first": first,
     "ai2d": ai2d,
     "scienceqa": scienceqa,

@@ -9,10 +9,12 @@ from typing import Literal
 
 from ommatidia.core.types import Sample
 from ommatidia.eval.scoring.anls import edit_distance
+from ommatidia.eval.scoring.cambrian import numbers_agree
 from ommatidia.eval.scoring.choice import choice_letter
 from ommatidia.eval.scoring.judged import JudgedScorer, Verdict
 from ommatidia.eval.scoring.scorer import meta_of, references_of
 
+Variant = Literal["rules", "cambrian"]
 AnswerType = Literal["text", "integer", "float", "list"]
 
 
@@ -81,6 +83,18 @@ def _quoted(answer: str) -> str | None:
     return None
 
 
+def cambrian_mathvista(answer: str, target: str, *, choices: Sequence[str] | None = None) -> bool:
+    """Whether Cambrian-1's script counts a reply: it is the target but for case, or within 5 % of the reply's number.
+
+    Of choices the target is the letter; the script means to read a letter before a period, but looks for it under a
+    name that MathVista has not, so a reply with reasoning never counts.
+    """
+    answer = answer.strip().lower()
+    if choices:
+        return target in choices and answer == ascii_uppercase[list(choices).index(target)].lower()
+    return answer == target.lower() or numbers_agree(answer, target, of=answer)
+
+
 def mathvista_match(
     extracted: str,
     target: str,
@@ -122,10 +136,14 @@ class MathVistaScorer(JudgedScorer):
 
     kind: Literal["mathvista"] = "mathvista"
     version = 2
+    variant: Variant = "rules"
+    """``cambrian``: Cambrian-1's comparison of the whole reply, which no judge reads."""
     fields = ("question", "prediction")
     words = _EXTRACT
 
     def score(self, sample: Sample, answer: str) -> float:
+        if self.variant == "cambrian":
+            return float(cambrian_mathvista(answer, references_of(sample)[0], choices=sample.meta.get("options")))
         return self._match(sample, self.parsed(sample, answer) or "")
 
     def _match(self, sample: Sample, extracted: str) -> float:
@@ -141,11 +159,13 @@ class MathVistaScorer(JudgedScorer):
         )
 
     def parsed(self, sample: Sample, answer: str) -> str | None:
+        if self.variant == "cambrian":
+            return answer.strip() or None
         kind = str(meta_of(sample, "answer_type"))
         return mathvista_extract(answer, answer_type=kind, choices=sample.meta.get("options")) or None
 
     def question(self, sample: Sample, answer: str) -> str | None:
-        if not answer or self.parsed(sample, answer) is not None:
+        if self.variant == "cambrian" or not answer or self.parsed(sample, answer) is not None:
             return None
         return self.asked(question=sample.question.strip(), prediction=answer)
 

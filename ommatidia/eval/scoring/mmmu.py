@@ -8,11 +8,12 @@ from typing import Any, Literal, TypedDict, overload
 
 from ommatidia.core.errors import DataError
 from ommatidia.core.types import Sample
-from ommatidia.eval.scoring.choice import lettered
+from ommatidia.eval.scoring.cambrian import final_answer, numbers_agree
+from ommatidia.eval.scoring.choice import choice_letter, lettered
 from ommatidia.eval.scoring.score import Score, grouped, mean
 from ommatidia.eval.scoring.scorer import ScorerConfig, meta_of, need, references_of
 
-Variant = Literal["official", "lmms_eval"]
+Variant = Literal["official", "lmms_eval", "cambrian"]
 Options = Sequence[str] | Mapping[str, str]
 
 DOMAINS: dict[str, tuple[str, ...]] = {
@@ -65,8 +66,12 @@ def mmmu_parse(answer: str, options: Options | None, *, variant: Variant = "offi
     A letter is looked for as ``(X)``, then standing free, then, in replies of more than five words, by the option's
     text; of several the last counts. ``lmms_eval`` takes a letter before a space as free, and then one before a period.
     Open candidates are the shortest tails after words such as "is" and "so" (or the whole reply) and the numbers in
-    them, numbers rounded to two decimals, single characters with a space before or after.
+    them, numbers rounded to two decimals, single characters with a space before or after. ``cambrian``: its letter, or
+    the one text behind "answer is".
     """
+    if variant == "cambrian":
+        found = [final_answer(answer).rstrip(".")]
+        return found if options is None else choice_letter(answer, options, variant="cambrian")
     return _open(answer) if options is None else _letter(answer, lettered(options), variant)
 
 
@@ -119,16 +124,24 @@ def _normalized(text: str) -> list[str | float]:
         return [f" {text}", f"{text} "] if len(text) == 1 else [text]
 
 
-def mmmu_match(parsed: str | Sequence[str | float], target: str | Sequence[str]) -> bool:
-    """Whether what ``mmmu_parse`` gave is right: the letter, or a candidate that holds an accepted open answer."""
+def mmmu_match(
+    parsed: str | Sequence[str | float], target: str | Sequence[str], *, variant: Variant = "official"
+) -> bool:
+    """Whether what ``mmmu_parse`` gave is right: the letter, or a candidate that holds an accepted open answer.
+
+    ``cambrian`` wants an open answer whole or within 5 % of the reply's number; of several accepted ones it knows none.
+    """
     targets = [target] if isinstance(target, str) else list(target)
     if isinstance(parsed, str):
         return parsed in targets
-    wanted = [norm for one in targets for norm in _normalized(str(one))]
+    if variant == "cambrian":
+        said, wanted = str(parsed[0]), targets[0]
+        return len(targets) == 1 and (said == wanted.lower() or numbers_agree(said, wanted, of=said))
+    accepted = [norm for one in targets for norm in _normalized(str(one))]
     return any(
-        any(isinstance(norm, str) and norm in candidate for norm in wanted)
+        any(isinstance(norm, str) and norm in candidate for norm in accepted)
         if isinstance(candidate, str)
-        else candidate in wanted
+        else candidate in accepted
         for candidate in parsed
     )
 
@@ -154,7 +167,9 @@ def mmmu_scores(records: Iterable[MmmuRecord | Mapping[str, Any]], *, variant: V
         subject = subject_of(str(record["id"]))
         tags = {"task": subject, "domain": _DOMAIN.get(subject, "")}
         status: Literal["parsed", "unparsed"] = "parsed" if parsed else "unparsed"
-        scores.append(Score(str(record["id"]), float(mmmu_match(parsed, record["target"])), "", status, tags))
+        scores.append(
+            Score(str(record["id"]), float(mmmu_match(parsed, record["target"], variant=variant)), "", status, tags)
+        )
     if not scores:
         raise DataError("no answer to score")
     return {
@@ -173,7 +188,7 @@ class MmmuScorer(ScorerConfig):
 
     def score(self, sample: Sample, answer: str) -> float:
         parsed = mmmu_parse(answer, sample.meta.get("options"), variant=self.variant)
-        return float(mmmu_match(parsed, references_of(sample)))
+        return float(mmmu_match(parsed, references_of(sample), variant=self.variant))
 
     def parsed(self, sample: Sample, answer: str) -> str | None:
         parsed = mmmu_parse(answer, sample.meta.get("options"), variant=self.variant)
