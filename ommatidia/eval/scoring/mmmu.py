@@ -70,7 +70,7 @@ def mmmu_parse(answer: str, options: Options | None, *, variant: Variant = "offi
     the one text behind "answer is".
     """
     if variant == "cambrian":
-        found = [final_answer(answer).rstrip(".")]
+        found: list[str | float] = [final_answer(answer).rstrip(".")]
         return found if options is None else choice_letter(answer, options, variant="cambrian")
     return _open(answer) if options is None else _letter(answer, lettered(options), variant)
 
