@@ -24,8 +24,7 @@ def sample(references: tuple[str, ...], **meta: object) -> Sample:
         ("B", "B", "B", "B"), ("(b).", "B", "", "B"), ("B. a dog", "B", "B", ""), ("a dog", "A", "B", "B"),
         ("The answer is C", "C", "C", "C"), ("the answer is: C", "", "", ""), ("Answer: (D)", "D", "", "D"),
         ("No nothing!", "", "D", ""), ("banana", "B", "", ""), ("", "", "", ""),
-        ("answer is A, no, answer is B.", "B", "B", "B"),
-        ("two dogs:", "", "C", "C"),
+        ("answer is A, no, answer is B.", "B", "B", "B"), ("two dogs:", "", "C", "C"),
     ],
 )  # fmt: skip
 def test_letters(answer: str, shared: str, scienceqa: str, mmvp: str) -> None:
@@ -37,7 +36,8 @@ def test_letters(answer: str, shared: str, scienceqa: str, mmvp: str) -> None:
     ("answer", "target", "cambrian", "lmms_eval"),
     [
         ("10.5", "10", True, True), ("10.6", "10", False, False), ("50%", "0.5", False, True),
-        ("0.0", "0", True, False), ("0.1", "0", False, False), ("Yes", "yes", True, True), ("50%", "50%", True, True), ("51%", "50%", False, True),
+        ("0.0", "0", True, False),
+        ("0.1", "0", False, False), ("Yes", "yes", True, True), ("50%", "50%", True, True), ("51%", "50%", False, True),
         ("1e3", "1000", True, True),
     ],
 )  # fmt: skip
