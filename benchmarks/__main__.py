@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ommatidia.lab.provenance import provenance
+from ommatidia.lab.nodes.provenance import provenance
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"

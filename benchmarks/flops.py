@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.tuned_stage import TunedStage
 from ommatidia.core.types import Batch, Example
-from ommatidia.lab.cost import SampleTokens, training_price
+from ommatidia.lab.price.cost import SampleTokens, training_price
 from ommatidia.models.vision.encoder import EncoderConfig
 
 TARGET = 1.05

@@ -22,14 +22,14 @@ import numpy as np
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import RunError
-from ommatidia.lab.plan import Plan
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.recorder import record_trial
-from ommatidia.lab.run import execute
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.plan import Plan
+from ommatidia.lab.run.recorder import record_trial
+from ommatidia.lab.run.trial import Trial, collect
 from ommatidia.lab.search import RoundRobin, Search
 from ommatidia.lab.search.decisions import noise_of
-from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, collect
 
 BASE, REAL = "base", "real"
 STEPS, BATCH, QUESTIONS = 100, 16, 240

@@ -15,9 +15,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 
-from ommatidia.lab.jobs.job import Job
-from ommatidia.lab.plan import Plan, plan_trial
+from ommatidia.lab.nodes.job import Job
 from ommatidia.lab.recipe import read
+from ommatidia.lab.run.plan import Plan, plan_trial
 from ommatidia.lab.search import Search
 
 TARGET = 3.0

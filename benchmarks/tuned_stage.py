@@ -17,8 +17,8 @@ from torch import Tensor
 from ommatidia.core.grid import Grid
 from ommatidia.core.types import Example, Sample
 from ommatidia.data.loader import Loader
-from ommatidia.lab.jobs.training import TrainingJob
-from ommatidia.lab.plan import plan_trial
+from ommatidia.lab.nodes.training import TrainingJob
+from ommatidia.lab.run.plan import plan_trial
 from ommatidia.models.mllm import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.recipes.quickstart import design

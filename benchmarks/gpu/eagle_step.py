@@ -7,7 +7,7 @@ the projector, ``tune`` projector and language model; the encoders are frozen in
 *Eagle-style* is what the published code does with the same parameters, optimiser and pictures: encoders one after
 another through the straightforward modules (Pix2Struct's patches on the CPU), rows padded to the longest, every block
 of the decoder computed again on the way back, logits at every position in float32. Sides take turns; a step is timed
-with events, its data ready in host memory. Useful operations are the planner's (lab/cost.py): no padding, no
+with events, its data ready in host memory. Useful operations are the planner's (lab/price/cost.py): no padding, no
 recomputation. ``--small`` is a few thousand weights on the CPU, to try the script without a device.
 """
 
@@ -30,7 +30,7 @@ from torch.nn import functional
 from benchmarks.eagle_encoders import NAMES, Size, straightforward
 from benchmarks.gpu.timing import ceiling, machine, milliseconds
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Batch, Example, View
-from ommatidia.lab.cost import SampleTokens, training_price
+from ommatidia.lab.price.cost import SampleTokens, training_price
 from ommatidia.lab.recipe import Recipe, read
 from ommatidia.models.language.scratch import ScratchLanguage
 from ommatidia.models.mllm import MLLM, MLLMConfig

@@ -8,26 +8,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ommatidia.core.command_result import CommandResult, Table
 from ommatidia.core.console import console, shell_line
 from ommatidia.core.errors import ConfigError, DesignsFailedError, RunError, unknown
 from ommatidia.core.folders import check_replaceable, claim_folder
 from ommatidia.core.names import fit_name
-from ommatidia.lab.analyses import Analysis, is_made, make_analyses, possible, scored_again, subject_of
-from ommatidia.lab.driven import Driven, Table
-from ommatidia.lab.plan import Plan, TrialPlan, plan_trial
-from ommatidia.lab.preflight import check_inputs, check_writable
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.record import save_record
-from ommatidia.lab.recorder import Recorder
 from ommatidia.lab.report.collect import report_of
 from ommatidia.lab.report.write import RESULT_FILES, write_report
-from ommatidia.lab.run import RunResult, check_missing, execute, writing
-from ommatidia.lab.scoring import as_data, score_table
+from ommatidia.lab.run.execute import RunResult, check_missing, execute, writing
+from ommatidia.lab.run.followup import Analysis, is_made, make_analyses, possible, scored_again, subject_of
+from ommatidia.lab.run.plan import Plan, TrialPlan, plan_trial
+from ommatidia.lab.run.preflight import check_inputs, check_writable
+from ommatidia.lab.run.record import save_record
+from ommatidia.lab.run.recorder import Recorder
+from ommatidia.lab.run.trial import Trial, average_of, best_design, collect
+from ommatidia.lab.run.workers import workers
+from ommatidia.lab.saved.scoring import as_data, score_table
 from ommatidia.lab.search import Search, run_search
 from ommatidia.lab.search.search import recall, scores_of_plan
-from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, average_of, best_design, collect
-from ommatidia.lab.workers import workers
 from ommatidia.models.pretrained import copy_saved, drafted, written_before
 from ommatidia.train.engine import Destination
 from ommatidia.train.ranks import ranks, together
@@ -43,7 +43,7 @@ def run_recipe(
     report: bool = False,
     jobs: int = 1,
     track: Sequence[Destination] = (),
-) -> Driven:
+) -> CommandResult:
     """Train, evaluate and save one recipe, and write its report where asked.
 
     Curves of its trainings go to ``track``, below the folder of the result. Of several ranks all train; rank 0 does and
@@ -69,11 +69,11 @@ def run_recipe(
             traces = store.traces(result.failed)
             raise together(DesignsFailedError(f"{recipe.name}: {trial.error}; traceback: {traces}"))
         if not ranks().leads:
-            return Driven()
+            return CommandResult()
         model = _deliver(trial_plan, store, folder)
     example = _example(trial_plan, store, folder)
     scores = {f"{name}/{mode}": as_data(one) for (name, mode), one in trial.scored.items()}
-    driven = Driven(tables=[score_table(trial.scored)], data={"model": str(model), "scores": scores})
+    driven = CommandResult(tables=[score_table(trial.scored)], data={"model": str(model), "scores": scores})
     page = (
         report_search(store, name, out=folder) if report else shell_line("omma", "report", name, "--store", store.root)
     )
@@ -90,7 +90,7 @@ def drive_search(
     command: str,
     jobs: int | None = None,
     track: Sequence[Destination] = (),
-) -> Driven:
+) -> CommandResult:
     """Run a search to its end, save the best model, write the report. ``jobs``: at once, instead of ``search.jobs``.
 
     Curves of the trainings go to ``track``, below the folder of the report. Where designs failed, the status is 3 and
@@ -109,11 +109,11 @@ def drive_search(
         analyses = possible(result.trials, search.analyses, result.record.seeds)
         _, more = make_analyses(result.record, result.trials, analyses, store, several)
         if not ranks().leads:
-            return Driven()
+            return CommandResult()
         model = _deliver(trial_plan, store, folder)
     page = report_search(store, search.name, out=folder)
     example = _example(trial_plan, store, folder)
-    driven = Driven(tables=[_ranking(result.trials)])
+    driven = CommandResult(tables=[_ranking(result.trials)])
     driven.lines = [
         _done(result.run),
         *([f"analyses: {_done(more)}"] if search.analyses else []),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import encoder, sources
+from ommatidia.lab.search.study import encoder, sources
 
 _ENCODERS = {
     "siglip": "siglip_so400m_384",

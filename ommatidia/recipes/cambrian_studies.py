@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.lab.search import Search
-from ommatidia.lab.study import encoder, listed, llava_captions, sources
+from ommatidia.lab.search.study import encoder, listed, llava_captions, sources
 
 BACKBONES = (
     "clip_l_14_336", "dfn_clip_l_14_224", "dfn_clip_h_14_378", "eva02_clip_l_336", "siglip_l_384", "siglip_so400m_384",

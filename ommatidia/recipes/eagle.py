@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import llava_captions, plain, sources
+from ommatidia.lab.search.study import llava_captions, plain, sources
 
 _X5 = ("clip", "convnext", "sam", "eva02_det", "pix2struct")
 _X4 = ("clip", "convnext", "eva02_det", "pix2struct")

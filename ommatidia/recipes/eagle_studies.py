@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ommatidia.data.manifest import read as manifest
-from ommatidia.lab.benchmarks import BENCHMARKS
-from ommatidia.lab.cost import training_price
-from ommatidia.lab.lengths import assumed_tokens
-from ommatidia.lab.plan import alone
+from ommatidia.eval.named_benchmarks import BENCHMARKS
+from ommatidia.lab.price.cost import training_price
+from ommatidia.lab.price.lengths import assumed_tokens
 from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.run.plan import alone
 from ommatidia.lab.search import Search
-from ommatidia.lab.study import encoder, listed, llava_captions, plain
+from ommatidia.lab.search.study import encoder, listed, llava_captions, plain
 
 POOL: dict[str, dict[str, Any]] = {
     "clip": encoder("eagle_clip_448"),

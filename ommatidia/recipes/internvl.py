@@ -7,7 +7,7 @@ path in the encoder (0.2 and 0.4) is left out: a trunk always runs in evaluation
 from __future__ import annotations
 
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import encoder, sources
+from ommatidia.lab.search.study import encoder, sources
 
 
 def v15_26b(data: str = "data") -> Recipe:

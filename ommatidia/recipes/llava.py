@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import encoder, llava_captions, llava_dialogues, plain, sources
+from ommatidia.lab.search.study import encoder, llava_captions, llava_dialogues, plain, sources
 
 _COMMON: dict[str, Any] = {"epochs": 1, "schedule": "cosine", "warmup": 0.03, "precision": "bf16"}
 """What all stages share."""

@@ -7,7 +7,7 @@ which is the paper's stage without them.
 from __future__ import annotations
 
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import encoder, llava_captions, llava_dialogues
+from ommatidia.lab.search.study import encoder, llava_captions, llava_dialogues
 
 
 def v1_7b(data: str = "data") -> Recipe:

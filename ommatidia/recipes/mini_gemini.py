@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import encoder, sources
+from ommatidia.lab.search.study import encoder, sources
 
 
 def _7b(data: str = "data") -> Recipe:

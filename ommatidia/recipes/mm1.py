@@ -11,7 +11,7 @@ from typing import Any
 
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import encoder, shares
+from ommatidia.lab.search.study import encoder, shares
 from ommatidia.models.language import LANGUAGES
 
 _SHAPES: dict[str, tuple[int, int, int, int]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.lab.search import Search
-from ommatidia.lab.study import listed
+from ommatidia.lab.search.study import listed
 from ommatidia.recipes.mm1 import recipe
 
 ASKED = ("coco_captions", "nocaps", "textvqa", "vqav2", "vizwiz")

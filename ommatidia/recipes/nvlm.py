@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import encoder, sources
+from ommatidia.lab.search.study import encoder, sources
 
 Tags = Literal["none", "one_d", "two_d", "box"]
 

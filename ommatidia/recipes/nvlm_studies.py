@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.lab.search import Search
-from ommatidia.lab.study import listed
+from ommatidia.lab.search.study import listed
 from ommatidia.recipes.nvlm import Tags, d_72b, h, x
 
 ASKED = ("mmmu", "mathvista", "ai2d", "chartqa", "docvqa", "textvqa", "ocrbench", "realworldqa", "vqav2")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.core.errors import ConfigError, unknown
-from ommatidia.lab.benchmarks import BENCHMARKS
+from ommatidia.eval.named_benchmarks import BENCHMARKS
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Search
 from ommatidia.models.vision.catalog import lookup

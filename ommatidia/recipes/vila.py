@@ -7,7 +7,7 @@ Interleaved documents are wanted in LLaVA's format: the pictures of a document w
 from __future__ import annotations
 
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.study import encoder, sources
+from ommatidia.lab.search.study import encoder, sources
 
 
 def _7b(data: str = "data") -> Recipe:

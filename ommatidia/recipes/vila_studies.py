@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ommatidia.lab.search import Search
-from ommatidia.lab.study import encoder, listed, sources
+from ommatidia.lab.search.study import encoder, listed, sources
 
 ASKED = ("textvqa", "coco_captions", "flickr30k")
 """Those of the paper's four that omma can ask; the other is OKVQA."""

@@ -163,7 +163,7 @@ def test_debug_shows_the_traceback(omma: Omma) -> None:
 
 
 def test_an_interrupt_says_where_the_work_stands(omma: Omma, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ommatidia.lab import listing
+    from ommatidia.lab.show import listing
 
     for text, says in (("", "the same command goes on from what is finished"), ("saved in x", "saved in x")):
 
@@ -177,7 +177,7 @@ def test_an_interrupt_says_where_the_work_stands(omma: Omma, monkeypatch: pytest
 
 
 def test_ls_prints_a_table_or_one_document(omma: Omma, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ommatidia.lab import listing
+    from ommatidia.lab.show import listing
 
     few = {name: card for name, card in listing.CATALOG.items() if name in ("patches", "vit_tiny_untrained")}
     monkeypatch.setattr(listing, "CATALOG", few)

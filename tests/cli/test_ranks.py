@@ -16,7 +16,7 @@ from ommatidia import cli
 from ommatidia.core import malloc
 from ommatidia.core.console import Console, use
 from ommatidia.lab.drive import drive_search
-from ommatidia.lab.store import Store
+from ommatidia.lab.nodes.store import Store
 
 LAUNCHER = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 

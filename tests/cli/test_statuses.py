@@ -19,10 +19,10 @@ from ommatidia.core.config import Config
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import ConfigError, DataError, DesignsFailedError, DiskError, RunError
 from ommatidia.lab.drive import run_recipe
-from ommatidia.lab.plan import Plan
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.run.plan import Plan
 from ommatidia.lab.search import Search
-from ommatidia.lab.store import Store
 from ommatidia.train.interrupt import StoppedError
 from ommatidia.train.metrics import read_metrics
 

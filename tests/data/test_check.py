@@ -18,7 +18,7 @@ from ommatidia.data import json_records
 from ommatidia.data.census import Census, Spread, sizes
 from ommatidia.data.check import each, problems
 from ommatidia.data.llava_json import LlavaJSON
-from ommatidia.lab.checking import check, count, read_sources
+from ommatidia.lab.data.checking import check, count, read_sources
 
 
 def talk(name: str, *turns: str, **more: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.file_lock import only_writer
 from ommatidia.core.spending import Ledger, Prices, Tokens
 from ommatidia.data.data_engine import DataEngine, write
-from ommatidia.lab.curating import run_engine
+from ommatidia.lab.data.curating import run_engine
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 

@@ -15,8 +15,8 @@ from ommatidia.core.config import digest, override
 from ommatidia.core.errors import ConfigError, NoVerdictError, RunError
 from ommatidia.eval import Benchmark, BenchmarkConfig, Scored, predict, score_file
 from ommatidia.eval.judge import KEY, MODEL, URL, EndpointJudge, JudgeError, Replies
+from ommatidia.eval.named_benchmarks import BENCHMARKS
 from ommatidia.eval.scoring.judged import Verdict, averaged, option_of
-from ommatidia.lab.benchmarks import BENCHMARKS
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 

@@ -10,8 +10,8 @@ from ommatidia.core.config import override
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.types import ImagePart
 from ommatidia.eval import Benchmark, BenchmarkConfig, predict, score_file
-from ommatidia.lab.benchmarks import BENCHMARKS
-from ommatidia.lab.listing import listing
+from ommatidia.eval.named_benchmarks import BENCHMARKS
+from ommatidia.lab.show.listing import listing
 
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."

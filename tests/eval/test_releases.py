@@ -17,7 +17,7 @@ from release_fixtures import RELEASES
 from ommatidia.core.errors import DataError
 from ommatidia.eval import Benchmark, BenchmarkConfig
 from ommatidia.eval.benchmarks.releases.diagrams import MMMU
-from ommatidia.lab.benchmarks import BENCHMARKS
+from ommatidia.eval.named_benchmarks import BENCHMARKS
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from train_toy import Toy, batches, stage, trainer
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import RunError
-from ommatidia.lab.plan import Plan
-from ommatidia.lab.run import execute
-from ommatidia.lab.store import Store
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.plan import Plan
 from ommatidia.models.quantized import QuantizedLinear
 from ommatidia.train.metrics import FILE, read_metrics
 

@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1] / "eval"))  # for the made-up copies of published benchmarks
 
 if TYPE_CHECKING:
-    from ommatidia.lab.drive import Driven
+    from ommatidia.lab.drive import CommandResult
+    from ommatidia.lab.nodes.store import Store
     from ommatidia.lab.search import Search
-    from ommatidia.lab.store import Store
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Searched:
     search: Search
     store: Store
     out: Path
-    driven: Driven
+    driven: CommandResult
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
 
     from ommatidia.core.console import Console, use
     from ommatidia.lab.drive import drive_search
-    from ommatidia.lab.store import Store
+    from ommatidia.lab.nodes.store import Store
 
     folder = tmp_path_factory.mktemp("searched")
     search, store = round_robin(), Store(folder / "store")

@@ -125,7 +125,7 @@ def carry_out_singles(store: str, out: str, jobs: int = 1) -> None:
 
     from ommatidia.core.console import Console, use
     from ommatidia.lab.drive import drive_search
-    from ommatidia.lab.store import Store
+    from ommatidia.lab.nodes.store import Store
 
     torch.set_num_threads(1)
     with use(Console(quiet=True)):

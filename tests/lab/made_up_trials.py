@@ -8,8 +8,8 @@ from ommatidia.eval.benchmark import Score
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import mean_interval
 from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.run.trial import Trial
 from ommatidia.lab.search import Strategy
-from ommatidia.lab.trial import Trial
 
 QUESTIONS = 100
 Right = Callable[[Recipe], int]

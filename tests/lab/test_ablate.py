@@ -19,7 +19,7 @@ from ommatidia.eval.scoring.score import Score
 from ommatidia.eval.statistics import mean_interval
 from ommatidia.eval.suites import attribute
 from ommatidia.lab.analysis.ablate import ablate_checkpoint
-from ommatidia.lab.treatment import Taken, Treated, read_treatments, subsets
+from ommatidia.lab.nodes.treatment import Taken, Treated, read_treatments, subsets
 from ommatidia.models.ablation import OtherPictures, ablated, check_without, mean_features, replaced, without, zeros
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.mllm import MLLMConfig

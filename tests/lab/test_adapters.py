@@ -19,11 +19,11 @@ from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import ImagePart, Message, Sample
 from ommatidia.data.loader import Loader
 from ommatidia.lab.drive import run_recipe
-from ommatidia.lab.evaluation import Choices, evaluate_checkpoint
-from ommatidia.lab.exchange import export_folder
-from ommatidia.lab.plan import plan_trial
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.store import Store
+from ommatidia.lab.run.plan import plan_trial
+from ommatidia.lab.saved.evaluation import Choices, evaluate_checkpoint
+from ommatidia.lab.saved.exchange import export_folder
 from ommatidia.models.adapters import is_adapter
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.mllm import MLLM

@@ -16,7 +16,17 @@ from made_up_trials import trial
 from ommatidia.core.errors import ConfigError
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.suites import attribute
-from ommatidia.lab.analyses import (
+from ommatidia.lab.drive import report_search
+from ommatidia.lab.nodes.prediction import PredictionJob
+from ommatidia.lab.nodes.scores import read_scores
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.report.asked import likeness_of
+from ommatidia.lab.report.collect import report_of
+from ommatidia.lab.report.html import render_html
+from ommatidia.lab.report.markdown import render_markdown
+from ommatidia.lab.report.model import Report
+from ommatidia.lab.report.sections import chance_correlation
+from ommatidia.lab.run.followup import (
     Analysis,
     ablation_jobs,
     audit_jobs,
@@ -25,20 +35,10 @@ from ommatidia.lab.analyses import (
     removal_findings,
     subject_of,
 )
-from ommatidia.lab.drive import report_search
-from ommatidia.lab.jobs.prediction import PredictionJob
-from ommatidia.lab.plan import TrialPlan, plan_trial
-from ommatidia.lab.report.asked import likeness_of
-from ommatidia.lab.report.collect import report_of
-from ommatidia.lab.report.html import render_html
-from ommatidia.lab.report.markdown import render_markdown
-from ommatidia.lab.report.model import Report
-from ommatidia.lab.report.sections import chance_correlation
-from ommatidia.lab.scores import read_scores
+from ommatidia.lab.run.plan import TrialPlan, plan_trial
+from ommatidia.lab.run.trial import Trial, best_design
 from ommatidia.lab.search import Search
 from ommatidia.lab.search.search import recall, run_search
-from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, best_design
 
 if TYPE_CHECKING:
     from conftest import Searched

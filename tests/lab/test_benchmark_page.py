@@ -6,15 +6,15 @@ from pathlib import Path
 
 from published_fixtures import FILES
 
-from ommatidia.lab.benchmark_page import page
-from ommatidia.lab.benchmarks import BENCHMARKS
+from ommatidia.eval.named_benchmarks import BENCHMARKS
+from ommatidia.lab.show.benchmark_page import page
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_page_is_current() -> None:
     written = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
-    assert written == page(), "run: python -m ommatidia.lab.benchmark_page docs"
+    assert written == page(), "run: python -m ommatidia.lab.show.benchmark_page docs"
 
 
 def test_every_benchmark_has_a_row_with_all_cells() -> None:

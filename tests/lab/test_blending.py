@@ -9,7 +9,7 @@ import pytest
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.data.mixture import MixtureConfig
-from ommatidia.lab.blending import blend, read_blend
+from ommatidia.lab.data.blending import blend, read_blend
 
 
 def test_a_mixture_file(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from ommatidia.lab.report.collect import report_of
 from ommatidia.lab.report.contributions import contributions
 from ommatidia.lab.report.model import DesignRow, Report
 from ommatidia.lab.report.ranking import gaps, ranked
+from ommatidia.lab.run.trial import Trial, by_design
 from ommatidia.lab.search.search import recall
-from ommatidia.lab.trial import Trial, by_design
 
 if TYPE_CHECKING:
     from conftest import Searched

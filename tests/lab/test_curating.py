@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from ommatidia.cli import app
 from ommatidia.core.errors import ConfigError
 from ommatidia.data.synthetic import DrawnWords
-from ommatidia.lab import curating
-from ommatidia.lab.curating import curate_file, run_engine
+from ommatidia.lab.data import curating
+from ommatidia.lab.data.curating import curate_file, run_engine
 
 
 def corpus(folder: Path) -> Path:

@@ -15,12 +15,12 @@ from torch import nn
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.cost import sample_tokens, training_price
-from ommatidia.lab.jobs.training import TrainingJob
-from ommatidia.lab.plan import Plan, plan_trial
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.nodes.training import TrainingJob
+from ommatidia.lab.price.cost import sample_tokens, training_price
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.run import execute
-from ommatidia.lab.store import Store
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.plan import Plan, plan_trial
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.pretrained import save
 from ommatidia.models.processor import Processor

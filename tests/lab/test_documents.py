@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID
-from ommatidia.lab.plan import Plan
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.run import execute
-from ommatidia.lab.store import Store
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.plan import Plan
 from ommatidia.models.processor import Processor
 from ommatidia.train.metrics import read_metrics
 

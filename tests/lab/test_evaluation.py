@@ -21,10 +21,10 @@ from published_fixtures import FILES, KEPT, _write, write
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import ConfigError, DataError, RunError
 from ommatidia.eval.judge import EndpointJudge
+from ommatidia.eval.named_benchmarks import BENCHMARKS
 from ommatidia.eval.submission import as_xlsx
-from ommatidia.lab.benchmarks import BENCHMARKS
-from ommatidia.lab.evaluation import Choices, evaluate_checkpoint, model_digest, read_benchmarks
-from ommatidia.lab.scoring import score_answers
+from ommatidia.lab.saved.evaluation import Choices, evaluate_checkpoint, model_digest, read_benchmarks
+from ommatidia.lab.saved.scoring import score_answers
 from ommatidia.models.pretrained import save
 
 SEVERAL = ("pope", "mme", "mmbench", "mmmu", "gqa", "textvqa", "nocaps")

@@ -15,11 +15,11 @@ from torch import Tensor
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import DataError, RunError
 from ommatidia.core.source import SourceConfig
-from ommatidia.lab.jobs import features
-from ommatidia.lab.jobs.features import FeatureJob, joined
-from ommatidia.lab.plan import Plan
-from ommatidia.lab.run import execute
-from ommatidia.lab.store import Store
+from ommatidia.lab.nodes import features
+from ommatidia.lab.nodes.features import FeatureJob, joined
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.plan import Plan
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.processor import Processor, sight
 from ommatidia.models.vision.encoder import EncoderConfig

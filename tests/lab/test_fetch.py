@@ -15,9 +15,9 @@ from published_fixtures import FILES, write
 
 from ommatidia.core.errors import ConfigError, DiskError, RunError
 from ommatidia.core.file_lock import only_writer
-from ommatidia.lab.benchmarks import BENCHMARKS
-from ommatidia.lab.fetch import HuggingFace, Listed, fetch
-from ommatidia.lab.scoring import read_benchmark
+from ommatidia.eval.named_benchmarks import BENCHMARKS
+from ommatidia.lab.data.fetch import HuggingFace, Listed, fetch
+from ommatidia.lab.saved.scoring import read_benchmark
 
 
 class Copied:

@@ -16,11 +16,9 @@ from made_up_trials import trial
 
 from ommatidia.eval.statistics import Estimate, estimate, noise_model
 from ommatidia.lab.drive import _ranking
-from ommatidia.lab.jobs.job import Price
-from ommatidia.lab.plan import Plan, plan_trial
+from ommatidia.lab.nodes.job import Price
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe, with_encoders
-from ommatidia.lab.record import SearchRecord
-from ommatidia.lab.recorder import record_trial
 from ommatidia.lab.report.asked import likeness_of
 from ommatidia.lab.report.collect import report_of
 from ommatidia.lab.report.contributions import contributions
@@ -29,10 +27,12 @@ from ommatidia.lab.report.model import Report
 from ommatidia.lab.report.ranking import ranked
 from ommatidia.lab.report.table_csv import render_csv
 from ommatidia.lab.report.views import facts, saved_share
-from ommatidia.lab.scoring import score_table
+from ommatidia.lab.run.plan import Plan, plan_trial
+from ommatidia.lab.run.record import SearchRecord
+from ommatidia.lab.run.recorder import record_trial
+from ommatidia.lab.run.trial import Trial, average_of, best_design, scores_of
+from ommatidia.lab.saved.scoring import score_table
 from ommatidia.lab.search import Search
-from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, average_of, best_design, scores_of
 
 WIDE = {"one": 60, "two": 60, "three": 40}
 """Right answers of a hundred: 53.3 over benchmarks, 50.0 over groups."""

@@ -17,12 +17,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ommatidia.core import files
 from ommatidia.core.console import Console, use
-from ommatidia.lab.inputs import changed_inputs, skipped
-from ommatidia.lab.jobs.training import TrainingJob
-from ommatidia.lab.plan import Plan
+from ommatidia.lab.nodes.inputs import changed_inputs, skipped
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.nodes.training import TrainingJob
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.run import RunResult, execute
-from ommatidia.lab.store import Store
+from ommatidia.lab.run.execute import RunResult, execute
+from ommatidia.lab.run.plan import Plan
 from ommatidia.models.language.scratch import ScratchLanguage
 
 COLOURS = ("red", "green", "blue")

@@ -10,8 +10,8 @@ from pathlib import Path
 from forked import server
 from lab_toys import carry_out_singles, results, singles
 
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.search.search import recall
-from ommatidia.lab.store import Store
 
 PATIENCE = 60.0  # seconds
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.types import ImagePart
-from ommatidia.lab import lmms
+from ommatidia.lab.saved import lmms
 from ommatidia.models.generate import generate
 from ommatidia.models.pretrained import load, save
 
@@ -75,7 +75,7 @@ def test_requests_are_answered_in_order_as_we_would(stand_in: None, folder: Path
     with pytest.raises(NotImplementedError):
         model.loglikelihood([])
     named = lmms.manifest()
-    assert (named.model_id, named.simple_class_path) == ("ommatidia", "ommatidia.lab.lmms.OmmatidiaLmms")
+    assert (named.model_id, named.simple_class_path) == ("ommatidia", "ommatidia.lab.saved.lmms.OmmatidiaLmms")
 
 
 def test_without_the_package_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import DiskError
-from ommatidia.lab.jobs.training import TrainingJob
-from ommatidia.lab.plan import Plan
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.nodes.training import TrainingJob
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.run import execute
-from ommatidia.lab.store import Store
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.plan import Plan
 from ommatidia.models.processor import Processor
 from ommatidia.train.metrics import MetricsLog, read_metrics
 

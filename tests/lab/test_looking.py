@@ -10,8 +10,8 @@ from PIL import Image
 
 from ommatidia.core.errors import ConfigError, DataError, RunError
 from ommatidia.core.types import IMAGE_TOKEN_ID
-from ommatidia.lab.inspection import inspect_model, inspect_recipe, token_runs
-from ommatidia.lab.talk import Talk
+from ommatidia.lab.saved.talk import Talk
+from ommatidia.lab.show.inspection import inspect_model, inspect_recipe, token_runs
 from ommatidia.models.pretrained import save
 from ommatidia.models.processor import Processor
 

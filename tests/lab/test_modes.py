@@ -14,7 +14,7 @@ from ommatidia.core.console import Console, use
 from ommatidia.core.source import SourceConfig
 from ommatidia.data.shard_writer import write_shards
 from ommatidia.lab.drive import drive_search
-from ommatidia.lab.store import Store
+from ommatidia.lab.nodes.store import Store
 from ommatidia.models.published.exporting import export_checkpoint
 from ommatidia.models.published.importing import import_checkpoint
 from ommatidia.models.shards import ShardWriter

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from ommatidia.core.console import Console, use
-from ommatidia.lab.plan import Plan
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.run import execute
-from ommatidia.lab.store import Store
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.plan import Plan
 
 
 def trained(folder: Path, engine: dict[str, Any]) -> tuple[list[str], dict[str, torch.Tensor]]:

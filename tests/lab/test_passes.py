@@ -5,9 +5,9 @@ from __future__ import annotations
 import lab_toys
 import pytest
 
-from ommatidia.lab.cost import passes, trains
-from ommatidia.lab.plan import Plan
+from ommatidia.lab.price.cost import passes, trains
 from ommatidia.lab.recipe import Recipe, with_encoders
+from ommatidia.lab.run.plan import Plan
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.train.stage import Stage
 

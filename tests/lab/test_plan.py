@@ -9,11 +9,11 @@ from lab_toys import APPEND, COARSE, FINE, VIT, recipe, recipe_data, round_robin
 
 from ommatidia.core.config import override
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.jobs.features import FeatureJob
-from ommatidia.lab.jobs.job import Job
-from ommatidia.lab.plan import Plan, plan_trial
+from ommatidia.lab.nodes.features import FeatureJob
+from ommatidia.lab.nodes.job import Job
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe, with_encoders
-from ommatidia.lab.store import Store
+from ommatidia.lab.run.plan import Plan, plan_trial
 from ommatidia.models.vision.encoder import EncoderConfig
 
 
@@ -273,7 +273,7 @@ def test_a_recipe_says_what_it_sees_with() -> None:
 
 
 def test_a_plan_needs_no_store(store_folder: Any) -> None:
-    from ommatidia.lab.describe import describe_plan
+    from ommatidia.lab.show.describe import describe_plan
 
     tables, summary, refused = describe_plan(round_robin(), Store(store_folder / "none"))
     assert not (store_folder / "none").exists()

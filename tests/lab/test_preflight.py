@@ -10,7 +10,7 @@ from PIL import Image
 
 from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.lab.drive import drive_search
-from ommatidia.lab.store import Store
+from ommatidia.lab.nodes.store import Store
 
 
 def refused(search, folder) -> str:

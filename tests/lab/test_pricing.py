@@ -9,12 +9,12 @@ import pytest
 
 from ommatidia.core.config import override
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.describe import describe_plan
-from ommatidia.lab.gpu_memory import changes, smaller
-from ommatidia.lab.hardware import HARDWARE, Machine, machine_named
-from ommatidia.lab.pricing import StagePrice, price_tables, stage_prices
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.price.gpu_memory import changes, smaller
+from ommatidia.lab.price.hardware import HARDWARE, Machine, machine_named
 from ommatidia.lab.recipe import Recipe, read
-from ommatidia.lab.store import Store
+from ommatidia.lab.show.describe import describe_plan
+from ommatidia.lab.show.pricing import StagePrice, price_tables, stage_prices
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ import torch
 from lab_toys import recipe
 
 from ommatidia.core.console import Console, use
-from ommatidia.lab.plan import Plan
-from ommatidia.lab.provenance import arithmetic_of, processor, provenance
-from ommatidia.lab.run import execute
-from ommatidia.lab.store import Store
+from ommatidia.lab.nodes.provenance import arithmetic_of, processor, provenance
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.plan import Plan
 
 
 def test_nodes_say_what_computed_them(tmp_path: Path) -> None:

@@ -15,14 +15,14 @@ from ommatidia.core.config import override
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.types import IMAGE_TOKEN_ID
-from ommatidia.lab.describe import describe
-from ommatidia.lab.inspection import inspect_recipe
-from ommatidia.lab.packing_data import pack
-from ommatidia.lab.plan import Plan, plan_trial
-from ommatidia.lab.pricing import stage_prices
+from ommatidia.lab.data.packing import pack
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe, with_encoders
-from ommatidia.lab.run import execute
-from ommatidia.lab.store import Store
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.plan import Plan, plan_trial
+from ommatidia.lab.show.describe import describe
+from ommatidia.lab.show.inspection import inspect_recipe
+from ommatidia.lab.show.pricing import stage_prices
 from ommatidia.models.processor import Processor
 from ommatidia.models.resizing import misfit, resized
 from ommatidia.models.vision.tiling import Whole

@@ -19,16 +19,16 @@ from ommatidia.core.errors import RunError
 from ommatidia.core.source import SourceConfig
 from ommatidia.eval.benchmark import BenchmarkConfig, SourceBenchmark
 from ommatidia.eval.scoring.exact import ExactScorer
-from ommatidia.lab.analyses import read_analyses
 from ommatidia.lab.drive import drive_search, report_search, run_recipe
-from ommatidia.lab.jobs.prediction import PredictionJob
-from ommatidia.lab.jobs.training import TrainingJob
-from ommatidia.lab.plan import Plan, plan_trial
-from ommatidia.lab.record import SearchRecord, load_record, save_record
-from ommatidia.lab.recorder import Recorder
+from ommatidia.lab.nodes.prediction import PredictionJob
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.nodes.training import TrainingJob
+from ommatidia.lab.run.followup import read_analyses
+from ommatidia.lab.run.plan import Plan, plan_trial
+from ommatidia.lab.run.record import SearchRecord, load_record, save_record
+from ommatidia.lab.run.recorder import Recorder
 from ommatidia.lab.search import Search
 from ommatidia.lab.search.search import recall, run_search
-from ommatidia.lab.store import Store
 
 if TYPE_CHECKING:
     from conftest import Searched

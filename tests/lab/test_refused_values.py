@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.describe import describe
-from ommatidia.lab.reading import read_value
+from ommatidia.lab.search.load import read_value
+from ommatidia.lab.show.describe import describe
 
 DESIGN = "ommatidia.recipes.quickstart:design"
 

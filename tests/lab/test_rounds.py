@@ -12,13 +12,13 @@ from made_up_trials import QUESTIONS, carry_out, trial
 
 from ommatidia.core.errors import RunError
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.record import SearchSeeds
 from ommatidia.lab.report.greedy_path import greedy_rounds
 from ommatidia.lab.report.greedy_words import gains_note, look_lines, outcome
+from ommatidia.lab.run.record import SearchSeeds
+from ommatidia.lab.run.trial import Trial, best_design
 from ommatidia.lab.search import RoundRobin
 from ommatidia.lab.search.decisions import noise_of, scores_of
 from ommatidia.lab.search.rounds import Round
-from ommatidia.lab.trial import Trial, best_design
 
 Experts = tuple[str, ...]
 TABLE = {(): 10, ("coarse",): 20, ("fine",): 25, ("vit",): 40, ("vit", "coarse"): 44, ("vit", "fine"): 40}

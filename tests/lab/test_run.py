@@ -14,17 +14,17 @@ from safetensors.torch import load_file
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.lab.drive import drive_search, run_recipe
-from ommatidia.lab.evaluation import Choices, evaluate_checkpoint
-from ommatidia.lab.jobs.training import TrainingJob
-from ommatidia.lab.plan import Plan, plan_trial
+from ommatidia.lab.nodes.scores import read_scores, read_texts, scores_of_today
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.nodes.training import TrainingJob
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.recorder import record_trial
-from ommatidia.lab.run import RunResult, execute
-from ommatidia.lab.scores import read_scores, read_texts, scores_of_today
+from ommatidia.lab.run.execute import RunResult, execute
+from ommatidia.lab.run.plan import Plan, plan_trial
+from ommatidia.lab.run.recorder import record_trial
+from ommatidia.lab.run.trial import Trial, collect
+from ommatidia.lab.saved.evaluation import Choices, evaluate_checkpoint
 from ommatidia.lab.search import Search
 from ommatidia.lab.search.search import recall
-from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, collect
 from ommatidia.models.pretrained import load
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ import pytest
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import DamagedError, RunError
-from ommatidia.lab.store import Store
+from ommatidia.lab.nodes.store import Store
 
 KIND, KEY = "features", "abc"
 HOLD = """
 import sys, time
 from pathlib import Path
-from ommatidia.lab.store import Store
+from ommatidia.lab.nodes.store import Store
 with Store(Path(sys.argv[1])).writing():
     print("held", flush=True)
     time.sleep(60)

@@ -11,8 +11,8 @@ from made_up_trials import by_experts, carry_out, trial
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.run.trial import Trial, best_design, by_design
 from ommatidia.lab.search import FullGrid, RoundRobin, Singles, Space, Strategy
-from ommatidia.lab.trial import Trial, best_design, by_design
 
 Experts = tuple[str, ...]
 # vit is the best single expert, coarse adds 30 to it, and fine nothing.

@@ -10,10 +10,10 @@ from scipy.stats import norm, t
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Grid
-from ommatidia.lab import designs, listing
-from ommatidia.lab.describe import describe, describe_plan
 from ommatidia.lab.recipe import Recipe, find, read
 from ommatidia.lab.search import Search
+from ommatidia.lab.show import designs, listing
+from ommatidia.lab.show.describe import describe, describe_plan
 
 if TYPE_CHECKING:
     from conftest import Searched
@@ -185,7 +185,7 @@ def test_arguments_of_a_recipe_are_checked(tmp_path: Any) -> None:
 def test_numbers_of_designs_are_kept_for_every_search_and_counted_for_others() -> None:
     assert designs.searches().keys() == designs._kept().keys()
     for reference in ("ommatidia.recipes.quickstart:search", "ommatidia.recipes.fusions:search"):  # the studies: there
-        assert designs._kept()[reference] == designs.count(find(reference)), "python -m ommatidia.lab.designs"
+        assert designs._kept()[reference] == designs.count(find(reference)), "python -m ommatidia.lab.show.designs"
     assert designs.designs("own", find("ommatidia.recipes.own_data:llava")) == "?"
     assert designs.designs("one", find("ommatidia.recipes.nvlm:x")) == "1"
     assert designs.designs("new", find("ommatidia.recipes.nvlm_studies:designs")) == "3"

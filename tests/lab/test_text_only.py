@@ -15,9 +15,9 @@ import torch
 from lab_toys import recipe
 
 from ommatidia.core.errors import ConfigError, RunError
-from ommatidia.lab import text_only
-from ommatidia.lab.lmms import cut
-from ommatidia.lab.text_only import Words, compare_words
+from ommatidia.lab.saved import text_only
+from ommatidia.lab.saved.lmms import cut
+from ommatidia.lab.saved.text_only import Words, compare_words
 from ommatidia.models.pretrained import save
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None

@@ -18,12 +18,12 @@ from ommatidia.core.config import override
 from ommatidia.core.console import Console, use
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.analyses import ablation_jobs
-from ommatidia.lab.jobs.job import Computation, Job, Price
-from ommatidia.lab.plan import Plan, plan_trial
-from ommatidia.lab.run import execute
-from ommatidia.lab.store import Store
-from ommatidia.lab.workers import Workers, workers
+from ommatidia.lab.nodes.job import Computation, Job, Price
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.followup import ablation_jobs
+from ommatidia.lab.run.plan import Plan, plan_trial
+from ommatidia.lab.run.workers import Workers, workers
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 

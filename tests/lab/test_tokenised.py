@@ -19,7 +19,7 @@ from ommatidia.core.errors import ConfigError, DataError
 from ommatidia.core.types import Example
 from ommatidia.data.mixture import MixtureConfig
 from ommatidia.data.tokenised import Tokenised
-from ommatidia.lab.packing_data import pack
+from ommatidia.lab.data.packing import pack
 from ommatidia.lab.recipe import Recipe
 from ommatidia.models.processor import Processor
 

@@ -20,11 +20,11 @@ from ommatidia.core.console import Console, use
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DiskError
 from ommatidia.core.relay import Listener, Relay
-from ommatidia.lab.jobs.job import Job, Price
-from ommatidia.lab.plan import Plan
-from ommatidia.lab.run import RunResult, execute
-from ommatidia.lab.store import Store
-from ommatidia.lab.workers import Workers, workers
+from ommatidia.lab.nodes.job import Job, Price
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.run.execute import RunResult, execute
+from ommatidia.lab.run.plan import Plan
+from ommatidia.lab.run.workers import Workers, workers
 from ommatidia.train.interrupt import StoppedError
 
 PATIENCE = 60.0  # seconds

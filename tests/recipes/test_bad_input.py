@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ommatidia.lab.store import Store
+from ommatidia.lab.nodes.store import Store
 
 DONE = re.compile(r"(\d+) nodes done in \d+ s, (\d+) reused")
 FULL = 1 << 20

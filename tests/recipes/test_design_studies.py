@@ -10,16 +10,16 @@ import pytest
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab import designs as kept
-from ommatidia.lab.memory import held, parameters
-from ommatidia.lab.plan import Plan
-from ommatidia.lab.pricing import stage_prices
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.price.memory import held, parameters
 from ommatidia.lab.recipe import Recipe, find, read
-from ommatidia.lab.run import execute
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.plan import Plan
 from ommatidia.lab.search import RoundRobin, Search
-from ommatidia.lab.store import Store
-from ommatidia.lab.study_page import row
-from ommatidia.lab.twin import twin_of_recipe
+from ommatidia.lab.search.twin import twin_of_recipe
+from ommatidia.lab.show import designs as kept
+from ommatidia.lab.show.pricing import stage_prices
+from ommatidia.lab.show.study_page import row
 
 DESIGNS = {
     "eagle_studies:resolution": 10, "eagle_studies:singles": 12, "eagle_studies:fusion": 10,
@@ -49,7 +49,7 @@ def test_every_design_is_complete_and_unlike_the_others(reference: str) -> None:
     found = search.strategy.horizon()
     assert len(found) == DESIGNS[reference]
     entry = f"ommatidia.recipes.{reference}"
-    assert kept.designs(entry, find(entry)).removeprefix("up to ") == str(len(found)), "python -m ommatidia.lab.designs"
+    assert kept.designs(entry, find(entry)).removeprefix("up to ") == str(len(found)), "ommatidia.lab.show.designs"
     assert len({recipe.digest() for recipe in found}) == len(found)
     for recipe in found:
         assert recipe.benchmarks

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.plan import Plan
+from ommatidia.lab.run.plan import Plan
 from ommatidia.recipes.own_data import llava
 
 

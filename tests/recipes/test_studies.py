@@ -12,9 +12,9 @@ import pytest
 
 from ommatidia.core.config import override
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.listing import listing
-from ommatidia.lab.memory import held, parameters
+from ommatidia.lab.price.memory import held, parameters
 from ommatidia.lab.recipe import Recipe, find, read, recipes_of
+from ommatidia.lab.show.listing import listing
 from ommatidia.models.vision.tiling import Mark
 
 STUDIES = ("eagle", "cambrian", "nvlm", "vila", "mm1", "llava", "llava_hr", "mini_gemini", "internvl")

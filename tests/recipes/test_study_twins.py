@@ -12,12 +12,12 @@ from ommatidia.core.config import override
 from ommatidia.core.console import Console, use
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Grid
-from ommatidia.lab.plan import Plan
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe, read
-from ommatidia.lab.run import execute
+from ommatidia.lab.run.execute import execute
+from ommatidia.lab.run.plan import Plan
 from ommatidia.lab.search import Listed, RoundRobin, Search
-from ommatidia.lab.store import Store
-from ommatidia.lab.twin import twin, twin_of_recipe
+from ommatidia.lab.search.twin import twin, twin_of_recipe
 from ommatidia.models.vision.tiling import Whole
 from ommatidia.train.freeze import select
 

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ommatidia.core.command_result import CommandResult
 from ommatidia.core.errors import ConfigError
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import Attribution
 from ommatidia.eval.suites import attribute
 from ommatidia.lab.analysis.asking import as_json, ask, shown, written
-from ommatidia.lab.driven import Driven
-from ommatidia.lab.evaluation import model_digest
+from ommatidia.lab.nodes.treatment import Taken, Treated, Treatment, takings
 from ommatidia.lab.report.asked import ablation_suite, suites_of
 from ommatidia.lab.report.figures.asked import ablation_bars
 from ommatidia.lab.report.model import Ablation
-from ommatidia.lab.treatment import Taken, Treated, Treatment, takings
+from ommatidia.lab.saved.evaluation import model_digest
 from ommatidia.models.ablation import without
 from ommatidia.models.pretrained import load
 from ommatidia.models.sharing import SharedFeatures
@@ -32,7 +32,7 @@ def ablate_checkpoint(
     most: int | None = None,
     batch: int = 64,
     device: str = "cpu",
-) -> Driven:
+) -> CommandResult:
     """Ask a mixture every benchmark with all its experts and with each set of up to ``most`` of them taken away.
 
     Answers are kept under ``out``, so that a stopped run goes on; beside them ablation.json and a picture for each
@@ -70,9 +70,9 @@ def _told(
     scores: Mapping[tuple[str, str], Scored],
     out: Path,
     checkpoint: Path,
-) -> Driven:
+) -> CommandResult:
     """Tables, data and pictures, a treatment at a time."""
-    told = Driven(data={"model": str(checkpoint), "experts": list(experts), "treatments": {}})
+    told = CommandResult(data={"model": str(checkpoint), "experts": list(experts), "treatments": {}})
     pictures: dict[str, str] = {}
     for treatment in dict.fromkeys(one.treatment for one in taken):
         sets = [one for one in taken if one.treatment == treatment]

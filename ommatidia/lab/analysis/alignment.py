@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ommatidia.core.command_result import CommandResult
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import ImagePart, Message, Sample
 from ommatidia.eval.benchmark import Benchmark, cluster_of
 from ommatidia.eval.statistics.resampling import RESAMPLES, Array, resampled_totals
 from ommatidia.lab.analysis.asking import as_json, written
-from ommatidia.lab.driven import Driven
-from ommatidia.lab.inspection import seen_pixels
 from ommatidia.lab.report.figures.layers import layer_curves
+from ommatidia.lab.show.inspection import seen_pixels
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.pretrained import load
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def align_checkpoints(
     checkpoints: Mapping[str, Path], benchmark: Benchmark, *, out: Path, batch: int = 8, device: str = "cpu"
-) -> Driven:
+) -> CommandResult:
     """The likeness of visual and text tokens behind every block, for each checkpoint on the same samples.
 
     Writes alignment.json and alignment.svg. Raises ConfigError for a model that sees nothing or whose pictures stand
@@ -67,7 +67,7 @@ def align_checkpoints(
     paths = written(out, {"alignment.json": as_json(data), "alignment.svg": picture})
     rows = [[name, f"{c[0][0]:.3f}", f"{c[len(c) // 2][0]:.3f}", f"{c[-1][0]:.3f}"] for name, c in curves.items()]
     table = (title, ("model", "embeddings", "half way", "last"), rows)
-    return Driven(tables=[table], data=data, lines=[f"written: {path}" for path in paths])
+    return CommandResult(tables=[table], data=data, lines=[f"written: {path}" for path in paths])
 
 
 def _banded(values_NL: Array, clusters: Sequence[str]) -> list[tuple[float, float, float]]:
@@ -82,7 +82,7 @@ def _banded(values_NL: Array, clusters: Sequence[str]) -> list[tuple[float, floa
 
 def attend(
     checkpoint: Path, image: Path, question: str, *, out: Path, answer: str | None = None, device: str = "cpu"
-) -> Driven:
+) -> CommandResult:
     """Draw what the positions that speak the answer attend to, over what the model sees, and of each expert alone
     where the fusion keeps its tokens apart.
 
@@ -111,7 +111,7 @@ def attend(
     written(out.parent, {out.with_suffix(".json").name: as_json(data)})
     rows = [[name, f"{100 * share:.1f}"] for name, share in shares.items()]
     table = (f"attention of the answer {said!r}", ("visual tokens", "share of all attention %"), rows)
-    return Driven(tables=[table], data=data | {"picture": str(out)}, lines=[f"picture: {out}"])
+    return CommandResult(tables=[table], data=data | {"picture": str(out)}, lines=[f"picture: {out}"])
 
 
 def look(model: MLLM, processor: Processor, sample: Sample, *, device: str = "cpu") -> torch.Tensor:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ommatidia.core.command_result import CommandResult
 from ommatidia.core.errors import ConfigError
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.chance import chance
@@ -19,17 +20,16 @@ from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import Attribution, Interval
 from ommatidia.eval.suites import attribute
 from ommatidia.lab.analysis.asking import as_json, ask, shown, written
-from ommatidia.lab.driven import Driven
-from ommatidia.lab.evaluation import model_digest
 from ommatidia.lab.report.asked import audit_row
 from ommatidia.lab.report.figures.asked import CONDITIONS, GUESS, audit_bars
+from ommatidia.lab.saved.evaluation import model_digest
 from ommatidia.models.pretrained import load
 from ommatidia.models.sharing import SharedFeatures
 
 
 def audit_checkpoint(
     checkpoint: Path, benchmarks: Sequence[BenchmarkConfig], *, out: Path, batch: int = 64, device: str = "cpu"
-) -> Driven:
+) -> CommandResult:
     """Ask a model every benchmark in each mode, and compute what guessing would score.
 
     Answers are kept under ``out``, so that a stopped run goes on; beside them audit.json and audit.svg. Raises
@@ -54,7 +54,7 @@ def audit_checkpoint(
     return _told({name: found[name] for name in order}, out, checkpoint)
 
 
-def _told(found: Mapping[str, tuple[Attribution, float]], out: Path, checkpoint: Path) -> Driven:
+def _told(found: Mapping[str, tuple[Attribution, float]], out: Path, checkpoint: Path) -> CommandResult:
     data: dict[str, Any] = {"model": str(checkpoint), "benchmarks": {}}
     rows = []
     for name, (each, guess) in found.items():
@@ -67,7 +67,7 @@ def _told(found: Mapping[str, tuple[Attribution, float]], out: Path, checkpoint:
         rows.append([*row, shown(each.lost["blind"]), f"{100 * (each.left['blind'].mean - guess):+.1f}"])
     words = (f"{words} %" for words in (*CONDITIONS.values(), GUESS))
     picture = audit_bars([audit_row(name, each, guess) for name, (each, guess) in found.items()])
-    told = Driven(data=data)
+    told = CommandResult(data=data)
     told.tables = [("is the picture needed", ("benchmark", *words, "vision gain", "blind - guess"), rows)]
     told.lines = [f"written: {path}" for path in written(out, {"audit.json": as_json(data), "audit.svg": picture})]
     return told

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ommatidia.core.command_result import CommandResult
 from ommatidia.core.errors import DataError, RunError
 from ommatidia.core.types import Sample
 from ommatidia.eval.answers import Answered, read_answers
@@ -20,7 +21,6 @@ from ommatidia.eval.scored import Scored
 from ommatidia.eval.scoring.scorer import references_of
 from ommatidia.eval.suites import compare_suites
 from ommatidia.lab.analysis.asking import written
-from ommatidia.lab.driven import Driven
 from ommatidia.lab.report import html
 from ommatidia.lab.report.numbers import p_value, percent, signed
 from ommatidia.lab.report.pictures import data_uri
@@ -51,7 +51,7 @@ class Side:
 
 def beside(
     benchmark: Benchmark, files: tuple[Path, Path], names: tuple[str, str], *, out: Path, most: int = 40
-) -> Driven:
+) -> CommandResult:
     """Write a self-contained page from two answer files of ``omma eval``; ``most`` samples are shown for each side.
 
     Samples with the largest difference come first, then in the benchmark's order. Raises RunError when the files
@@ -95,7 +95,7 @@ def beside(
         )
     )
     written(out.parent, {out.name: page})
-    return Driven(data={**data, "page": str(out)}, lines=[data["verdict"], f"page: {out}"])
+    return CommandResult(data={**data, "page": str(out)}, lines=[data["verdict"], f"page: {out}"])
 
 
 def _compared(

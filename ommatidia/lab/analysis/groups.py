@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ommatidia.core.command_result import CommandResult
 from ommatidia.core.errors import ConfigError
+from ommatidia.eval.named_benchmarks import BENCHMARKS
 from ommatidia.eval.statistics.grouping import (
     LAYOUTS,
     Layout,
@@ -26,8 +28,6 @@ from ommatidia.eval.statistics.grouping import (
 from ommatidia.eval.statistics.resampling import Array
 from ommatidia.eval.statistics.stability import find_groups
 from ommatidia.lab.analysis.asking import as_json, written
-from ommatidia.lab.benchmarks import BENCHMARKS
-from ommatidia.lab.driven import Driven
 from ommatidia.lab.report.figures.grouping import component_plane, correlation_matrix
 
 
@@ -134,7 +134,7 @@ def group_benchmarks(
     layout: Layout = "cambrian",
     method: Method = "pearson",
     clusters: int | None = None,
-) -> Driven:
+) -> CommandResult:
     """Averages, likeness, components and groups as tables, groups.json and two pictures.
 
     Where the scores show groups there are as many as components, or ``clusters``, with how stable they are.
@@ -180,7 +180,9 @@ def group_benchmarks(
             "groups-components.svg": component_plane(names, found, published_groups(), title=plane),
         },
     )
-    return Driven(tables=_tables(means, cut, layout), data=data, lines=[seen, *(f"written: {path}" for path in paths)])
+    return CommandResult(
+        tables=_tables(means, cut, layout), data=data, lines=[seen, *(f"written: {path}" for path in paths)]
+    )
 
 
 def published_groups() -> dict[str, str]:

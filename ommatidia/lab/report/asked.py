@@ -12,13 +12,13 @@ from ommatidia.eval.statistics import Interval as Estimate
 from ommatidia.eval.statistics.grouping import components, correlations
 from ommatidia.eval.statistics.stability import find_groups
 from ommatidia.eval.suites import attribute
-from ommatidia.lab.analyses import ANALYSES, Analysis, treatment_of
-from ommatidia.lab.record import AnalysisEntry
+from ommatidia.lab.nodes.treatment import Taken, Treatment
 from ommatidia.lab.report.figures.asked import CONDITIONS
 from ommatidia.lab.report.model import Ablation, AblationRow, AblationSuite, Audit, AuditRow, Interval, Likeness
 from ommatidia.lab.report.nodes import NodeReader
-from ommatidia.lab.treatment import Taken, Treatment
-from ommatidia.lab.trial import Trial, by_design
+from ommatidia.lab.run.followup import ANALYSES, Analysis, treatment_of
+from ommatidia.lab.run.record import AnalysisEntry
+from ommatidia.lab.run.trial import Trial, by_design
 
 AVERAGE = "average"
 FEWEST = 3

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ommatidia.lab.provenance import arithmetic_of
-from ommatidia.lab.record import SearchRecord
+from ommatidia.lab.nodes.provenance import arithmetic_of
+from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.report.asked import ablations_of, audit_of, guess_of, likeness_of
 from ommatidia.lab.report.contributions import contributions
 from ommatidia.lab.report.examples import examples_of
@@ -18,10 +18,10 @@ from ommatidia.lab.report.nodes import NodeReader
 from ommatidia.lab.report.notes import notes_of
 from ommatidia.lab.report.rows import row_of
 from ommatidia.lab.report.standing import standing_of
+from ommatidia.lab.run.record import SearchRecord
+from ommatidia.lab.run.trial import Trial, best_design, by_design, final_designs
 from ommatidia.lab.search.greedy import RoundRobin
 from ommatidia.lab.search.strategy import Strategy
-from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, best_design, by_design, final_designs
 
 
 def report_of(record: SearchRecord, trials: Sequence[Trial], store: Store) -> Report:

@@ -8,7 +8,7 @@ from ommatidia.eval.statistics import RunScores, noise_model
 from ommatidia.eval.statistics.gains import mean_gain
 from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.report.model import Contribution, Interval
-from ommatidia.lab.trial import Trial, scores_of
+from ommatidia.lab.run.trial import Trial, scores_of
 
 
 def contributions(groups: Sequence[Sequence[Trial]]) -> tuple[Contribution, ...]:

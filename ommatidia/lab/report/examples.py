@@ -9,7 +9,7 @@ from statistics import mean
 
 from ommatidia.lab.report.model import ExampleCard, Reply
 from ommatidia.lab.report.nodes import NodeReader
-from ommatidia.lab.trial import Trial
+from ommatidia.lab.run.trial import Trial
 
 _CARDS = 12
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ommatidia.lab.report.asked import estimate
 from ommatidia.lab.report.model import Candidate, GreedyLook, GreedyRound
+from ommatidia.lab.run.trial import Trial, average_of
 from ommatidia.lab.search import rounds
 from ommatidia.lab.search.greedy import RoundRobin
-from ommatidia.lab.trial import Trial, average_of
 
 
 def greedy_rounds(strategy: RoundRobin, trials: Sequence[Trial]) -> tuple[tuple[GreedyRound, ...], str]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from ommatidia.core.errors import DamagedError
 from ommatidia.eval.scored import Scored
-from ommatidia.lab.inputs import skipped
-from ommatidia.lab.record import SearchRecord
-from ommatidia.lab.scores import read_scores, read_texts
-from ommatidia.lab.store import Store
+from ommatidia.lab.nodes.inputs import skipped
+from ommatidia.lab.nodes.scores import read_scores, read_texts
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.run.record import SearchRecord
 
 
 @dataclass

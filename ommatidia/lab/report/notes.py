@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ommatidia.lab.jobs.ablation import AblationJob
-from ommatidia.lab.jobs.checkpoint import CheckpointJob
-from ommatidia.lab.jobs.features import FeatureJob
-from ommatidia.lab.jobs.gallery import GalleryJob
-from ommatidia.lab.jobs.prediction import PredictionJob
-from ommatidia.lab.jobs.training import TrainingJob
+from ommatidia.lab.nodes.ablation import AblationJob
+from ommatidia.lab.nodes.checkpoint import CheckpointJob
+from ommatidia.lab.nodes.features import FeatureJob
+from ommatidia.lab.nodes.gallery import GalleryJob
+from ommatidia.lab.nodes.prediction import PredictionJob
+from ommatidia.lab.nodes.scores import scorer_of
+from ommatidia.lab.nodes.training import TrainingJob
 from ommatidia.lab.report.nodes import NodeReader
-from ommatidia.lab.scores import scorer_of
-from ommatidia.lab.trial import Trial
+from ommatidia.lab.run.trial import Trial
 
 JOBS = (FeatureJob, TrainingJob, PredictionJob, AblationJob, GalleryJob, CheckpointJob)
 

@@ -11,7 +11,7 @@ from ommatidia.lab.report.asked import estimate
 from ommatidia.lab.report.model import Curve, DesignRow, Outcome, Verdict
 from ommatidia.lab.report.nodes import NodeReader
 from ommatidia.lab.report.standing import Standing
-from ommatidia.lab.trial import Trial
+from ommatidia.lab.run.trial import Trial
 from ommatidia.train.metrics import FILE, read_metrics
 
 _OUTCOMES: dict[str, Outcome] = {"better": "ahead", "worse": "behind", "cannot tell apart": "tie"}

@@ -17,7 +17,7 @@ from ommatidia.eval.statistics import Interval, NoiseModel, RunScores, estimate,
 from ommatidia.eval.statistics.noise import UNKNOWN
 from ommatidia.eval.statistics.ranking import Adjusted, compare_to
 from ommatidia.eval.statistics.selection import chosen_interval
-from ommatidia.lab.trial import Trial, average_of, scores_of
+from ommatidia.lab.run.trial import Trial, average_of, scores_of
 
 Group = Sequence[Trial]
 

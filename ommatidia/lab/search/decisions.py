@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from ommatidia.eval.statistics import NoiseModel, Run, RunScores, noise_model
 from ommatidia.eval.suites import suite_scores
-from ommatidia.lab.trial import Trial
-from ommatidia.lab.trial import scores_of as scores_of_trials
+from ommatidia.lab.run.trial import Trial
+from ommatidia.lab.run.trial import scores_of as scores_of_trials
 
 
 def scores_of(designs: Mapping[str, Sequence[Trial]]) -> RunScores:

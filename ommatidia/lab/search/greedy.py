@@ -19,11 +19,11 @@ from ommatidia.core.config import overridden
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.names import fit_name
 from ommatidia.lab.recipe import Recipe, with_encoders
+from ommatidia.lab.run.trial import Trial
 from ommatidia.lab.search.confirmation import base_runs, judge_all, most_runs, next_step
 from ommatidia.lab.search.decisions import scores_of
 from ommatidia.lab.search.rounds import Candidate, Round, choose, decide, looks_of
 from ommatidia.lab.search.strategy import Strategy, missing
-from ommatidia.lab.trial import Trial
 from ommatidia.models.vision.encoder import EncoderConfig
 
 Experts = tuple[str, ...]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.run.trial import Trial
 from ommatidia.lab.search.strategy import Space, Strategy, missing
-from ommatidia.lab.trial import Trial
 
 
 class FullGrid(Strategy):

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ommatidia.lab.recipe import Recipe
+from ommatidia.lab.run.trial import Trial
 from ommatidia.lab.search.strategy import Strategy, missing
-from ommatidia.lab.trial import Trial
 
 
 class Listed(Strategy):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ommatidia.eval.statistics.additions import Addition
+from ommatidia.lab.run.trial import Trial
 from ommatidia.lab.search import confirmation
-from ommatidia.lab.trial import Trial
 
 Decision = Literal["choice", "kept", "lead", "not shown", "stopped early", "undecided", "ended"]
 """What a round came to.

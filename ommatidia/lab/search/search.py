@@ -12,18 +12,18 @@ from ommatidia.core.config import Config
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, DesignsFailedError
 from ommatidia.core.names import Name
-from ommatidia.lab.analyses import Analysis, audit_jobs, removal_findings
-from ommatidia.lab.jobs.job import Job
-from ommatidia.lab.plan import Plan
-from ommatidia.lab.preflight import check_inputs
-from ommatidia.lab.record import SearchRecord, load_record
-from ommatidia.lab.recorder import Recorder
-from ommatidia.lab.run import RunResult, check_missing, execute
-from ommatidia.lab.scores import scores_of_today
+from ommatidia.lab.nodes.job import Job
+from ommatidia.lab.nodes.scores import scores_of_today
+from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.run.execute import RunResult, check_missing, execute
+from ommatidia.lab.run.followup import Analysis, audit_jobs, removal_findings
+from ommatidia.lab.run.plan import Plan
+from ommatidia.lab.run.preflight import check_inputs
+from ommatidia.lab.run.record import SearchRecord, load_record
+from ommatidia.lab.run.recorder import Recorder
+from ommatidia.lab.run.trial import Trial, collect
+from ommatidia.lab.run.workers import Workers
 from ommatidia.lab.search.strategy import Strategy
-from ommatidia.lab.store import Store
-from ommatidia.lab.trial import Trial, collect
-from ommatidia.lab.workers import Workers
 from ommatidia.train.ranks import ranks, together
 from ommatidia.train.tracking import Tracking
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ommatidia.lab.recipe import Recipe, with_encoders
+from ommatidia.lab.run.trial import Trial
 from ommatidia.lab.search.strategy import Strategy, missing
-from ommatidia.lab.trial import Trial
 from ommatidia.models.vision.encoder import EncoderConfig
 
 

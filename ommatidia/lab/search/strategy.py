@@ -13,7 +13,7 @@ from ommatidia.core.config import Config, overridden
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.names import fit_name
 from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.trial import Trial
+from ommatidia.lab.run.trial import Trial
 
 
 class Space(Config):

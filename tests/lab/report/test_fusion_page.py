@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from ommatidia.core.grid import Grid
-from ommatidia.lab.fusion_page import drawing, example, members, page, write
 from ommatidia.lab.report.figures.fusion import draw
+from ommatidia.lab.show.fusion_page import drawing, example, members, page, write
 from ommatidia.models.fusion import Box, Sketch
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
-RENEW = "run: python -m ommatidia.lab.fusion_page docs"
+RENEW = "run: python -m ommatidia.lab.show.fusion_page docs"
 
 
 def texts(svg: str) -> list[str]:

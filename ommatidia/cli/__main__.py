@@ -1,0 +1,5 @@
+"""``python -m ommatidia.cli``."""
+
+from ommatidia.cli.app import main
+
+main()

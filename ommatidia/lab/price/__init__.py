@@ -1,0 +1,1 @@
+"""What a design costs before it runs: operations, lengths, memory, hardware."""

@@ -1,0 +1,1 @@
+"""From recipes to finished nodes: the plan, the checks before it, its execution, and the record of it."""
