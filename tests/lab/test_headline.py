@@ -16,8 +16,8 @@ from made_up_trials import trial
 
 from ommatidia.eval.statistics import Estimate, estimate, noise_model
 from ommatidia.lab.drive import _ranking
-from ommatidia.lab.nodes.job import Price
 from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.price.price import Price
 from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.report.asked import likeness_of
 from ommatidia.lab.report.collect import report_of

@@ -18,8 +18,9 @@ from ommatidia.core.config import override
 from ommatidia.core.console import Console, use
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import ConfigError
-from ommatidia.lab.nodes.job import Computation, Job, Price
+from ommatidia.lab.nodes.job import Computation, Job
 from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.price.price import Price
 from ommatidia.lab.run.execute import execute
 from ommatidia.lab.run.followup import ablation_jobs
 from ommatidia.lab.run.plan import Plan, plan_trial

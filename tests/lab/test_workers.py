@@ -20,8 +20,9 @@ from ommatidia.core.console import Console, use
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DiskError
 from ommatidia.core.relay import Listener, Relay
-from ommatidia.lab.nodes.job import Job, Price
+from ommatidia.lab.nodes.job import Job
 from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.price.price import Price
 from ommatidia.lab.run.execute import RunResult, execute
 from ommatidia.lab.run.plan import Plan
 from ommatidia.lab.run.workers import Workers, workers

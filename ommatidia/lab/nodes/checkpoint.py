@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ommatidia.core.contents import Contents
-from ommatidia.lab.nodes.job import Finding, Job, Price
+from ommatidia.lab.nodes.job import Finding, Job
 from ommatidia.lab.nodes.requirements import encoder_faults, language_faults
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.nodes.training import Weights
+from ommatidia.lab.price.price import Price
 from ommatidia.models.pretrained import save
 
 

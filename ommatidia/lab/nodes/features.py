@@ -29,9 +29,10 @@ from ommatidia.core.errors import DataError, RunError
 from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import Picture
 from ommatidia.data.mixture import MixtureConfig, Weighted
-from ommatidia.lab.nodes.job import Computation, Finding, Job, Price
+from ommatidia.lab.nodes.job import Computation, Finding, Job
 from ommatidia.lab.nodes.requirements import encoder_faults
 from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.price.price import Price
 from ommatidia.models.processor import sight
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
 from ommatidia.models.vision.tiling import TilingConfig, Whole

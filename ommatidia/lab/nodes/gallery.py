@@ -12,8 +12,9 @@ from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DataError
 from ommatidia.eval.benchmark import Benchmark, BenchmarkConfig
 from ommatidia.eval.chance import chance
-from ommatidia.lab.nodes.job import Job, Price
+from ommatidia.lab.nodes.job import Job
 from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.price.price import Price
 
 
 @dataclass(frozen=True)

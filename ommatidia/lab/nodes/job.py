@@ -18,31 +18,10 @@ from ommatidia.core.errors import OmmatidiaError
 from ommatidia.core.files import settled
 from ommatidia.lab.nodes.provenance import processor
 from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.price.price import Price
 
 if TYPE_CHECKING:
     from ommatidia.train.tracking import Tracking
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a job is expected to need, from arithmetic alone."""
-
-    flops: float = 0.0
-    bytes: int = 0
-    """Kept on disk afterwards."""
-    tokens: int = 0
-    """Positions the language model will process."""
-    parameters: int = 0
-    samples: int = 0
-
-    def __add__(self, other: Price) -> Price:
-        return Price(
-            self.flops + other.flops,
-            self.bytes + other.bytes,
-            self.tokens + other.tokens,
-            max(self.parameters, other.parameters),
-            self.samples + other.samples,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,14 @@ from ommatidia.eval.evaluate import predict, score_file
 from ommatidia.eval.judge import MODEL, URL
 from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scoring.judged import JudgedScorer
-from ommatidia.lab.nodes.job import Computation, Finding, Job, Price
+from ommatidia.lab.nodes.job import Computation, Finding, Job
 from ommatidia.lab.nodes.questions import question_findings
 from ommatidia.lab.nodes.requirements import encoder_faults, language_faults
 from ommatidia.lab.nodes.scores import ANSWERS, REPLIES, SCORES, judge_of
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.nodes.training import Weights
 from ommatidia.lab.price.cost import benchmark_tokens, prediction_price
+from ommatidia.lab.price.price import Price
 from ommatidia.models.generate import Decoding
 from ommatidia.models.processor import Processor
 from ommatidia.models.sharing import SharedFeatures

@@ -23,11 +23,12 @@ from ommatidia.core.types import Example, Sample
 from ommatidia.data.loader import Loader, Share
 from ommatidia.data.mixture import Mixture
 from ommatidia.lab.nodes.features import FeatureJob, joined
-from ommatidia.lab.nodes.job import Computation, Finding, Job, Price
+from ommatidia.lab.nodes.job import Computation, Finding, Job
 from ommatidia.lab.nodes.records import check_stream
 from ommatidia.lab.nodes.requirements import encoder_faults, language_faults, stage_faults, trained_parameters
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.price.cost import sample_tokens, training_price
+from ommatidia.lab.price.price import Price
 from ommatidia.models.mllm import MLLM, MLLMConfig
 from ommatidia.models.processor import Processor
 from ommatidia.models.resizing import resized

@@ -16,7 +16,7 @@ from ommatidia.core.grid import Cost
 from ommatidia.core.types import ImagePart, Sample
 from ommatidia.data.mixture import MixtureConfig
 from ommatidia.eval.benchmark import BenchmarkConfig
-from ommatidia.lab.nodes.job import Price
+from ommatidia.lab.price.price import Price
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.processor import Processor
 from ommatidia.models.vision.tiling import Mark, Places, Whole

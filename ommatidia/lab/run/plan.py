@@ -13,11 +13,12 @@ from ommatidia.eval.benchmark import BenchmarkConfig, SourceBenchmark
 from ommatidia.lab.nodes.checkpoint import CheckpointJob
 from ommatidia.lab.nodes.features import FeatureJob, picture_count
 from ommatidia.lab.nodes.gallery import GalleryJob
-from ommatidia.lab.nodes.job import Job, Price
+from ommatidia.lab.nodes.job import Job
 from ommatidia.lab.nodes.prediction import PredictionJob
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.nodes.training import Overlay, TrainingJob, Weights
 from ommatidia.lab.price.cost import sample_tokens, trains
+from ommatidia.lab.price.price import Price
 from ommatidia.lab.recipe import Mode, Recipe
 from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.resizing import misfit

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ommatidia.core.errors import RunError
-from ommatidia.lab.nodes.job import Price
 from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.price.price import Price
 
 LAYOUT: Final = 2
 """Raised by hand when the fields below change their meaning."""

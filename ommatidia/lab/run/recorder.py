@@ -10,12 +10,13 @@ from ommatidia.core.config import digest
 from ommatidia.core.errors import RunError
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.lab.nodes.ablation import AblationJob
-from ommatidia.lab.nodes.job import Job, Price
+from ommatidia.lab.nodes.job import Job
 from ommatidia.lab.nodes.prediction import PredictionJob
 from ommatidia.lab.nodes.scores import scorer_of
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.nodes.training import TrainingJob
 from ommatidia.lab.price.cost import largest_cost
+from ommatidia.lab.price.price import Price
 from ommatidia.lab.run.execute import RunResult
 from ommatidia.lab.run.plan import TrialPlan, plan_trial
 from ommatidia.lab.run.record import (

@@ -13,9 +13,9 @@ from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import Interval, Run, RunScores, estimate, macro_mean, noise_model
 from ommatidia.eval.suites import suite_scores
-from ommatidia.lab.nodes.job import Price
 from ommatidia.lab.nodes.scores import read_scores
 from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.price.price import Price
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.run.record import ANY_SEEDS, SearchSeeds, TrialEntry
 
