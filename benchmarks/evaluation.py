@@ -25,6 +25,7 @@ from ommatidia.core.console import Console, use
 from ommatidia.core.types import Sample
 from ommatidia.eval import Benchmark, BenchmarkConfig, predict
 from ommatidia.eval.answers import read_answers
+from ommatidia.models.build import build_model
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.processor import Processor
 from ommatidia.models.sharing import SharedFeatures
@@ -52,7 +53,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     config = design().model
-    model, processor = config.build(seed=0).eval(), Processor(config)
+    model, processor = build_model(config, seed=0).eval(), Processor(config)
     source = {"kind": "easy_vqa", "split": "test", "pictures": given.pictures, "per_picture": 3}
     benchmark = BenchmarkConfig.parse(
         {"kind": "source", "name": "shapes", "group": "general", "source": source, "scorer": "exact"}

@@ -27,8 +27,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ommatidia.core.malloc import keep_memory
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Batch, Example, View
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.language.scratch import ScratchLanguage
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.train.stage import Stage
 from ommatidia.train.trainer import Trainer
@@ -146,7 +148,7 @@ def our_trainer(config: MLLMConfig, processor: Processor, samples: int, micro: i
 
     collate: Callable[[Sequence[Example]], Batch] = processor.pack if packed else processor.collate
     folder = Path(tempfile.gettempdir()) / "not-written"
-    return Trainer(config.build(seed=0), stage, none, collate, steps=1000, folder=folder, seed=0)
+    return Trainer(build_model(config, seed=0), stage, none, collate, steps=1000, folder=folder, seed=0)
 
 
 def counted(step: Callable[[], Any]) -> float:
@@ -171,7 +173,7 @@ def main() -> None:
     budget = given.micro * 128
     padded = our_trainer(config, processor, given.samples, given.micro, packed=None)
     packed = our_trainer(config, processor, given.samples, given.micro, packed=budget)
-    theirs = their_model(config.build(seed=0))
+    theirs = their_model(build_model(config, seed=0))
     learning = [p for p in theirs.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=2e-5, weight_decay=0.0, fused=True)
     sides: dict[str, Callable[[], Any]] = {

@@ -17,7 +17,9 @@ import torch
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Batch, Views
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.train.audit import Float32Products, LiveBytes
 from ommatidia.train.freeze import Trained, freeze, select
 from ommatidia.train.optim import optimizer
@@ -71,7 +73,7 @@ def stage(train: Mapping[str, float], **fields: Any) -> Stage:
 
 
 def ready(value: MLLMConfig, plan: Stage) -> tuple[MLLM, Trained]:
-    model = value.build(seed=0)
+    model = build_model(value, seed=0)
     parts = model.parts()
     trained = select(parts, plan.train)
     freeze(parts, trained)
@@ -103,7 +105,7 @@ def measure(train: Mapping[str, float], *, model: Mapping[str, Any] | None = Non
 
 def logits(chunk: int | None, positions: int = 512) -> float:
     """MiB that the loss alone needs at its peak, gradients of the head included."""
-    built = config(encoders={}).build(seed=0)
+    built = build_model(config(encoders={}), seed=0)
     built.language.chunk = chunk
     h_SE, targets_S = torch.randn(positions, WIDTH, requires_grad=True), torch.randint(0, VOCABULARY, (positions,))
     with LiveBytes() as count:
@@ -144,7 +146,7 @@ def main() -> None:
         chunks = {str(chunk): logits(chunk) for chunk in (None, 256, 64, 16)}
         products = {"bf16": float32_products(), "frozen in bf16": float32_products(frozen_precision="bf16")}
     shape: dict[str, Any] = {"rows": ROWS, "words": WORDS, "width": WIDTH, "vocabulary": VOCABULARY}
-    shape["parameters"] = sum(p.numel() for p in config().build(seed=0).parameters())
+    shape["parameters"] = sum(p.numel() for p in build_model(config(), seed=0).parameters())
     result = {"shape": shape, "MiB": options, "MiB of a loss over 512 positions, by chunk": chunks}
     print(json.dumps({**result, "products in float32 under bf16": products}, indent=1))
 

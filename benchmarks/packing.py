@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.llava_step import dialogues, our_config
 from ommatidia.core.malloc import keep_memory
+from ommatidia.models.build import build_model
 from ommatidia.models.language import LanguageModel
 from ommatidia.train.engine import Packing
 from ommatidia.train.packing import packs
@@ -68,7 +69,7 @@ def main() -> None:
     keep_memory()
     torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as folder:
-        language = our_config(Path(folder)).build(seed=0).language
+        language = build_model(our_config(Path(folder)), seed=0).language
     examples = dialogues(given.samples)
     real = sum(len(example.ids) for example in examples)
     padded: list[MicroBatch] = []

@@ -30,7 +30,9 @@ import torch
 
 from ommatidia.core.console import Console, use
 from ommatidia.core.types import Example
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.train.checkpoint import Checkpoints
 from ommatidia.train.interrupt import StoppedError
@@ -77,7 +79,7 @@ class Ways:
                     os.kill(os.getpid(), signal.SIGTERM)
                 yield self.examples
 
-        model: MLLM = self.config.build(seed=0)
+        model: MLLM = build_model(self.config, seed=0)
         return Trainer(model, value, batches, self.processor.collate, steps=steps, folder=folder, seed=0)
 
     def seconds(

@@ -19,7 +19,8 @@ from ommatidia.core.types import Example, Sample
 from ommatidia.data.loader import Loader
 from ommatidia.lab.nodes.training import TrainingJob
 from ommatidia.lab.run.plan import plan_trial
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.build import build_model
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.recipes.quickstart import design
 from ommatidia.train.trainer import Collate, Trainer
@@ -44,7 +45,9 @@ class TunedStage:
         config = job.weights.model
         stored = frozenset(feature.name for feature in job.weights.features)
         features = {name: _constant(config.encoders[name].trunk_grid()) for name in stored}
-        return cls(job, config.build(seed=0, without_trunks=stored), Processor(config, features=features), stored)
+        return cls(
+            job, build_model(config, seed=0, without_trunks=stored), Processor(config, features=features), stored
+        )
 
     def batches(self) -> Iterator[list[Example]]:
         """The optimiser batches of the real stage, in order."""

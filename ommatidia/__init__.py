@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.search.search import Search
     from ommatidia.models.auto_classes import register_auto_classes
+    from ommatidia.models.build import build_model
+    from ommatidia.models.config import MLLMConfig
     from ommatidia.models.generate import Decoding, generate
-    from ommatidia.models.mllm import MLLM, MLLMConfig
+    from ommatidia.models.model import MLLM
     from ommatidia.models.pretrained import load, save
     from ommatidia.models.processor import Processor
     from ommatidia.train.stage import Stage
@@ -21,14 +23,15 @@ __version__ = VERSION
 _HOME = {
     "Decoding": "models.generate",
     "ImagePart": "core.types",
-    "MLLM": "models.mllm",
-    "MLLMConfig": "models.mllm",
+    "MLLM": "models.model",
+    "MLLMConfig": "models.config",
     "Message": "core.types",
     "Processor": "models.processor",
     "Recipe": "lab.recipe",
     "Sample": "core.types",
     "Search": "lab.search.search",
     "Stage": "train.stage",
+    "build_model": "models.build",
     "generate": "models.generate",
     "load": "models.pretrained",
     "register_auto_classes": "models.auto_classes",
@@ -46,6 +49,7 @@ __all__ = [
     "Sample",
     "Search",
     "Stage",
+    "build_model",
     "generate",
     "load",
     "register_auto_classes",

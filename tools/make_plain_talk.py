@@ -17,8 +17,9 @@ from itertools import chain
 from pathlib import Path
 
 from ommatidia.core.types import Message, Sample
+from ommatidia.models.build import build_model
 from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.recipes.quickstart import smollm2_untrained
 
@@ -117,7 +118,7 @@ def questions() -> Iterator[str]:
 
 def main() -> None:
     config = smollm2_untrained().model
-    model, processor = config.build(seed=0), Processor(config)
+    model, processor = build_model(config, seed=0), Processor(config)
     talks = [[Message("user", (question,))] for question in questions()]
     done = answered(talks, model, processor)
     longer = []

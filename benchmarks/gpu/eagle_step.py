@@ -32,8 +32,10 @@ from benchmarks.gpu.timing import ceiling, machine, milliseconds
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Batch, Example, View
 from ommatidia.lab.price.cost import SampleTokens, training_price
 from ommatidia.lab.recipe import Recipe, read
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.language.scratch import ScratchLanguage
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.models.vision import CATALOG
 from ommatidia.train.stage import Stage
@@ -147,7 +149,7 @@ class EagleStyle:
 def build(config: MLLMConfig, device: str) -> MLLM:
     """Random weights, drawn on the device: a 7B model on the CPU takes minutes."""
     with torch.device(device):
-        return config.build(seed=0, pretrained=False)
+        return build_model(config, seed=0, pretrained=False)
 
 
 def make_trainer(model: MLLM, processor: Processor, value: Stage, device: str) -> Trainer:

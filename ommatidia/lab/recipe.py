@@ -19,8 +19,8 @@ from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.names import Name, fit_name
 from ommatidia.eval.benchmark import BenchmarkConfig
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.injection import Inline
-from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.tiling import Whole
 from ommatidia.train.stage import Stage

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.types import Batch, Example, Picture, Sample, Views
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.fusion.fusion import Between, Fused, Fusion, GridFusionConfig, Look
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import FeatureLookup, Processor
 
 Change = Callable[[Tensor], Tensor]
@@ -175,9 +176,9 @@ def _joining(config: MLLMConfig) -> MLLM:
     assert fused is not None
     assert grid is not None
     model = MLLM()
-    model.fusion = config._fusion().build(config.grids())
+    model.fusion = config.fitted_fusion().build(config.grids())
     model.projector = config.projector.build(fused, shape.width)
-    model.injection = config._injection().build(grid, shape)
+    model.injection = config.fitted_injection().build(grid, shape)
     return model
 
 

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, Pre
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.types import Batch, Sample
 from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 from ommatidia.models.pretrained import load
 from ommatidia.models.processor import Processor
 

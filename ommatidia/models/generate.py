@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ommatidia.core.config import Config
 from ommatidia.core.types import Sample
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 
 

@@ -20,8 +20,11 @@ from ommatidia.core.errors import ConfigError, DiskError, RunError
 from ommatidia.core.folders import SEAL, check_seal, read_seal, replaced_folder
 from ommatidia.core.version import VERSION
 from ommatidia.models.adapters import plain_state, quantize
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.cost import cost_by_part
 from ommatidia.models.language.hf import HFLanguage
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.models.shards import Shards, ShardWriter, copy_into, unshared
 
@@ -122,7 +125,7 @@ def load(
     if checked:
         _check_files(folder, document, files="*.safetensors")
     outside = frozenset(document.get("elsewhere", ()))
-    model = config.build(seed=0, pretrained=False, fetched=outside).to(getattr(torch, dtype))
+    model = build_model(config, seed=0, pretrained=False, fetched=outside).to(getattr(torch, dtype))
     trunks = tuple(f"encoders.{name}.trunk." for name in outside)
     expected = {name: tensor for name, tensor in plain_state(model).items() if not name.startswith(trunks)}
     copy_into(expected, Shards(folder))
@@ -193,7 +196,7 @@ def is_ommatidia(folder: Path) -> bool:
 
 def _card(config: MLLMConfig, notes: Mapping[str, Any]) -> str:
     """The model card: what it sees with, how large its parts are, and whatever the run noted about itself."""
-    parts = {name: c.parameters for name, c in config.cost(text_tokens=0, views=1, head_tokens=0).items()}
+    parts = {name: c.parameters for name, c in cost_by_part(config, text_tokens=0, views=1, head_tokens=0).items()}
     lines = [
         "# An Ommatidia model",
         "",

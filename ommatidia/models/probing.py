@@ -15,7 +15,7 @@ from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, ROW_END, Batch
 from ommatidia.models.between import behind
 from ommatidia.models.language import LanguageModel
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 
 
 @torch.inference_mode()

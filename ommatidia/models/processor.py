@@ -30,7 +30,7 @@ from ommatidia.core.types import (
     Views,
     Written,
 )
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.row import Row
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.preprocess import Preprocess, prepare_all

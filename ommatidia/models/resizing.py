@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.build import build_untrained_part
+from ommatidia.models.config import MLLMConfig
 
 
 def resized(state: Mapping[str, Tensor], made_for: MLLMConfig, into: MLLMConfig) -> dict[str, Tensor]:
@@ -33,7 +34,7 @@ def misfit(made_for: MLLMConfig, into: MLLMConfig, part: str) -> str | None:
     """A tensor of a part that cannot be carried over from ``made_for`` to ``into``; None where all of them can."""
     with torch.device("meta"):
         state, wanted = (
-            {f"{part}:{name}": tensor for name, tensor in one.untrained(part).state_dict().items()}
+            {f"{part}:{name}": tensor for name, tensor in build_untrained_part(one, part).state_dict().items()}
             for one in (made_for, into)
         )
         found = resized(state, made_for, into)

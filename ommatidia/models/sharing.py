@@ -17,7 +17,7 @@ from torch import Tensor
 from ommatidia.core.errors import DataError
 from ommatidia.core.types import Batch, Picture, Sample
 from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.models.vision.encoder import VisionEncoder
 

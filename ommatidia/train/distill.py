@@ -22,8 +22,9 @@ from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.files import looked
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Batch, Example
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.fusion import SequenceAppend
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.pretrained import load, read_config
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
 from ommatidia.train.frozen import Frozen

@@ -28,7 +28,7 @@ VISUAL = ("encoders.", "fusion", "projector", "injection", "distillation")
 
 
 class Trainable(Protocol):
-    """What can be trained; ``ommatidia.models.mllm.MLLM`` is one."""
+    """What can be trained; ``ommatidia.models.model.MLLM`` is one."""
 
     def parts(self) -> dict[str, nn.Module]: ...
 

@@ -10,9 +10,9 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.data.mixture import MixtureConfig
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.language import ChatFormat
 from ommatidia.models.language.apart import ROWS, unsteered
-from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.resizing import misfit
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.tiling import TilingConfig

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from ommatidia import cli
 from ommatidia.core.errors import ConfigError
+from ommatidia.models.build import build_model
 from ommatidia.models.pretrained import save
 
 PUBLISHED = Path(__file__).parents[1] / "eval" / "published_scores.csv"
@@ -32,7 +33,7 @@ def test_groups(tmp_path):
 
 def test_ablate_and_audit(tmp_path):
     config = recipe("coarse", "fine").model
-    folder = save(config.build(seed=1), config, tmp_path / "model")
+    folder = save(build_model(config, seed=1), config, tmp_path / "model")
     asked = tmp_path / "asked.json"
     asked.write_text(json.dumps([benchmark("attributes", "general")]))
     options = ("--benchmarks", asked, "--limit", 6, "--batch", 8)

@@ -19,6 +19,7 @@ import ommatidia
 from ommatidia import cli
 from ommatidia.core import malloc
 from ommatidia.core.config import Config
+from ommatidia.models.build import build_model
 from ommatidia.models.pretrained import save
 
 
@@ -71,7 +72,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
     cfg = recipe("coarse").model
     Image.new("RGB", (40, 30), (20, 200, 20)).save(folder / "green.png")
-    return save(cfg.build(seed=0), cfg, folder / "model")
+    return save(build_model(cfg, seed=0), cfg, folder / "model")
 
 
 def written(value: Config, path: Path) -> str:

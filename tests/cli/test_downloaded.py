@@ -24,6 +24,7 @@ from PIL import Image
 
 from ommatidia.core.folders import SEAL
 from ommatidia.lab.recipe import Recipe
+from ommatidia.models.build import build_model
 from ommatidia.models.pretrained import save
 
 CLIP = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -119,7 +120,7 @@ def sound_recipe() -> dict[str, Any]:
 
 def model_cases(work: Path, traps: Traps) -> Iterator[dict[str, Any]]:
     value = Recipe.parse(sound_recipe()).model
-    good = save(value.build(seed=0), value, work / "sound")
+    good = save(build_model(value, seed=0), value, work / "sound")
     document = json.loads((good / "config.json").read_text())
     (work / "bench.yaml").write_text(yaml.safe_dump([benchmark("attributes", "general")]))
     picture = work / "green.png"

@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ommatidia.core.types import Batch
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.injection import InjectionConfig
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.pretrained import load, save
 from ommatidia.models.processor import Processor
 
@@ -42,7 +44,7 @@ def cfg(kind: str) -> MLLMConfig:
 @pytest.fixture
 def model(cfg: MLLMConfig) -> MLLM:
     """As a training would leave it: matrices and gates that matter."""
-    model = lively(cfg.build(seed=0))
+    model = lively(build_model(cfg, seed=0))
     opened(model.injection)
     return model
 
@@ -101,7 +103,7 @@ def test_words_without_pictures_are_the_language_models_own(model: MLLM, cfg: ML
 
 
 def test_at_the_start_the_decoder_is_what_it_was_and_a_step_changes_that(cfg: MLLMConfig) -> None:
-    model = cfg.build(seed=0).eval()
+    model = build_model(cfg, seed=0).eval()
     pictures = batch(cfg)
 
     def layers_change() -> float:
@@ -118,7 +120,7 @@ def test_at_the_start_the_decoder_is_what_it_was_and_a_step_changes_that(cfg: ML
 
 
 def test_state_and_config_round_trips(model: MLLM, cfg: MLLMConfig) -> None:
-    other = cfg.build(seed=1).eval()
+    other = build_model(cfg, seed=1).eval()
     assert list(other.injection.state_dict()) == list(model.injection.state_dict())
     other.load_state_dict(model.state_dict())
     with torch.no_grad():
@@ -129,7 +131,7 @@ def test_state_and_config_round_trips(model: MLLM, cfg: MLLMConfig) -> None:
 
 
 def test_same_seed_same_weights(cfg: MLLMConfig) -> None:
-    one, two = (cfg.build(seed=3).injection.state_dict() for _ in range(2))
+    one, two = (build_model(cfg, seed=3).injection.state_dict() for _ in range(2))
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
@@ -137,7 +139,7 @@ def test_same_seed_same_weights(cfg: MLLMConfig) -> None:
 def test_cost(kind: str, row: int) -> None:
     """Of a picture that is cut and one that is not: what the decoder does is counted elsewhere and subtracted here."""
     cfg = model_config(kind, Halves(tags=False))
-    model, one = cfg.build(seed=0).eval(), batch(cfg, row)
+    model, one = build_model(cfg, seed=0).eval(), batch(cfg, row)
     grid = cfg.visual_grid()
     assert grid is not None
     assert one.views is not None
@@ -157,7 +159,7 @@ def test_cost(kind: str, row: int) -> None:
 
 def test_bf16_stays_close_to_fp32(kind: str) -> None:
     cfg = model_config(kind, Halves())
-    model = cfg.build(seed=0).eval()
+    model = build_model(cfg, seed=0).eval()
     opened(model.injection)
     exact = model(batch(cfg))
     with torch.autocast("cpu", torch.bfloat16):
@@ -218,7 +220,7 @@ def test_a_decoder_that_recomputes_its_blocks_has_the_same_gradients(
 
 def test_a_saved_model_comes_back(kind: str, tmp_path: Path) -> None:
     cfg = model_config(kind)
-    model = cfg.build(seed=0).eval()
+    model = build_model(cfg, seed=0).eval()
     opened(model.injection)
     loaded, processor = load(save(model, cfg, tmp_path / "model"))
     assert processor.config.injection == cfg.injection

@@ -10,9 +10,11 @@ from model_toys import config, lively
 from tiles import Halves, cut_samples, opened
 
 from ommatidia.core.types import IGNORE_LABEL, Batch, Example
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.fusion import FusionConfig
 from ommatidia.models.injection import InjectionConfig
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 
 LANGUAGE = {"kind": "scratch", "width": 32, "layers": 2, "heads": 2, "context": 256}
@@ -46,7 +48,7 @@ def cfg(request: pytest.FixtureRequest) -> MLLMConfig:
 
 @pytest.fixture
 def model(cfg: MLLMConfig) -> MLLM:
-    model = lively(cfg.build(seed=0))
+    model = lively(build_model(cfg, seed=0))
     opened(model.injection)
     return model
 
@@ -101,12 +103,12 @@ def test_the_first_word_of_a_sample_is_never_predicted_from_the_one_before() -> 
     assert batch.lengths == tuple(len(example.ids) for example in examples)
     starts = torch.tensor([0, *batch.lengths]).cumsum(0)[:-1]
     assert (batch.labels_BT[0, starts] == IGNORE_LABEL).all()
-    assert cfg.build(seed=0).loss(batch)[1] == sum(len(example.ids) - 1 for example in examples)
+    assert build_model(cfg, seed=0).loss(batch)[1] == sum(len(example.ids) - 1 for example in examples)
 
 
 def test_a_pack_of_words_runs_no_encoder() -> None:
     cfg = config("a", "b", language=LANGUAGE)
-    processor, model = Processor(cfg), cfg.build(seed=0)
+    processor, model = Processor(cfg), build_model(cfg, seed=0)
     words = [processor(sample) for sample in cut_samples() if not sample.images]
     ran = [0]
     for encoder in model.encoders.values():

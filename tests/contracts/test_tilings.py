@@ -12,8 +12,10 @@ from PIL import Image
 
 from ommatidia.core.grid import Grid
 from ommatidia.core.types import IMAGE_TOKEN_ID, ROW_END, ImagePart, Message, Sample
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.models.vision.tiling import Mark, Places, TilingConfig
 
@@ -68,7 +70,7 @@ def config(kind: str, **tiling: Any) -> MLLMConfig:
 @cache
 def built(kind: str) -> tuple[MLLM, Processor]:
     cfg = config(kind)
-    model = cfg.build(seed=0)
+    model = build_model(cfg, seed=0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4.0 if parameter.ndim > 1 else 1.0)
@@ -184,7 +186,7 @@ def test_gradient_reaches_every_parameter(kind: str) -> None:
     cfg = config(kind)
     if not any(isinstance(p, Places) and ROW_END in p.numbers for p in cfg.script(40, 90)):
         cfg = cfg.model_copy(update={"injection": cfg.injection.model_copy(update={"row_end": False})})
-    model, processor = cfg.build(seed=0), Processor(cfg)
+    model, processor = build_model(cfg, seed=0), Processor(cfg)
     loss, _ = model.loss(processor.collate([processor(one) for one in ROWS]))
     loss.backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().any()] == []
@@ -211,7 +213,7 @@ def test_generation_with_a_cache_is_as_without(kind: str) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "whole" in type(member(kind)).model_fields])
 def test_an_encoder_may_see_every_picture_whole(kind: str) -> None:
     cfg = config(kind, whole=["fine"])
-    model, processor = cfg.build(seed=0), Processor(cfg)
+    model, processor = build_model(cfg, seed=0), Processor(cfg)
     examples = [processor(one) for one in ROWS]
     for one, example in zip(ROWS, examples, strict=True):
         if one.images:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from ommatidia.core.grid import Grid, content
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, ROW_END, Batch, View, Views
+from ommatidia.models.build import StoredTrunk
 from ommatidia.models.fusion import SVA
 from ommatidia.models.injection import DeepSVA
 from ommatidia.models.language import LanguageModel
 from ommatidia.models.language.hf import shape_of
-from ommatidia.models.mllm import MLLM, StoredTrunk
+from ommatidia.models.model import MLLM
 from ommatidia.models.projector import MLPProjector
 from ommatidia.models.published.cambrian import rules
 from ommatidia.models.published.names import account

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.cost import cost_by_part
 from ommatidia.models.published.checkpoint import Checkpoint
 from ommatidia.models.published.eagle import Eagle
 from ommatidia.models.published.names import account
@@ -54,13 +56,13 @@ def test_every_tensor_is_accounted_for(
         {**reading.model, "language": {"kind": "hf", "path": "published", "config": reading.language}}
     )
     with torch.device("meta"):
-        model = ours.build(seed=0, pretrained=False)
+        model = build_model(ours, seed=0, pretrained=False)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     accounted = account(shapes, reading.rules, expected, what=file)
     assert len(shapes) == listed["num_keys"] == len(accounted.used) + len(accounted.ignored)
     assert all(tuple(shapes[theirs]) == expected[mine] for theirs, mine in accounted.used.items())
     unread = sum(torch.Size(shapes[name]).numel() for name, why in accounted.ignored.items() if "rotary" not in why)
     assert sum(p.numel() for p in model.parameters()) + unread == parameters == listed["num_parameters"]
-    held = ours.cost(text_tokens=256, views=1, head_tokens=64)
+    held = cost_by_part(ours, text_tokens=256, views=1, head_tokens=64)
     assert sum(cost.parameters for cost in held.values()) + unread == parameters
     assert ours.visual_tokens(1024, 1024) == 1024

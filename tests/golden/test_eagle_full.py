@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Batch, View, Views
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 from ommatidia.models.pretrained import load
 from ommatidia.models.processor import Processor
 from ommatidia.models.published import import_checkpoint

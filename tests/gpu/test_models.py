@@ -10,11 +10,13 @@ from model_toys import config as tiny
 from model_toys import lively, mixed_samples, parts_of
 from tiles import Halves, cut_samples, opened
 
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.fusion import FusionConfig
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.injection import InjectionConfig
 from ommatidia.models.language import packed
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.models.vision import EncoderConfig
 
@@ -68,7 +70,7 @@ def loss_and_gradients(model: MLLM, cfg: MLLMConfig, device: str) -> tuple[float
 @pytest.mark.parametrize("kind", sorted(InjectionConfig.kinds()))
 def test_loss_and_gradients_of_every_injection(kind: str) -> None:
     cfg = injected(kind)
-    model = lively(cfg.build(seed=0))
+    model = lively(build_model(cfg, seed=0))
     opened(model.injection)
     here, gradients = loss_and_gradients(model, cfg, "cpu")
     there, others = loss_and_gradients(model, cfg, "cuda")
@@ -84,7 +86,7 @@ def test_a_fusion_is_the_same_on_the_device(kind: str) -> None:
         cfg = joined(kind)
     except ValueError as error:
         pytest.skip(f"its tiny value does not join the toy encoders: {error}")
-    model = lively(cfg.build(seed=0))
+    model = lively(build_model(cfg, seed=0))
     here, _ = loss_and_gradients(model, cfg, "cpu")
     there, _ = loss_and_gradients(model, cfg, "cuda")
     assert there == pytest.approx(here, rel=1e-4)
@@ -102,7 +104,7 @@ def test_greedy_answers_are_the_same_words() -> None:
 @pytest.mark.parametrize("half", [False, True])
 def test_a_pack_is_its_samples_on_the_device(kind: str, half: bool) -> None:
     cfg = injected(kind)
-    model = lively(cfg.build(seed=0)).cuda()
+    model = lively(build_model(cfg, seed=0)).cuda()
     opened(model.injection)
     processor = Processor(cfg)
     examples = [processor(sample) for sample in cut_samples()]

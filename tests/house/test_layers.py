@@ -112,8 +112,8 @@ def test_core_and_cli_load_nothing_heavy_when_imported(package):
 @pytest.mark.parametrize(
     ("module", "code", "caught"),
     [
-        ("ommatidia.core.grid", "import ommatidia.models.mllm", True),
-        ("ommatidia.models.mllm", "def f():\n    from ommatidia.data.loader import Loader", True),
+        ("ommatidia.core.grid", "import ommatidia.models.model", True),
+        ("ommatidia.models.model", "def f():\n    from ommatidia.data.loader import Loader", True),
         ("ommatidia.eval.benchmark", "from ommatidia import data", True),
         ("ommatidia.train.stage", "from ommatidia.eval import scoring", True),
         ("ommatidia.data.loader", "from ..models import processor", True),

@@ -21,8 +21,9 @@ from ommatidia.eval.suites import attribute
 from ommatidia.lab.analysis.ablate import ablate_checkpoint
 from ommatidia.lab.nodes.treatment import Taken, Treated, read_treatments, subsets
 from ommatidia.models.ablation import OtherPictures, ablated, check_without, mean_features, replaced, without, zeros
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.pretrained import save
 from ommatidia.models.processor import Processor
 from ommatidia.models.sharing import SharedFeatures
@@ -41,7 +42,7 @@ def prompts(name: str = "attributes") -> list[Sample]:
 @pytest.fixture(scope="module")
 def concat():
     config = mixture(CONCAT)
-    return config.build(seed=1).eval(), config, Processor(config)
+    return build_model(config, seed=1).eval(), config, Processor(config)
 
 
 def test_zeros_reach_the_fusion_and_end_with_the_context(concat):
@@ -98,7 +99,7 @@ def test_shuffle_shows_one_expert_the_other_picture(concat):
 @pytest.mark.parametrize("fusion", [APPEND, {**APPEND, "kind": "interleave"}])
 def test_removing_takes_the_tokens_out_of_the_sequence(fusion):
     config = mixture(fusion)
-    model = config.build(seed=1).eval()
+    model = build_model(config, seed=1).eval()
     small, smaller = without(model, config, ["fine"])
     assert (config.tokens_per_view, smaller.tokens_per_view) == (8, 4)
     assert list(small.encoders) == ["coarse"]
@@ -133,7 +134,9 @@ def test_a_design_tells_what_its_model_can_do_without(fusion, gone):
             return str(error)
         return ""
 
-    assert outcome(lambda: check_without(config, gone)) == outcome(lambda: without(config.build(seed=1), config, gone))
+    assert outcome(lambda: check_without(config, gone)) == outcome(
+        lambda: without(build_model(config, seed=1), config, gone)
+    )
 
 
 def scored(name: str, values: list[float], clusters: list[str] | None = None) -> Scored:
@@ -189,7 +192,7 @@ def test_subsets_and_treatments():
 
 def test_ablating_a_checkpoint_end_to_end(tmp_path: Path):
     config = mixture(APPEND)
-    folder = save(config.build(seed=1), config, tmp_path / "model")
+    folder = save(build_model(config, seed=1), config, tmp_path / "model")
     chosen = [BenchmarkConfig.parse(benchmark(name, "general")) for name in ("attributes", "counts")]
     told = ablate_checkpoint(
         folder, chosen, out=tmp_path / "out", treatments=("zero", "mean", "shuffle", "remove"), batch=8
@@ -206,7 +209,7 @@ def test_ablating_a_checkpoint_end_to_end(tmp_path: Path):
     again = ablate_checkpoint(folder, chosen[:1], out=tmp_path / "out", treatments=("zero",), most=1, batch=8)
     assert again.data["treatments"]["zero"]["attributes"]["full"] == data["treatments"]["zero"]["attributes"]["full"]
     assert (tmp_path / "out" / "attributes.zero-fine.jsonl").read_bytes() == answers
-    other = save(config.build(seed=2), config, tmp_path / "other")
+    other = save(build_model(config, seed=2), config, tmp_path / "other")
     with pytest.raises(RunError, match="holds answers of model"):
         ablate_checkpoint(other, chosen[:1], out=tmp_path / "out", batch=8)
 
@@ -214,7 +217,7 @@ def test_ablating_a_checkpoint_end_to_end(tmp_path: Path):
 @pytest.mark.parametrize("fusion", [CONCAT, APPEND], ids=["concat", "append"])
 def test_each_trunk_looks_once_for_all_treatments(fusion):
     config = mixture(fusion)
-    model, processor = config.build(seed=1).eval(), Processor(config)
+    model, processor = build_model(config, seed=1).eval(), Processor(config)
     opened = BenchmarkConfig.parse(benchmark("attributes", "general")).open()
     asked, six = prompts(), Decoding(max_new_tokens=6)
     others = exchange({s.id: s.images for s in asked})
@@ -238,6 +241,6 @@ def test_each_trunk_looks_once_for_all_treatments(fusion):
 
 def test_one_expert_is_no_mixture(tmp_path: Path):
     config = recipe("coarse").model
-    folder = save(config.build(seed=1), config, tmp_path / "model")
+    folder = save(build_model(config, seed=1), config, tmp_path / "model")
     with pytest.raises(ConfigError, match="only experts inside a mixture"):
         ablate_checkpoint(folder, [], out=tmp_path / "out")

@@ -26,7 +26,7 @@ from ommatidia.lab.saved.evaluation import Choices, evaluate_checkpoint
 from ommatidia.lab.saved.exchange import export_folder
 from ommatidia.models.adapters import is_adapter
 from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.train.interrupt import StoppedError
 

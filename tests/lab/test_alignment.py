@@ -13,7 +13,8 @@ from PIL import Image
 from ommatidia.core.errors import ConfigError
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.lab.analysis.alignment import align_checkpoints, attend, look
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.pretrained import save
 from ommatidia.models.probing import answer_attention, attention, deep_alignment, likeness, states
 from ommatidia.models.processor import Processor
@@ -36,7 +37,7 @@ def opened():
 @pytest.fixture(scope="module")
 def appended():
     config = mixture(APPEND)
-    return config.build(seed=1).eval(), Processor(config)
+    return build_model(config, seed=1).eval(), Processor(config)
 
 
 def test_states_are_those_of_transformers(appended, opened):
@@ -106,7 +107,7 @@ def test_experts_share_the_attention_out(kind, opened):
     own = config.fusion.own_tokens(config.grids())
     fused = config.fused_grid()
     owner = torch.zeros(fused.height, fused.width, dtype=torch.long)
-    model, processor = config.build(seed=1).eval(), Processor(config)
+    model, processor = build_model(config, seed=1).eval(), Processor(config)
     batch = processor.collate([processor(opened.samples()[0])])
     features = {n: torch.full_like(x, float(i + 1)) for i, (n, x) in enumerate(model.encode(batch).items())}
     for number, (rows, columns) in enumerate(own.values(), start=1):
@@ -124,14 +125,16 @@ def test_experts_share_the_attention_out(kind, opened):
 
 def test_tiles_are_put_back_in_their_place(opened):
     config = mixture(APPEND, tiling=TilingConfig.kinds()["dynamic"].tiny().to_dict())
-    model, processor = config.build(seed=1).eval(), Processor(config)
+    model, processor = build_model(config, seed=1).eval(), Processor(config)
     heat_LKHW = look(model, processor, opened.samples()[0])
     assert heat_LKHW.shape[1] == len(processor(opened.samples()[0]).views)
 
 
 def test_both_commands_end_to_end(opened, tmp_path: Path):
     config = mixture(APPEND)
-    folders = {name: save(config.build(seed=s), config, tmp_path / name) for s, name in enumerate(("one", "two"))}
+    folders = {
+        name: save(build_model(config, seed=s), config, tmp_path / name) for s, name in enumerate(("one", "two"))
+    }
     told = align_checkpoints(folders, opened, out=tmp_path / "out", batch=5)
     data = json.loads((tmp_path / "out" / "alignment.json").read_text())
     assert {name: len(curve) for name, curve in data["models"].items()} == {"one": 4, "two": 4}
@@ -150,6 +153,6 @@ def test_both_commands_end_to_end(opened, tmp_path: Path):
 
 def test_a_design_without_visual_tokens_is_refused(opened, tmp_path: Path):
     config = mixture(CONCAT, injection="cross_attention")
-    folder = save(config.build(seed=1), config, tmp_path / "model")
+    folder = save(build_model(config, seed=1), config, tmp_path / "model")
     with pytest.raises(ConfigError, match="puts no visual token into the sequence"):
         align_checkpoints({"x": folder}, opened, out=tmp_path)

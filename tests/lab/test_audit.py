@@ -11,12 +11,13 @@ from lab_toys import benchmark, recipe
 from ommatidia.core.errors import ConfigError
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.lab.analysis.audit import audit_checkpoint
+from ommatidia.models.build import build_model
 from ommatidia.models.pretrained import save
 
 
 def test_audit_end_to_end(tmp_path: Path):
     config = recipe("coarse").model
-    folder = save(config.build(seed=1), config, tmp_path / "model")
+    folder = save(build_model(config, seed=1), config, tmp_path / "model")
     chosen = [BenchmarkConfig.parse(benchmark(name, "general")) for name in ("attributes", "counts")]
     told = audit_checkpoint(folder, chosen, out=tmp_path / "out", batch=8)
     data = json.loads((tmp_path / "out" / "audit.json").read_text())
@@ -34,6 +35,6 @@ def test_audit_end_to_end(tmp_path: Path):
 
 def test_a_blind_design_cannot_be_audited(tmp_path: Path):
     config = recipe().model
-    folder = save(config.build(seed=1), config, tmp_path / "model")
+    folder = save(build_model(config, seed=1), config, tmp_path / "model")
     with pytest.raises(ConfigError, match="without encoders"):
         audit_checkpoint(folder, [], out=tmp_path / "out")

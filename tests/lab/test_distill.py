@@ -21,7 +21,8 @@ from ommatidia.lab.price.cost import sample_tokens, training_price
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.run.execute import execute
 from ommatidia.lab.run.plan import Plan, plan_trial
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.pretrained import save
 from ommatidia.models.processor import Processor
 from ommatidia.train.distill import Distillation, Distiller, Moments, Standard
@@ -48,7 +49,7 @@ def distilling(*, steps: int = 3, **changes: Any) -> Recipe:
 
 
 def distiller(config: Distillation, model: MLLMConfig) -> tuple[Distiller, Any]:
-    made = config.build(model.build(seed=0), model, seed=0)
+    made = config.build(build_model(model, seed=0), model, seed=0)
     samples = [distilling().stages[2].data.open().draw(place, seed=0) for place in range(6)]
     processor = Processor(config.seeing(model))
     return made, processor.collate([processor(sample) for sample in samples])
@@ -172,7 +173,7 @@ def test_the_price_is_three_students_and_one_of_each_teacher() -> None:
 
 def test_a_saved_mixture_teaches(tmp_path: Path) -> None:
     found = recipe("coarse", "fine")
-    trained = found.model.build(seed=3)
+    trained = build_model(found.model, seed=3)
     save(trained, found.model, tmp_path / "found")
     one = distilling(teachers={}, teacher_model=str(tmp_path / "found"))
     made, batch = distiller(stage_of(one).distill, one.model)

@@ -25,6 +25,7 @@ from ommatidia.eval.named_benchmarks import BENCHMARKS
 from ommatidia.eval.submission import as_xlsx
 from ommatidia.lab.saved.evaluation import Choices, evaluate_checkpoint, model_digest, read_benchmarks
 from ommatidia.lab.saved.scoring import score_answers
+from ommatidia.models.build import build_model
 from ommatidia.models.pretrained import save
 
 SEVERAL = ("pope", "mme", "mmbench", "mmmu", "gqa", "textvqa", "nocaps")
@@ -42,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model of two experts with matrices large enough that what it sees decides what it says."""
     cfg = recipe("coarse", "vit").model
     cfg = type(cfg).parse(cfg.to_dict() | {"language": {**cfg.language.to_dict(), "context": 1024}})
-    built = cfg.build(seed=2)
+    built = build_model(cfg, seed=2)
     with torch.no_grad():
         for name, parameter in built.named_parameters():
             if parameter.ndim > 1:
@@ -218,7 +219,7 @@ def test_other_files_are_refused(model: Path, copies: Path, tmp_path: Path) -> N
     told.write_text("{}")
     with pytest.raises(RunError, match="not what omma eval writes"):
         score_answers([path], benchmark=None, data=copies)
-    other = save(recipe("coarse").model.build(seed=0), recipe("coarse").model, tmp_path / "other")
+    other = save(build_model(recipe("coarse").model, seed=0), recipe("coarse").model, tmp_path / "other")
     assert model_digest(other) != model_digest(model)
     with pytest.raises(RunError, match="answers of model"):
         evaluate(other, listed(tmp_path, "pope"), tmp_path / "out", data=copies)

@@ -20,7 +20,8 @@ from ommatidia.lab.nodes.features import FeatureJob, joined
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.run.execute import execute
 from ommatidia.lab.run.plan import Plan
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.processor import Processor, sight
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.tiling import TilingConfig
@@ -118,7 +119,7 @@ def test_a_model_reads_its_stored_views_as_it_sees_them(store_folder: Path, tmp_
     for job in jobs:
         carry_out(job, store)
     pixels, stored = Processor(cfg), Processor(cfg, features={job.name: job.lookup(store) for job in jobs})
-    seeing = cfg.build(seed=0).eval()
+    seeing = build_model(cfg, seed=0).eval()
     records = [record for record in source.open() if record.id != "2"]
     with torch.no_grad():
         plain = seeing.encode(pixels.collate([pixels(one) for one in records]))

@@ -33,6 +33,7 @@ from ommatidia.lab.run.recorder import record_trial
 from ommatidia.lab.run.trial import Trial, average_of, best_design, scores_of
 from ommatidia.lab.saved.scoring import score_table
 from ommatidia.lab.search import Search
+from ommatidia.models.cost import cost_by_part
 
 WIDE = {"one": 60, "two": 60, "three": 40}
 """Right answers of a hundred: 53.3 over benchmarks, 50.0 over groups."""
@@ -188,7 +189,7 @@ def test_the_work_saved_is_what_designs_alone_would_have_cost(tmp_path: Path) ->
         assert entry.flops_alone == sum(job.price().flops for job in without.jobs())
         assert entry.price.flops == sum(job.price().flops for job in one.training)
         assert entry.visual_tokens == one.recipe.model.most_visual_tokens
-        parts = one.recipe.model.cost(text_tokens=32, head_tokens=4, views=1)
+        parts = cost_by_part(one.recipe.model, text_tokens=32, head_tokens=4, views=1)
         assert entry.parameters == sum(cost.parameters for cost in parts.values())
         assert entry.flops_per_sample == sum(cost.flops for cost in parts.values())
     assert json.loads(record.model_dump_json()) == record.model_dump(mode="json")

@@ -16,6 +16,7 @@ from PIL import Image
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.types import ImagePart
 from ommatidia.lab.saved import lmms
+from ommatidia.models.build import build_model
 from ommatidia.models.generate import generate
 from ommatidia.models.pretrained import load, save
 
@@ -25,7 +26,7 @@ HARNESS = importlib.util.find_spec("lmms_eval") is not None
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cfg = recipe("coarse", "vit").model
-    return save(cfg.build(seed=0), cfg, tmp_path_factory.mktemp("saved") / "model")
+    return save(build_model(cfg, seed=0), cfg, tmp_path_factory.mktemp("saved") / "model")
 
 
 @pytest.fixture

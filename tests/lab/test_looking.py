@@ -12,6 +12,7 @@ from ommatidia.core.errors import ConfigError, DataError, RunError
 from ommatidia.core.types import IMAGE_TOKEN_ID
 from ommatidia.lab.saved.talk import Talk
 from ommatidia.lab.show.inspection import inspect_model, inspect_recipe, token_runs
+from ommatidia.models.build import build_model
 from ommatidia.models.pretrained import save
 from ommatidia.models.processor import Processor
 
@@ -21,7 +22,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
     found = {}
     for name, one in (("sees", recipe("coarse", "fine")), ("blind", recipe())):
-        found[name] = save(one.model.build(seed=0), one.model, folder / name)
+        found[name] = save(build_model(one.model, seed=0), one.model, folder / name)
     Image.new("RGB", (50, 30), (200, 30, 30)).save(folder / "red.png")
     (folder / "torn.png").write_bytes((folder / "red.png").read_bytes()[:60])
     return found | {"red": folder / "red.png", "torn": folder / "torn.png"}

@@ -8,7 +8,7 @@ import pytest
 from ommatidia.lab.price.cost import passes, trains
 from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.lab.run.plan import Plan
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.config import MLLMConfig
 from ommatidia.train.stage import Stage
 
 

@@ -25,6 +25,7 @@ from ommatidia.lab.run.trial import Trial, collect
 from ommatidia.lab.saved.evaluation import Choices, evaluate_checkpoint
 from ommatidia.lab.search import Search
 from ommatidia.lab.search.search import recall
+from ommatidia.models.build import build_model
 from ommatidia.models.pretrained import load
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def test_what_a_stage_leaves_is_what_it_trained(searched: Searched) -> None:
     }
     # The mixture starts from the pre-aligned neck and the spoken language model, but from a projector of its own.
     start = tune.weights.build(searched.store).parts()
-    fresh = seen.model.build(seed=seen.seed).parts()
+    fresh = build_model(seen.model, seed=seen.seed).parts()
     for name, tensor in changed["pre-align"].items():
         part, _, inner = name.partition(":")
         source = changed["pre-align"][name] if part.startswith("encoders.") else fresh[part].state_dict()[inner]

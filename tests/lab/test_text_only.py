@@ -18,6 +18,7 @@ from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.lab.saved import text_only
 from ommatidia.lab.saved.lmms import cut
 from ommatidia.lab.saved.text_only import Words, compare_words
+from ommatidia.models.build import build_model
 from ommatidia.models.pretrained import save
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
@@ -71,7 +72,9 @@ metric_list: [{metric: acc}]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     config, root = recipe("coarse").model, tmp_path_factory.mktemp("models")
-    return save(config.build(seed=1), config, root / "after"), save(config.build(seed=2), config, root / "before")
+    return save(build_model(config, seed=1), config, root / "after"), save(
+        build_model(config, seed=2), config, root / "before"
+    )
 
 
 def by_hand(words: Words, before: list[int], behind: list[int]) -> tuple[float, bool]:

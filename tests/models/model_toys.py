@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 
 from ommatidia.core.types import ImagePart, Message, Part, Sample
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.language import CHAT_FORMATS
 from ommatidia.models.language.scratch import ScratchLanguage
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 
 PATCHES: dict[str, Any] = {"kind": "patches", "patch": 16, "image_size": 32, "neck": {"kind": "linear", "dim": 16}}
@@ -85,7 +87,7 @@ def mixed_samples() -> list[Sample]:
 
 
 def parts_of(cfg: MLLMConfig, *, seed: int = 0) -> tuple[MLLM, Processor]:
-    return lively(cfg.build(seed=seed)), Processor(cfg)
+    return lively(build_model(cfg, seed=seed)), Processor(cfg)
 
 
 def marks() -> list[str]:

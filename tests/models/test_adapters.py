@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.types import Batch
 from ommatidia.models.adapters import is_adapter, merge
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.cost import cost_by_part
+from ommatidia.models.model import MLLM
 from ommatidia.models.pretrained import load, save
 from ommatidia.models.processor import Processor
 from ommatidia.models.published.exporting import export_checkpoint
@@ -36,7 +39,7 @@ def batch_for(value: MLLMConfig) -> Batch:
 
 def stirred(value: MLLMConfig) -> MLLM:
     """Built, with adapters that do something."""
-    model = value.build(seed=0).eval()
+    model = build_model(value, seed=0).eval()
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -49,7 +52,7 @@ def stirred(value: MLLMConfig) -> MLLM:
     "adapter", [{"rank": 4}, {"rank": 4, "rslora": True, "dropout": 0.1}, {"rank": 2, "targets": ["q_proj", "v_proj"]}]
 )
 def test_the_start_is_the_model_itself(adapter: dict[str, Any]) -> None:
-    plain, adapted = value({}).build(seed=0).eval(), value({"language": adapter}).build(seed=0).eval()
+    plain, adapted = build_model(value({}), seed=0).eval(), build_model(value({"language": adapter}), seed=0).eval()
     batch = batch_for(value({}))
     assert torch.equal(adapted(batch), plain(batch))
     assert sum(is_adapter(name) for name, _ in adapted.named_parameters()) > 0
@@ -58,7 +61,7 @@ def test_the_start_is_the_model_itself(adapter: dict[str, Any]) -> None:
 
 
 def test_a_part_named_alone_trains_its_adapters() -> None:
-    model = lively(value(BOTH).build(seed=0))
+    model = lively(build_model(value(BOTH), seed=0))
     parts = model.parts()
     trained = select(parts, {"language": 1e-3, "encoders.b": 1e-4})
     names = set(trained.rates)
@@ -91,7 +94,7 @@ def test_a_saved_folder_gives_the_same_outputs(tmp_path: Path, quantize: str) ->
     save(loaded, value(adapters), tmp_path / "again")
     assert torch.equal(load(tmp_path / "again")[0](batch), wanted)
     names = load_file(tmp_path / "model" / "model.safetensors")
-    plain = value({}).build(seed=0).state_dict()
+    plain = build_model(value({}), seed=0).state_dict()
     assert {name for name in names if not is_adapter(name)} <= plain.keys()  # tied ones once
     assert all(names[name].shape == plain[name].shape for name in names if not is_adapter(name))
 
@@ -124,15 +127,15 @@ def test_merged_it_is_one_model_without_adapters(tmp_path: Path, quantize: str) 
     assert done.architecture == "OmmatidiaModel"
     merged, processor = load(tmp_path / "out")
     assert processor.config.adapters == {}
-    assert list(merged.state_dict()) == list(value({}).build(seed=0).state_dict())
+    assert list(merged.state_dict()) == list(build_model(value({}), seed=0).state_dict())
     assert torch.allclose(merged(batch), wanted, rtol=1e-3, atol=1e-4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
 
 
 def test_dora_starts_and_reloads_as_well(tmp_path: Path) -> None:
     adapters = {"language": {"rank": 2, "dora": True}}
-    model, batch = value(adapters).build(seed=0).eval(), batch_for(value(adapters))
-    assert torch.allclose(model(batch), value({}).build(seed=0).eval()(batch), atol=1e-5)
+    model, batch = build_model(value(adapters), seed=0).eval(), batch_for(value(adapters))
+    assert torch.allclose(model(batch), build_model(value({}), seed=0).eval()(batch), atol=1e-5)
     trained = select(model.parts(), {"language": 1e-3})
     assert any("magnitude" in name for name in trained.rates)
     save(stirred(value(adapters)), value(adapters), tmp_path / "model")
@@ -152,11 +155,11 @@ def test_no_adapter_changes_no_digest_and_an_absent_experts_is_not_hashed() -> N
 
 def test_prices_count_adapters() -> None:
     def parameters(adapters: dict[str, Any]) -> dict[str, int]:
-        costs = value(adapters).cost(text_tokens=4, views=1, head_tokens=1)
+        costs = cost_by_part(value(adapters), text_tokens=4, views=1, head_tokens=1)
         return {part: cost.parameters for part, cost in costs.items()}
 
     plain, adapted = parameters({}), parameters(BOTH)
-    model = value(BOTH).build(seed=0)
+    model = build_model(value(BOTH), seed=0)
     held = {
         part: sum(p.numel() for name, p in module.named_parameters() if is_adapter(name))
         for part, module in model.parts().items()
@@ -176,7 +179,7 @@ def test_no_product_runs_in_32_bits_beside_a_quantised_matrix() -> None:
 
 
 def test_what_is_left_behind_is_the_adapters_alone() -> None:
-    model = value({"language": {"rank": 2, "quantize": "int8"}}).build(seed=0)
+    model = build_model(value({"language": {"rank": 2, "quantize": "int8"}}), seed=0)
     trained = select(model.parts(), {"language": 1e-3})
     freeze(model.parts(), trained)
     state: dict[str, Tensor] = trained_state(model.parts(), trained)
@@ -187,10 +190,10 @@ def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"adapters: unknown part 'langauge'; did you mean 'language'\?"):
         value({"langauge": {"rank": 2}})
     with pytest.raises(ConfigError, match=r"adapters.language.targets: .*q_porj"):
-        value({"language": {"targets": ["q_porj"]}}).build(seed=0)
+        build_model(value({"language": {"targets": ["q_porj"]}}), seed=0)
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(ConfigError, match=r"adapters.language needs the package 'peft': pip install 'ommatidia"):
-        value({"language": {}}).build(seed=0)
+        build_model(value({"language": {}}), seed=0)
 
 
 def test_merging_leaves_no_adapters() -> None:

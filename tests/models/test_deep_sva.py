@@ -16,7 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import content
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, ROW_END, Batch, View, Views
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.cost import cost_by_part
+from ommatidia.models.model import MLLM
 
 SIDE = 4
 WORDS = 5
@@ -43,7 +46,7 @@ def config(**changes: Any) -> MLLMConfig:
 
 
 def built(**changes: Any) -> MLLM:
-    return lively(config(**changes).build(seed=1))
+    return lively(build_model(config(**changes), seed=1))
 
 
 @dataclass
@@ -221,7 +224,7 @@ def test_words_alone_and_half_precision(model: MLLM) -> None:
     with counted(model) as looks:
         model(batch([1]))
     assert looks == []
-    half, whole = (config().build(seed=1) for _ in range(2))
+    half, whole = (build_model(config(), seed=1) for _ in range(2))
     half.language.bfloat16()
     rough, exact = half(batch([0])).float(), whole(batch([0]))
     assert (rough - exact).norm() < 0.05 * exact.norm()
@@ -233,19 +236,19 @@ def test_the_price_counts_parameters_and_operations() -> None:
     square = batch([4])
     flops = []
     for cfg in (deep, inline):
-        one = cfg.build(seed=0)
-        cost = cfg.cost(text_tokens=2 * WORDS, views=1, head_tokens=0)["injection"]
+        one = build_model(cfg, seed=0)
+        cost = cost_by_part(cfg, text_tokens=2 * WORDS, views=1, head_tokens=0)["injection"]
         assert cost.parameters == sum(p.numel() for p in one.injection.parameters())
         x_BTE, seen = one.embed(square)
         with FlopCounterMode(display=False) as counter:
             one.read(x_BTE, square.mask_BT, seen)
         flops.append(counter.get_total_flops())
-    price = deep.cost(text_tokens=2 * WORDS, views=1, head_tokens=0)["injection"].flops
+    price = cost_by_part(deep, text_tokens=2 * WORDS, views=1, head_tokens=0)["injection"].flops
     assert price == pytest.approx(flops[0] - flops[1], rel=0.01)
 
 
 def test_state_round_trip(model: MLLM) -> None:
-    other = config().build(seed=9)
+    other = build_model(config(), seed=9)
     other.load_state_dict(model.state_dict())
     with torch.no_grad():
         assert torch.equal(other.eval()(batch()), model(batch()))

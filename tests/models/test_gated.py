@@ -17,10 +17,11 @@ from ommatidia.core.errors import AlignmentError, ConfigError
 from ommatidia.core.grid import Grid
 from ommatidia.core.types import IMAGE_TOKEN_ID, NO_TOKEN, Example, ImagePart, Views
 from ommatidia.models.between import before
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.injection import CrossAttention, Hybrid, Seen
 from ommatidia.models.injection.gated import GatedLayer, Look
 from ommatidia.models.language.scratch import ScratchLanguage
-from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.processor import Processor
 from ommatidia.models.vision.tiling import Mark, Places, Tag
 
@@ -151,7 +152,7 @@ def test_who_sees_what() -> None:
 
 def test_tags_of_tiles_stand_beside_their_tokens() -> None:
     cfg = model_config(Hybrid(every=1), Halves())
-    processor, model = Processor(cfg), lively(cfg.build(seed=0))
+    processor, model = Processor(cfg), lively(build_model(cfg, seed=0))
     opened(model.injection)
     batch = processor.collate([processor(one) for one in cut_samples()])
     tags = [processor.tokenizer.encode(text, special=False) for text in ("<tile 0>", "<tile 1>")]
@@ -174,7 +175,7 @@ def test_tags_of_tiles_stand_beside_their_tokens() -> None:
 
 def test_pictures_that_are_not_cut_need_no_layer() -> None:
     cfg = model_config(Hybrid(every=1), Halves())
-    processor, model = Processor(cfg), cfg.build(seed=0)
+    processor, model = Processor(cfg), build_model(cfg, seed=0)
     batch = processor.collate([processor(cut_samples()[3])])
     _, seen = model.embed(batch)
     assert seen is not None
@@ -232,7 +233,7 @@ def test_what_cannot_be_is_refused_with_both_numbers(injection: Any, tiling: Any
 
 def test_a_decoder_of_half_precision_keeps_it() -> None:
     cfg = model_config(Hybrid(every=1), Halves())
-    model, processor = cfg.build(seed=0), Processor(cfg)
+    model, processor = build_model(cfg, seed=0), Processor(cfg)
     opened(model.injection)
     batch = processor.collate([processor(one) for one in cut_samples()])
     exact = model(batch)
@@ -245,7 +246,7 @@ def test_a_decoder_of_half_precision_keeps_it() -> None:
 def test_a_batch_of_another_design_is_refused() -> None:
     inline, cross = model_config("inline"), model_config(CrossAttention(every=1))
     one = sample(ImagePart(0), "What?", images=(Colour(1),))
-    model = cross.build(seed=0)
+    model = build_model(cross, seed=0)
     with pytest.raises(AlignmentError, match="4 image placeholders in the text, but cross_attention fills none"):
         model(Processor(inline).collate([Processor(inline)(one)]))
     batch = Processor(cross).collate([Processor(cross)(one)])
@@ -270,7 +271,7 @@ class _Recomputed(nn.Module):
 
 def test_blocks_may_be_recomputed_from_outside() -> None:
     cfg = model_config(CrossAttention(every=1))
-    model, processor = lively(cfg.build(seed=0)), Processor(cfg)
+    model, processor = lively(build_model(cfg, seed=0)), Processor(cfg)
     opened(model.injection)
     batch = processor.collate([processor(one) for one in cut_samples()])
 

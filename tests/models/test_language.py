@@ -14,13 +14,14 @@ from torch import nn
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.types import Sample
+from ommatidia.models.build import build_model
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.injection import InjectionConfig
 from ommatidia.models.language import LanguageConfig
 from ommatidia.models.language.gguf import GGUFLanguage
 from ommatidia.models.language.hf import HFLanguage
 from ommatidia.models.language.scratch import ScratchLanguage, vocabularies
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 
 PLAIN = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -89,7 +90,7 @@ def test_the_shape_is_the_models(folder: Path) -> None:
 def test_a_whole_model_of_any_family_learns_and_speaks(folder: Path, injection: str) -> None:
     member = InjectionConfig.kinds()[injection].tiny()
     cfg = config("a", language={"kind": "hf", "path": str(folder)}, injection=member, tiling=Halves())
-    model, processor = cfg.build(seed=0).eval(), Processor(cfg)
+    model, processor = build_model(cfg, seed=0).eval(), Processor(cfg)
     opened(model.injection)
     examples = [processor(one) for one in cut_samples()]
     loss, count = model.loss(processor.collate(examples))
@@ -156,7 +157,7 @@ def test_a_pack_is_its_samples_one_by_one_in_any_family(folder: Path, recompute:
 def test_any_family_may_recompute_its_blocks(folder: Path, injection: str) -> None:
     member = InjectionConfig.kinds()[injection].tiny()
     cfg = config("a", language={"kind": "hf", "path": str(folder)}, injection=member, tiling=Halves())
-    model, processor = cfg.build(seed=0).train(), Processor(cfg)
+    model, processor = build_model(cfg, seed=0).train(), Processor(cfg)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -184,7 +185,7 @@ def test_random_weights_do_not_come_from_the_folder(tmp_path: Path) -> None:
         return next(MLLM_of(language).language.parameters())
 
     def MLLM_of(language: LanguageConfig) -> MLLM:  # noqa: N802
-        return config(language=language.to_dict()).build(seed=0)
+        return build_model(config(language=language.to_dict()), seed=0)
 
     stored, again = first(HFLanguage(path=path)), first(HFLanguage(path=path))
     assert torch.equal(stored, again)
@@ -265,7 +266,7 @@ def test_the_vocabulary_reads_any_text_and_writes_it_back() -> None:
 
 def test_dropout_acts_only_while_training() -> None:
     cfg = config(language={**ScratchLanguage(width=32, layers=1, heads=2).to_dict(), "dropout": 0.5})
-    model, processor = lively(cfg.build(seed=0)), Processor(cfg)
+    model, processor = lively(build_model(cfg, seed=0)), Processor(cfg)
     batch = processor.collate([processor(sample("some words to attend to"))])
     with torch.no_grad():
         assert torch.equal(model(batch), model(batch))

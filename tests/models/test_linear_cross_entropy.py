@@ -10,7 +10,7 @@ from model_toys import SCRATCH, config, mixed_samples, parts_of
 from torch import Tensor, nn
 
 from ommatidia.models.linear_cross_entropy import cross_entropy_sum, linear_cross_entropy
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 from ommatidia.train.audit import LiveBytes
 
 S, E, V = 23, 16, 501

@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Blocks, Grid
 from ommatidia.core.types import IMAGE_TOKEN_ID, Batch, Views
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.cost import cost_by_part
 from ommatidia.models.fusion import Between, Fusion, MixtureOfResolution
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 
 FAST = {
     "kind": "timm", "model": "vit_small_patch14_reg4_dinov2", "image_size": 28,
@@ -53,7 +56,7 @@ def fast_features(model: MLLM, given: Batch) -> Tensor:
 @torch.no_grad()
 def test_at_the_start_the_fast_encoder_is_as_if_alone() -> None:
     cfg = config()
-    model, given = cfg.build(seed=0), batch(cfg)
+    model, given = build_model(cfg, seed=0), batch(cfg)
     alone = model.encoders["fast"](given.pixels["fast"])
     assert torch.equal(fast_features(model, given), alone)
     last = model.fusion.get_submodule("adapters.2.slow")
@@ -63,14 +66,14 @@ def test_at_the_start_the_fast_encoder_is_as_if_alone() -> None:
 
 def test_gradients_reach_every_part_once_it_has_moved() -> None:
     cfg = config()
-    model = cfg.build(seed=0)
+    model = build_model(cfg, seed=0)
     for parameter in model.fusion.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
     model.loss(batch(cfg))[0].backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().any()]
     assert silent == []
-    fresh = cfg.build(seed=0)
+    fresh = build_model(cfg, seed=0)
     fresh.loss(batch(cfg))[0].backward()
     for name in ("slow_proj", "fast_proj"):
         gradient = fresh.fusion.get_parameter(f"adapters.0.slow.{name}.weight").grad
@@ -82,8 +85,8 @@ def test_the_price_and_the_tokens_are_known_before_weights() -> None:
     cfg = config()
     assert cfg.fused_grid() == Grid(2, 2, 32)
     assert cfg.fusion.steered(tuple(cfg.encoders)) == {"fast"}
-    cost = cfg.cost(text_tokens=8, views=1, head_tokens=1)["fusion"]
-    assert cost.parameters == sum(p.numel() for p in cfg.build(seed=0).fusion.parameters())
+    cost = cost_by_part(cfg, text_tokens=8, views=1, head_tokens=1)["fusion"]
+    assert cost.parameters == sum(p.numel() for p in build_model(cfg, seed=0).fusion.parameters())
 
 
 def echo(blocks: int) -> Any:

@@ -14,7 +14,10 @@ from torch.nn import functional
 from ommatidia.core.errors import AlignmentError, ConfigError
 from ommatidia.core.grid import Grid
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Batch, ImagePart
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.cost import cost_by_part
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 
 
@@ -155,12 +158,12 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 def test_a_parts_start_does_not_depend_on_the_other_parts() -> None:
-    alone, other, both = (config(*names).build(seed=7) for names in (("a",), ("b",), ("a", "b")))
-    bare = config().build(seed=7)
+    alone, other, both = (build_model(config(*names), seed=7) for names in (("a",), ("b",), ("a", "b")))
+    bare = build_model(config(), seed=7)
     assert same(alone.encoders["a"], both.encoders["a"])
     assert same(other.encoders["b"], both.encoders["b"])
     assert all(same(model.language, bare.language) for model in (alone, other, both))
-    appended = config("a", "b", fusion={"kind": "sequence_append", "dim": 16}).build(seed=7)
+    appended = build_model(config("a", "b", fusion={"kind": "sequence_append", "dim": 16}), seed=7)
     assert same(alone.projector, appended.projector)  # same shape, same name: same start
     assert list(bare.parts()) == ["language"]
     assert list(both.parts()) == ["encoders.a", "encoders.b", "fusion", "projector", "injection", "language"]
@@ -168,12 +171,12 @@ def test_a_parts_start_does_not_depend_on_the_other_parts() -> None:
 
 def test_the_seed_decides_the_start_and_the_ambient_generator_is_left_alone() -> None:
     torch.manual_seed(1)
-    one = config("a", "b").build(seed=7)
+    one = build_model(config("a", "b"), seed=7)
     drawn = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(drawn, torch.rand(1))
     torch.manual_seed(2)
-    again, other = config("a", "b").build(seed=7), config("a", "b").build(seed=8)
+    again, other = build_model(config("a", "b"), seed=7), build_model(config("a", "b"), seed=8)
     assert same(one, again)
     assert not same(one.language, other.language)
     assert not same(one.encoders["a"].neck, other.encoders["a"].neck)
@@ -181,7 +184,10 @@ def test_the_seed_decides_the_start_and_the_ambient_generator_is_left_alone() ->
 
 
 def test_a_model_without_trunks_has_the_same_necks_and_sees_no_pixels() -> None:
-    whole, without = config("a", "b").build(seed=3), config("a", "b").build(seed=3, without_trunks=frozenset({"b"}))
+    whole, without = (
+        build_model(config("a", "b"), seed=3),
+        build_model(config("a", "b"), seed=3, without_trunks=frozenset({"b"})),
+    )
     assert same(whole.encoders["b"].neck, without.encoders["b"].neck)
     assert same(whole.encoders["a"], without.encoders["a"])
     assert same(whole.projector, without.projector)
@@ -203,14 +209,14 @@ def test_grids_and_tokens_are_known_before_weights() -> None:
 
 def test_the_price_counts_the_parameters_that_are_built() -> None:
     cfg = config("a", "b", fusion={"kind": "sequence_append", "dim": 24})
-    costs = cfg.cost(text_tokens=20, views=2, head_tokens=3)
-    for name, part in cfg.build(seed=0).parts().items():
+    costs = cost_by_part(cfg, text_tokens=20, views=2, head_tokens=3)
+    for name, part in build_model(cfg, seed=0).parts().items():
         assert costs[name].parameters == sum(p.numel() for p in part.parameters()), name
-    once = cfg.cost(text_tokens=20, views=1, head_tokens=3)
+    once = cost_by_part(cfg, text_tokens=20, views=1, head_tokens=3)
     for name in ("encoders.a", "encoders.b", "fusion", "projector"):
         assert costs[name].flops == 2 * once[name].flops
         assert costs[name].parameters == once[name].parameters
-    assert set(config().cost(text_tokens=20, views=1, head_tokens=3)) == {"language"}
+    assert set(cost_by_part(config(), text_tokens=20, views=1, head_tokens=3)) == {"language"}
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
@@ -232,7 +238,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 
 def test_half_precision_language_takes_full_precision_pictures() -> None:
     cfg = config("a")
-    model, processor = lively(cfg.build(seed=0)), Processor(cfg)
+    model, processor = lively(build_model(cfg, seed=0)), Processor(cfg)
     model.language.bfloat16()
     loss, _ = model.loss(batch_of(processor, 0, 1))
     assert loss.dtype == torch.float32

@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 import ommatidia
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.folders import SEAL, seal
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.pretrained import load, read_config, save
 from ommatidia.models.processor import Processor
 
@@ -105,13 +107,13 @@ def test_a_new_model_replaces_an_old_one(original: tuple[MLLM, MLLMConfig, Path]
     cfg = config("a")
     (copied / "stray.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"holds 'stray\.txt', which we did not write"):
-        save(cfg.build(seed=0), cfg, copied)
+        save(build_model(cfg, seed=0), cfg, copied)
     assert list(read_config(copied).encoders) == ["a", "b"]
     (copied / "stray.txt").unlink()
-    save(cfg.build(seed=0), cfg, copied)
+    save(build_model(cfg, seed=0), cfg, copied)
     assert list(read_config(copied).encoders) == ["a"]
     (copied / SEAL).unlink()  # as earlier versions saved it
-    save(cfg.build(seed=0), cfg, copied)
+    save(build_model(cfg, seed=0), cfg, copied)
 
 
 def test_loading_reads_the_folder_alone(

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from ommatidia.core.errors import ConfigError, OmmatidiaError, RunError
 from ommatidia.core.types import IMAGE_TOKEN_ID, ImagePart, Message, Sample
 from ommatidia.models.adapters import LoRA, is_adapter, plain_state
+from ommatidia.models.build import build_model
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.pretrained import load, save
 from ommatidia.models.published import export_checkpoint, import_checkpoint
@@ -125,7 +126,7 @@ def test_a_llava_with_adapters_becomes_the_stock_model_with_them_merged(tmp_path
     ours, processor = load(tmp_path / "ours")
     adapters = {"language": LoRA(rank=2), "encoders.clip": LoRA(rank=2)}
     config = processor.config.model_copy(update={"adapters": adapters})
-    adapted = config.build(seed=0, pretrained=False)
+    adapted = build_model(config, seed=0, pretrained=False)
     copy_into({n: t for n, t in plain_state(adapted).items() if not is_adapter(n)}, Shards(tmp_path / "ours"))
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
@@ -181,7 +182,7 @@ def test_the_authors_layout_and_that_of_transformers_are_one_model(tmp_path: Pat
 
 def cambrian(folder: Path) -> dict[str, Any]:
     """A tiny Cambrian folder with random weights under the published names; the encoders that stand before it."""
-    from ommatidia.models.mllm import MLLMConfig
+    from ommatidia.models.config import MLLMConfig
     from ommatidia.models.published.cambrian import rules
 
     folder.mkdir()
@@ -211,7 +212,7 @@ def cambrian(folder: Path) -> dict[str, Any]:
             "language": {"kind": "hf", "path": str(folder), "config": language},
         }
     )  # fmt: skip
-    model = ours.build(seed=0, pretrained=False)
+    model = build_model(ours, seed=0, pretrained=False)
     published = _published_names(rules(list(encoders)), model.state_dict())
     save_file(published, folder / "model.safetensors", metadata={"format": "pt"})
     return encoders

@@ -11,7 +11,7 @@ from model_toys import Colour, config, mixed_samples, parts_of, sample
 from ommatidia.core.errors import DataError
 from ommatidia.core.types import ImagePart, Sample
 from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 from ommatidia.models.sharing import SharedFeatures
 
 SIX = Decoding(max_new_tokens=6)

@@ -15,6 +15,7 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.lab.price.memory import held, parameters
 from ommatidia.lab.recipe import Recipe, find, read, recipes_of
 from ommatidia.lab.show.listing import listing
+from ommatidia.models.cost import cost_by_part
 from ommatidia.models.vision.tiling import Mark
 
 STUDIES = ("eagle", "cambrian", "nvlm", "vila", "mm1", "llava", "llava_hr", "mini_gemini", "internvl")
@@ -140,7 +141,7 @@ def test_nvlm_announces_its_tiles(tags: str, first: str) -> None:
 
 def teraflops(recipe: Recipe, *, visual: int, views: float = 1) -> dict[str, float]:
     """Of one forward pass over a picture and 256 tokens of text, logits everywhere."""
-    costs = recipe.model.cost(text_tokens=TEXT, views=views, head_tokens=TEXT + visual, visual_tokens=visual)
+    costs = cost_by_part(recipe.model, text_tokens=TEXT, views=views, head_tokens=TEXT + visual, visual_tokens=visual)
     found = {part: cost.flops / 1e12 for part, cost in costs.items()}
     found["vision"] = sum(flops for part, flops in found.items() if part.startswith("encoders."))
     return found

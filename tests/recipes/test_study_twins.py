@@ -18,6 +18,7 @@ from ommatidia.lab.run.execute import execute
 from ommatidia.lab.run.plan import Plan
 from ommatidia.lab.search import Listed, RoundRobin, Search
 from ommatidia.lab.search.twin import twin, twin_of_recipe
+from ommatidia.models.build import build_model
 from ommatidia.models.vision.tiling import Whole
 from ommatidia.train.freeze import select
 
@@ -87,7 +88,7 @@ def test_a_twin_looks_at_larger_pictures_where_the_study_does() -> None:
 
 def test_cambrian_aligns_with_a_lower_rate_inside_the_aggregator() -> None:
     recipe = twin_of_recipe(study("cambrian:8b"))
-    rates = select(recipe.model.build(seed=0).parts(), recipe.stages[0].train).rates
+    rates = select(build_model(recipe.model, seed=0).parts(), recipe.stages[0].train).rates
     slow = {name for name, rate in rates.items() if rate == 1e-4}
     assert {name.partition(".")[0] for name in slow} == {"fusion:query_GC", "fusion:groups", "injection:layers"}
     fast = {name.partition(".")[0] for name in rates.keys() - slow}

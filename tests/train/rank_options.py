@@ -22,6 +22,7 @@ import whole_model
 from rank_toy import finish
 
 from ommatidia.core.types import Example
+from ommatidia.models.build import build_model
 from ommatidia.models.processor import Processor
 from ommatidia.train.pieces import local
 from ommatidia.train.ranks import Ranks, joined
@@ -86,7 +87,7 @@ def trainer(folder: Path, ranks: Ranks, option: Option, mode: str) -> Trainer:
             yield [every[(step * BATCH + i) % len(every)] for i in ranks.share(BATCH)]
 
     return Trainer(
-        config.build(seed=0),
+        build_model(config, seed=0),
         stage,
         batches,
         processor.collate if stage.engine.packing is None else processor.pack,

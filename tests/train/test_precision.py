@@ -11,7 +11,7 @@ import whole_model
 from torch import nn
 
 from ommatidia.core.errors import ConfigError
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 from ommatidia.train.audit import Float32Products
 from ommatidia.train.freeze import freeze, load_trained, select, trained_state
 from ommatidia.train.optim import optimizer

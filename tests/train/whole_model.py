@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from ommatidia.core.types import Batch
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.train.freeze import freeze, select
 
@@ -27,7 +29,7 @@ def config(**changes: Any) -> MLLMConfig:
 def built(train: dict[str, float] | None = None, **changes: Any) -> tuple[MLLM, Batch]:
     """The model with what ``train`` names trainable (everything by default), and a batch of four samples."""
     value = config(**changes)
-    model, processor = model_toys.lively(value.build(seed=0)), Processor(value)
+    model, processor = model_toys.lively(build_model(value, seed=0)), Processor(value)
     parts = model.parts()
     freeze(parts, select(parts, train or {"*": 1e-3}))
     return model, processor.collate([processor(sample) for sample in model_toys.mixed_samples()])

@@ -23,8 +23,9 @@ from ommatidia.eval.statistics.resampling import RESAMPLES, Array, resampled_tot
 from ommatidia.lab.analysis.asking import as_json, written
 from ommatidia.lab.report.figures.layers import layer_curves
 from ommatidia.lab.show.inspection import seen_pixels
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.pretrained import load
 from ommatidia.models.probing import answer_attention, deep_alignment
 from ommatidia.models.processor import Processor

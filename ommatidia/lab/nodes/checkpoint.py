@@ -13,6 +13,7 @@ from ommatidia.lab.nodes.requirements import encoder_faults, language_faults
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.nodes.training import Weights
 from ommatidia.lab.price.price import Price
+from ommatidia.models.cost import cost_by_part
 from ommatidia.models.pretrained import save
 
 
@@ -40,7 +41,7 @@ class CheckpointJob(Job):
         return self.weights.reads()
 
     def price(self) -> Price:
-        costs = self.weights.model.cost(text_tokens=0, views=1, head_tokens=0)
+        costs = cost_by_part(self.weights.model, text_tokens=0, views=1, head_tokens=0)
         parameters = sum(cost.parameters for cost in costs.values())
         return Price(0.0, 4 * parameters, 0, parameters, 0)
 

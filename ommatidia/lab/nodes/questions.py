@@ -12,7 +12,7 @@ from ommatidia.eval.examine import Examination, PromptSize, examine
 from ommatidia.eval.prompts import Mode
 from ommatidia.lab.nodes.job import Finding
 from ommatidia.lab.nodes.records import LengthCheck
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.config import MLLMConfig
 
 
 def question_findings(benchmark: BenchmarkConfig, model: MLLMConfig, mode: Mode, *, pixels: bool) -> Iterator[Finding]:

@@ -13,8 +13,8 @@ from ommatidia.core.picture import DrawnPicture, FilePicture
 from ommatidia.core.source import Source, SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture
 from ommatidia.data.mixture import Mixture, MixtureConfig
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.language import ChatFormat
-from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.processor import Processor
 from ommatidia.models.vision.tiling import Mark
 from ommatidia.train.stage import Stage

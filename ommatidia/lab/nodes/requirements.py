@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from ommatidia.core.errors import ConfigError, OmmatidiaError
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.language import LanguageConfig
-from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.train.freeze import select
 from ommatidia.train.prepare import check_engine
@@ -70,7 +71,7 @@ def _selection(stage: Stage, model: MLLMConfig, device: str, stored: frozenset[s
     """Values that train, and what is wrong with the patterns, found on a model without memory."""
     try:
         with torch.device("meta"):
-            parts = model.build(seed=0, pretrained=False, without_trunks=stored).parts()
+            parts = build_model(model, seed=0, pretrained=False, without_trunks=stored).parts()
         chosen = select(parts, stage.train)
         check_engine(parts, stage.engine, device=device)
     except ConfigError as error:

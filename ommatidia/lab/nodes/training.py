@@ -29,7 +29,9 @@ from ommatidia.lab.nodes.requirements import encoder_faults, language_faults, st
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.price.cost import sample_tokens, training_price
 from ommatidia.lab.price.price import Price
-from ommatidia.models.mllm import MLLM, MLLMConfig
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
 from ommatidia.models.resizing import resized
 from ommatidia.models.tensors import save_tensors
@@ -93,7 +95,7 @@ class Weights:
         from ommatidia.train.freeze import load_trained
 
         unseen = self.model.encoders if blind else [job.name for job in self.features]
-        model = self.model.build(seed=self.seed, without_trunks=frozenset(unseen))
+        model = build_model(self.model, seed=self.seed, without_trunks=frozenset(unseen))
         for overlay in self.overlays:
             state = overlay.state(store)
             if blind:

@@ -17,7 +17,8 @@ from ommatidia.core.types import ImagePart, Sample
 from ommatidia.data.mixture import MixtureConfig
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.lab.price.price import Price
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.cost import cost_by_part
 from ommatidia.models.processor import Processor
 from ommatidia.models.vision.tiling import Mark, Places, Whole
 from ommatidia.train.pattern import Pattern
@@ -213,7 +214,8 @@ def prediction_price(model: MLLMConfig, stored: frozenset[str], tokens: SampleTo
 
 def sample_cost(model: MLLMConfig, tokens: SampleTokens) -> dict[str, Cost]:
     """Per part: one forward pass of the mean sample."""
-    return model.cost(
+    return cost_by_part(
+        model,
         text_tokens=round(tokens.text),
         views=tokens.views,
         head_tokens=round(tokens.supervised),
@@ -226,7 +228,9 @@ def largest_cost(model: MLLMConfig, *, text_tokens: int, head_tokens: int) -> di
     """Per part: one forward pass over one picture of the size that brings most visual tokens, and some words."""
     views = len(model.tiling.views(*model.tiling.largest()))
     visual = model.most_visual_tokens
-    return model.cost(text_tokens=text_tokens, views=views, head_tokens=head_tokens, visual_tokens=visual, pictures=1)
+    return cost_by_part(
+        model, text_tokens=text_tokens, views=views, head_tokens=head_tokens, visual_tokens=visual, pictures=1
+    )
 
 
 def _looks(model: MLLMConfig, tokens: SampleTokens) -> dict[str, float]:

@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from ommatidia.core.grid import Cost
 from ommatidia.lab.price.cost import SampleTokens, trains
 from ommatidia.lab.price.memory import Held
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.config import MLLMConfig
 from ommatidia.train.engine import Engine, Recompute
 from ommatidia.train.stage import Stage
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ommatidia.lab.price.cost import SampleTokens, sample_tokens
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.config import MLLMConfig
 from ommatidia.train.stage import Stage
 
 ASSUMED_TEXT = 256

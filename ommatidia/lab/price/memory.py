@@ -15,7 +15,9 @@ import torch
 
 from ommatidia.lab.recipe import Recipe, with_encoders
 from ommatidia.models.adapters import base
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.build import build_untrained_part
+from ommatidia.models.config import MLLMConfig
+from ommatidia.models.cost import cost_by_part
 from ommatidia.train.pattern import Pattern
 from ommatidia.train.stage import Stage
 
@@ -53,7 +55,7 @@ def held(recipe: Recipe, stage: Stage) -> Held:
 
 def parameters(model: MLLMConfig) -> dict[str, int]:
     """Of every part."""
-    costs = model.cost(text_tokens=0, views=0, head_tokens=0)
+    costs = cost_by_part(model, text_tokens=0, views=0, head_tokens=0)
     return {part: cost.parameters for part, cost in costs.items()}
 
 
@@ -70,7 +72,7 @@ def _trained(model: MLLMConfig, stage: Stage, part: str, size: int) -> int:
     if not adapted and any(pattern.parameter is None for pattern in patterns):
         return size
     with torch.device("meta"):
-        module = model.untrained(part)
+        module = build_untrained_part(model, part)
     held = base(module)
     return sum(
         parameter.numel()

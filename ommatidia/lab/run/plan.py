@@ -20,7 +20,7 @@ from ommatidia.lab.nodes.training import Overlay, TrainingJob, Weights
 from ommatidia.lab.price.cost import sample_tokens, trains
 from ommatidia.lab.price.price import Price
 from ommatidia.lab.recipe import Mode, Recipe
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.resizing import misfit
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.train.pattern import Pattern

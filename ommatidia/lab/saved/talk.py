@@ -11,7 +11,7 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import ImagePart, Message, Part, Picture, Sample
 from ommatidia.models.generate import Decoding, generate
-from ommatidia.models.mllm import MLLM
+from ommatidia.models.model import MLLM
 from ommatidia.models.pretrained import load
 from ommatidia.models.processor import Processor
 

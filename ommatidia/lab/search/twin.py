@@ -17,8 +17,8 @@ from ommatidia.core.names import fit_name
 from ommatidia.eval.named_benchmarks import BENCHMARKS
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.search import Listed, RoundRobin, Search, Singles, Strategy
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.language import CHAT_FORMATS
-from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.vision import CATALOG
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.train.stage import Stage

@@ -31,6 +31,7 @@ from ommatidia.lab.search import Search
 from ommatidia.lab.show.detectable import detectable
 from ommatidia.lab.show.listing import PICTURE_SIZES, Table
 from ommatidia.lab.show.pricing import price_tables, stage_prices
+from ommatidia.models.cost import cost_by_part
 from ommatidia.models.vision.tiling import Mark, TilingConfig, Whole
 from ommatidia.train.stage import Stage
 
@@ -84,7 +85,8 @@ def _parts(recipe: Recipe) -> Table:
     model, tokens = recipe.model, _tokens(recipe)
     share = 1 / tokens.pictures if tokens.pictures else 1.0
     views, visual = (tokens.views * share, tokens.visual * share) if tokens.views else (1.0, model.tokens_per_view)
-    costs = model.cost(
+    costs = cost_by_part(
+        model,
         text_tokens=round(tokens.text),
         views=views,
         head_tokens=round(tokens.supervised),

@@ -18,7 +18,7 @@ from ommatidia.lab.price.lengths import known_steps, mean_tokens, unread
 from ommatidia.lab.price.memory import Held, held
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.run.plan import alone, blind
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.config import MLLMConfig
 from ommatidia.train.stage import Stage
 
 

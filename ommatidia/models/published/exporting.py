@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.adapters import merge
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.injection import Inline
 from ommatidia.models.language.hf import HFLanguage
-from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.pretrained import check_saved, copy_saved, drafted, load, read_config, save
 from ommatidia.models.projector import MLPProjector
 from ommatidia.models.published.images import FILTERS

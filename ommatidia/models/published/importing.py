@@ -18,8 +18,9 @@ import torch
 
 from ommatidia.core.config import overridden
 from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.models.build import build_model
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.language.hf import HFLanguage
-from ommatidia.models.mllm import MLLMConfig
 from ommatidia.models.pretrained import copy_saved, drafted, is_ommatidia, read_config, write_around
 from ommatidia.models.published.cambrian import Cambrian
 from ommatidia.models.published.checkpoint import Checkpoint
@@ -142,7 +143,7 @@ def _language(config: MLLMConfig, checkpoint: Checkpoint, folder: Path) -> None:
 
 def _weights(config: MLLMConfig, reading: Reading, checkpoint: Checkpoint, draft: Path) -> Account:
     with torch.device("meta"):
-        state = config.build(seed=0, pretrained=False).state_dict()
+        state = build_model(config, seed=0, pretrained=False).state_dict()
     outside = tuple(f"encoders.{name}.trunk." for name in reading.elsewhere)
     expected = {name: tuple(tensor.shape) for name, tensor in state.items() if not name.startswith(outside)}
     if config.language.shape().tied:  # one matrix under two names, stored once

@@ -11,6 +11,7 @@ from torch import Tensor
 from ommatidia.core.errors import AlignmentError, ConfigError
 from ommatidia.core.grid import Grid
 from ommatidia.core.types import Views
+from ommatidia.models.cost import cost_by_part
 from ommatidia.models.fusion import Resampler
 
 GRIDS = {"a": Grid(4, 4, 6), "b": Grid(1, 7, 8), "c": Grid(3, 2, 5)}
@@ -94,6 +95,6 @@ def test_a_whole_model_learns_through_it(fusion: object) -> None:
     assert count > 0
     reached = [p.grad is not None and bool(p.grad.abs().any()) for p in model.fusion.parameters()]
     assert sum(reached) > 0 or fusion == "interleave"
-    assert design.cost(text_tokens=9, views=1, head_tokens=1)["fusion"].parameters == sum(
+    assert cost_by_part(design, text_tokens=9, views=1, head_tokens=1)["fusion"].parameters == sum(
         p.numel() for p in model.fusion.parameters()
     )

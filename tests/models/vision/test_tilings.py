@@ -13,7 +13,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Grid
 from ommatidia.core.types import ROW_END, View, Views
-from ommatidia.models.mllm import MLLMConfig
+from ommatidia.models.config import MLLMConfig
 from ommatidia.models.vision import AnyResolution, Dynamic, FixedGrid, Slices, TilingConfig, Unpad, Windows
 from ommatidia.models.vision.tiling import Mark, Places, Script, Whole
 from ommatidia.models.vision.tilings.cutting import cut_maps
