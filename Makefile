@@ -42,9 +42,10 @@ test: lint ## Lint, types and the CPU suite; the types are checked beside the su
 test-all: ## The same with the tests that take longer
 	@$(MAKE) test MARKS='not gpu'
 
-lint: $(STAMP) ## Ruff: rules and format
+lint: $(STAMP) ## Ruff: rules and format; the contracts of who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: $(STAMP) ## Mypy on the package and the benchmarks
 	$(BIN)/mypy

@@ -35,6 +35,18 @@ def test_importing_the_package_loads_nothing_heavy():
     assert heavy == []
 
 
+def test_plain_values_and_the_command_line_load_nothing_heavy():
+    code = (
+        "import importlib, pkgutil, ommatidia.cli, ommatidia.core\n"
+        "for package in (ommatidia.cli, ommatidia.core):\n"
+        "    for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):\n"
+        "        if not module.name.endswith('__main__'):\n"
+        "            importlib.import_module(module.name)\n"
+    )
+    heavy, _ = loaded_by(code + REPORT)
+    assert heavy == []
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["plan", "--help"]])
 def test_help_loads_nothing_heavy(arguments):
     heavy, shown = loaded_by(HELP.format(arguments=arguments))
