@@ -202,7 +202,10 @@ class _Walk:
         names = {strategy.design((*base, name)).design(): name for name in tried}
         address = strategy.design(base).design()
         self._tried |= {address: base} | {one: (*base, name) for one, name in names.items()}
-        runs = {one: self._runs(experts) for one, experts in self._tried.items()}
+        most = dict(self._counts)
+        most |= {address: max(most.get(address, 1), base_runs(len(names), strategy._looks))}
+        most |= dict.fromkeys(names, 1 + strategy._looks)
+        runs = {one: self._runs(self._tried[one], count) for one, count in most.items()}
         scores = scores_of({one: found for one, (found, _) in runs.items()})
         step = next_step(
             scores,
@@ -229,11 +232,11 @@ class _Walk:
         broken = next(trial for recipe in wanted if (trial := self.done[recipe.digest()]).error)
         self._end(f"the base set failed with seed {broken.recipe.seed}: {broken.error}", undecided)
 
-    def _runs(self, experts: Experts) -> tuple[list[Trial], bool]:
-        """The runs of a set in the order of its seeds, up to the first that is missing or failed; whether it failed."""
-        recipe, found = self.strategy.design(experts), list[Trial]()
-        for seed in self.strategy._every_seed():
-            trial = self.done.get(recipe.seeded(seed).digest())
+    def _runs(self, experts: Experts, most: int) -> tuple[list[Trial], bool]:
+        """The first runs of a set that a round may use, up to one that is missing or failed; whether it failed."""
+        found: list[Trial] = []
+        for recipe in self.strategy._repeats(experts, most):
+            trial = self.done.get(recipe.digest())
             if trial is None or trial.error:
                 return found, trial is not None
             found.append(trial)
