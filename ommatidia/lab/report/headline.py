@@ -65,7 +65,8 @@ def vocabulary(standing: Standing, designs: int, choosing: Sequence[int]) -> tup
     if choosing and noise.known:
         seeds = ", ".join(map(str, choosing))
         lines.append(
-            f"Designs that were chosen by their score with seed {seeds} are averaged over their other seeds alone."
+            f"Scores of designs that were trained again leave out seed {seeds}, by which they were chosen; differences "
+            "are over all seeds."
         )
     if designs > 1:
         lines.append(

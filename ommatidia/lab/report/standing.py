@@ -1,8 +1,9 @@
 """How the designs of a table stand: each one's score, and each against the best, all by one noise model.
 
-Runs with the seeds by which a search chose its finalists are left out where a design has others. Every variance of
-training is that of the whole table, so that a design with one seed borrows it. The best design's own interval is
-corrected for having been chosen among the finalists.
+Every variance of training is that of the whole table, so that a design with one seed borrows it. In a design's own
+score, runs with the seeds by which a search chose its finalists are left out where it has others; the best design's
+interval is corrected for having been chosen among the finalists. Differences are over all seeds: their adjustment for
+all pairs allows for whichever was chosen to be trained again.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def standing_of(working: Sequence[Group], finals: Sequence[Group], best: Group, 
     rivals = [group[0].design for group in finals if group in alike and group[0].design != name]
     averages[name] = _corrected(fresh, name, rivals, noise)
     compared = frozenset(group[0].design for group in alike)
-    against = compare_to(fresh, name, noise)
+    against = compare_to(every, name, noise)
     return Standing(averages, benchmarks, against, compared, noise, 1 + len(rivals))
 
 
