@@ -2,9 +2,9 @@
 
 python benchmarks/damaged_images.py [--files 500]
 
-Photograph-like images of 256 x 192 pixels are written in each format; then some bytes at a random place between 20 % and
-95 % of the file are zeroed, or overwritten with random ones, in so many files each. A file whose bytes or pixels stay
-as they were does not count. None of the files before may be refused; ``milliseconds`` is what one takes to open.
+Photograph-like images of 256 x 192 pixels are written in each format; then some bytes at a random place between 20 %
+and 95 % of the file are zeroed, or overwritten with random ones, in so many files each. A file whose bytes or pixels
+stay as they were does not count. None of the files before may be refused; ``milliseconds`` is what one takes to open.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ def sample(references: tuple[str, ...], **meta: object) -> Sample:
     [
         ("B", "B", "B", "B"), ("(b).", "B", "", "B"), ("B. a dog", "B", "B", ""), ("a dog", "A", "B", "B"),
         ("The answer is C", "C", "C", "C"), ("the answer is: C", "", "", ""), ("Answer: (D)", "D", "", "D"),
-        ("No nothing!", "", "D", ""), ("banana", "B", "", ""), ("", "", "", ""), ("answer is A, no, answer is B.", "B", "B", "B"),
-        ("two dogs:", "", "C", "C"),
+        ("No nothing!", "", "D", ""), ("banana", "B", "", ""), ("", "", "", ""),
+        ("answer is A, no, answer is B.", "B", "B", "B"), ("two dogs:", "", "C", "C"),
     ],
 )  # fmt: skip
 def test_letters(answer: str, shared: str, scienceqa: str, mmvp: str) -> None:
@@ -35,7 +35,8 @@ def test_letters(answer: str, shared: str, scienceqa: str, mmvp: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "target", "cambrian", "lmms_eval"),
     [
-        ("10.5", "10", True, True), ("10.6", "10", False, False), ("50%", "0.5", False, True), ("0.0", "0", True, False),
+        ("10.5", "10", True, True), ("10.6", "10", False, False), ("50%", "0.5", False, True),
+        ("0.0", "0", True, False),
         ("0.1", "0", False, False), ("Yes", "yes", True, True), ("50%", "50%", True, True), ("51%", "50%", False, True),
         ("1e3", "1000", True, True),
     ],
@@ -92,7 +93,8 @@ def test_mmmu_choices() -> None:
     ("benchmark", "kind", "variant"),
     [
         ("chartqa", "relaxed", "cambrian"), ("mathvista", "mathvista", "cambrian"), ("mmmu", "mmmu", "cambrian"),
-        ("scienceqa", "choice", "cambrian_scienceqa"), ("mmvp", "mmvp", "cambrian_mmvp"), ("mme", "mme", "cambrian_mme"),
+        ("scienceqa", "choice", "cambrian_scienceqa"), ("mmvp", "mmvp", "cambrian_mmvp"),
+        ("mme", "mme", "cambrian_mme"),
     ],
 )  # fmt: skip
 def test_the_prompt_brings_the_rule(benchmark: str, kind: str, variant: str) -> None:
