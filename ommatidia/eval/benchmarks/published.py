@@ -92,7 +92,7 @@ class Published(BenchmarkConfig):
         if not isinstance(given, Mapping) or not hasattr(cls, "facts"):
             return given
         prompt = given.get("prompt", next(iter(cls.versions)))
-        if prompt not in cls.versions:
+        if not isinstance(prompt, str) or prompt not in cls.versions:
             raise ConfigError(f"prompt: {unknown('version', str(prompt), cls.versions)}")
         first = {"name": cls.model_fields["kind"].default, "split": next(iter(cls.facts.splits)), "prompt": prompt}
         return {**first, **cls.versions[prompt], **given}
