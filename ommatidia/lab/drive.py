@@ -10,7 +10,7 @@ from typing import Any
 
 from ommatidia.core.console import console, shell_line
 from ommatidia.core.errors import ConfigError, DesignsFailedError, RunError, unknown
-from ommatidia.core.folders import check_replaceable, claim_folder
+from ommatidia.core.folders import check_replaceable
 from ommatidia.core.names import fit_name
 from ommatidia.lab.analyses import Analysis, is_made, make_analyses, scored_again, subject_of
 from ommatidia.lab.driven import Driven, Table
@@ -20,7 +20,7 @@ from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.record import save_record
 from ommatidia.lab.recorder import Recorder
 from ommatidia.lab.report.collect import report_of
-from ommatidia.lab.report.write import RESULT_FILES, write_report
+from ommatidia.lab.report.write import claim_results, write_report
 from ommatidia.lab.run import RunResult, check_missing, execute, writing
 from ommatidia.lab.scoring import as_data, score_table
 from ommatidia.lab.search import Search, run_search
@@ -222,7 +222,7 @@ def _claim(folder: Path) -> None:
     """See that the folder of a result takes it before any work is done. Raises ConfigError or RunError."""
     if ranks().leads:
         check_writable(folder)
-        claim_folder(folder, ours=RESULT_FILES)
+        claim_results(folder)
         check_replaceable(folder / "model", "model", older=written_before(folder / "model"))
 
 
