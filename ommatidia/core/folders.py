@@ -132,13 +132,14 @@ def check_replaceable(folder: Path, kind: str, *, inputs: Iterable[Path] = (), o
             raise _foreign(folder, name)
 
 
-def claim_folder(folder: Path, *, ours: Iterable[str], inputs: Iterable[Path] = ()) -> None:
+def claim_folder(folder: Path, *, ours: Iterable[str], inputs: Iterable[Path] = (), with_others: bool = False) -> None:
     """Make ``folder`` one that we write into, where it is new, empty, or holds nothing but what we write there.
 
     Args:
         folder: files of ours in it are replaced one by one; everything else stays.
         ours: globs of the paths below it that we write.
         inputs: folders that are read meanwhile; ``folder`` may not be, hold, or lie in one of them.
+        with_others: the folder is known to be one of ours, so files that people added may stay there.
 
     Raises:
         ConfigError: it holds something else, or is no place for a folder.
@@ -146,7 +147,7 @@ def claim_folder(folder: Path, *, ours: Iterable[str], inputs: Iterable[Path] = 
     """
     _check_place(folder.resolve() if folder.is_symlink() else folder, inputs)
     globs = (*ours, *_FREE)
-    if folder.exists():
+    if folder.exists() and not with_others:
         for entry in sorted(folder.iterdir()):
             if not any(fnmatchcase(entry.name, glob) for glob in globs) and not entry.name.startswith("."):
                 raise _foreign(folder, entry.name)

@@ -11,12 +11,12 @@ from typing import Any
 from ommatidia.core.command_result import CommandResult, Table
 from ommatidia.core.console import console, shell_line
 from ommatidia.core.errors import ConfigError, DesignsFailedError, RunError, unknown
-from ommatidia.core.folders import check_replaceable, claim_folder
+from ommatidia.core.folders import check_replaceable
 from ommatidia.core.names import fit_name
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.report.collect import report_of
-from ommatidia.lab.report.write import RESULT_FILES, write_report
+from ommatidia.lab.report.write import claim_results, write_report
 from ommatidia.lab.run.execute import RunResult, check_missing, execute, writing
 from ommatidia.lab.run.followup import Analysis, is_made, make_analyses, possible, scored_again, subject_of
 from ommatidia.lab.run.plan import Plan, TrialPlan, plan_trial
@@ -223,7 +223,7 @@ def _claim(folder: Path) -> None:
     """See that the folder of a result takes it before any work is done. Raises ConfigError or RunError."""
     if ranks().leads:
         check_writable(folder)
-        claim_folder(folder, ours=RESULT_FILES)
+        claim_results(folder)
         check_replaceable(folder / "model", "model", older=written_before(folder / "model"))
 
 

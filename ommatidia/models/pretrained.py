@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, DiskError, RunError
 from ommatidia.core.folders import SEAL, check_seal, read_seal, replaced_folder
+from ommatidia.core.markdown import as_text
 from ommatidia.core.version import VERSION
 from ommatidia.models.adapters import plain_state, quantize
 from ommatidia.models.build import build_model
@@ -209,10 +210,10 @@ def _card(config: MLLMConfig, notes: Mapping[str, Any]) -> str:
         "",
         "| part | parameters |",
         "|---|---|",
-        *(f"| {name} | {count:,} |" for name, count in parts.items()),
+        *(f"| {as_text(name)} | {count:,} |" for name, count in parts.items()),
     ]
     lines += ["", f"Visual tokens a view: {config.tokens_per_view}. Fusion: {config.fusion.kind}.", ""]  # type: ignore[attr-defined]
-    lines += [f"- {name}: {encoder.describe()}" for name, encoder in config.encoders.items()]
+    lines += [f"- {as_text(f'{name}: {encoder.describe()}')}" for name, encoder in config.encoders.items()]
     lines += [f"- adapters on {part}: LoRA of rank {adapter.rank}" for part, adapter in config.adapted().items()]
-    lines += ["", *(f"- {key}: {value}" for key, value in notes.items()), ""]
+    lines += ["", *(f"- {as_text(f'{key}: {value}')}" for key, value in notes.items()), ""]
     return "\n".join(lines)

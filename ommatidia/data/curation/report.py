@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from ommatidia.core.markdown import as_text
 from ommatidia.data.curation.curate import Passage
 
 Table = tuple[str, Sequence[str], list[list[Any]]]
@@ -72,9 +73,7 @@ def markdown(passages: Sequence[Passage]) -> str:
     lines = ["# Curation", ""]
     for title, columns, rows in tables(passages):
         lines += [f"## {title.capitalize()}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-        lines += [
-            "| " + " | ".join(_cell(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
-        ]
+        lines += ["| " + " | ".join(as_text(_cell(cell)) for cell in row) + " |" for row in rows]
         lines.append("")
     return "\n".join(lines)
 

@@ -91,11 +91,12 @@ class Published(BenchmarkConfig):
     def _complete(cls, given: Any) -> Any:
         if not isinstance(given, Mapping) or not hasattr(cls, "facts"):
             return given
-        prompt = given.get("prompt", next(iter(cls.versions)))
-        if prompt not in cls.versions:
-            raise ConfigError(f"prompt: {unknown('version', str(prompt), cls.versions)}")
+        versions: Mapping[str, Mapping[str, Any]] = {**cls.versions}
+        prompt = given.get("prompt", next(iter(versions)))
+        if not isinstance(prompt, str) or prompt not in versions:
+            raise ConfigError(f"prompt: {unknown('version', str(prompt), versions)}")
         first = {"name": cls.model_fields["kind"].default, "split": next(iter(cls.facts.splits)), "prompt": prompt}
-        return {**first, **cls.versions[prompt], **given}
+        return {**first, **versions[prompt], **given}
 
     @model_validator(mode="after")
     def _known_split(self) -> Published:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ommatidia.core.markdown import as_text
 from ommatidia.lab.report.greedy_words import gains_note, look_lines, outcome
 from ommatidia.lab.report.model import DesignRow, Interval, Report
 from ommatidia.lab.report.numbers import DASH, bracket, duration, p_value, percent, scaled, signed
@@ -23,9 +24,9 @@ def render_markdown(report: Report) -> str:
     """The whole document, ending in a newline. Text from data is escaped, so it cannot make markup."""
     designs = ranked(report.designs)
     parts = [
-        f"# {_plain(report.title)}",
-        "\n".join(f"- {_plain(sentence)}" for sentence in report.headline),
-        "\n".join(f"> **Note:** {_plain(notice)}" for notice in notices(report)),
+        f"# {as_text(report.title)}",
+        "\n".join(f"- {as_text(sentence)}" for sentence in report.headline),
+        "\n".join(f"> **Note:** {as_text(notice)}" for notice in notices(report)),
         _ranking(report, designs),
         _benchmarks(report, designs),
         _rounds(report),
@@ -35,20 +36,6 @@ def render_markdown(report: Report) -> str:
         _manifest(report, designs),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _plain(text: str) -> str:
-    """One line of text that Markdown and HTML both leave alone."""
-    flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    marked = re.sub(r"([\\`*_\[\]|~$!])", r"\\\1", flat)
-    marked = re.sub(r"(?i)(\bwww|\b(?:https?|ftp|mailto|xmpp))([.:])", r"\1\\\2", marked)  # no link by itself
-    return re.sub(r"^(?:([-+=#:])|(\d+)([.)]))", _escaped_start, marked)
-
-
-def _escaped_start(found: re.Match[str]) -> str:
-    """What would begin a list, a heading or a rule at the start of a line, as plain text."""
-    sign, number, end = found.groups()
-    return f"\\{sign}" if sign else f"{number}\\{end}"
 
 
 def _code(text: str) -> str:
@@ -77,13 +64,13 @@ def _gain(interval: Interval | None) -> str:
 def _marks(design: DesignRow, report: Report) -> str:
     marks = ["final" if design.final else "explored"]
     if design.failed is not None:
-        return f"failed: {_plain(design.failed)}"
+        return f"failed: {as_text(design.failed)}"
     if len(design.seeds) == 1:
         marks.append("one seed")
     if design.is_blind_model:
         marks.append("text only")
     if missing := gaps(design, report):
-        marks.append(_plain(f"incomplete: lacks {', '.join(missing)}"))
+        marks.append(as_text(f"incomplete: lacks {', '.join(missing)}"))
     return ", ".join(marks)
 
 
@@ -92,7 +79,7 @@ def _against_best(design: DesignRow) -> str:
     if verdict is None:
         return DASH
     numbers = ", ".join(part for part in (_gain(verdict.difference), p_value(verdict.p)) if part and part != DASH)
-    return _plain(verdict.words) + (f" ({numbers})" if numbers else "")
+    return as_text(verdict.words) + (f" ({numbers})" if numbers else "")
 
 
 def _ranking(report: Report, designs: Sequence[DesignRow]) -> str:
@@ -101,7 +88,7 @@ def _ranking(report: Report, designs: Sequence[DesignRow]) -> str:
     rows = [
         [
             str(rank),
-            _plain(d.name),
+            as_text(d.name),
             _marks(d, report),
             _against_best(d),
             _score(d.average),
@@ -116,20 +103,22 @@ def _ranking(report: Report, designs: Sequence[DesignRow]) -> str:
         ]
         for rank, d in enumerate(designs, start=1)
     ]
-    told = "".join(f"\n- {_plain(line)}" for line in report.vocabulary)
+    told = "".join(f"\n- {as_text(line)}" for line in report.vocabulary)
     return "## Ranking\n\n" + _table(head, rows, words=4) + (f"\n{told}" if told else "")
 
 
 def _benchmarks(report: Report, designs: Sequence[DesignRow]) -> str:
     if not report.benchmarks:
         return ""
-    known = [[_plain(b.name), _plain(b.group), _plain(b.scorer), str(b.n), percent(b.guess)] for b in report.benchmarks]
+    known = [
+        [as_text(b.name), as_text(b.group), as_text(b.scorer), str(b.n), percent(b.guess)] for b in report.benchmarks
+    ]
     about = _table(["benchmark", "group", "scorer", "questions", "guessing %"], known, words=3)
     rows = [
-        [_plain(d.name), *(_score(d.scores.get(b.name)) for b in report.benchmarks)] for d in designs if not d.failed
+        [as_text(d.name), *(_score(d.scores.get(b.name)) for b in report.benchmarks)] for d in designs if not d.failed
     ]
     return f"## Scores by benchmark\n\n{about}\n\n" + _table(
-        ["design", *(_plain(b.name) for b in report.benchmarks)], rows, words=1
+        ["design", *(as_text(b.name) for b in report.benchmarks)], rows, words=1
     )
 
 
@@ -138,16 +127,16 @@ def _rounds(report: Report) -> str:
         return ""
     lines = ["## The greedy path"]
     for r in report.rounds:
-        base = _plain(" + ".join(r.base)) if r.base else "nothing"
+        base = as_text(" + ".join(r.base)) if r.base else "nothing"
         rows = [
-            [_plain(c.expert), outcome(c, r), str(c.runs), _score(c.average), _gain(c.gain), p_value(c.p)]
+            [as_text(c.expert), outcome(c, r), str(c.runs), _score(c.average), _gain(c.gain), p_value(c.p)]
             for c in r.tried
         ]
-        heading = f"**Round {r.number}**, on {base} ({_score(r.base_average)}). {_plain(r.decision)}"
+        heading = f"**Round {r.number}**, on {base} ({_score(r.base_average)}). {as_text(r.decision)}"
         lines += [heading, _table(["expert added", "", "runs", "average %", "gain", ""], rows, words=2)]
-        lines += ["\n".join(f"- {_plain(look)}" for look in look_lines(r)), _plain(gains_note(r))]
+        lines += ["\n".join(f"- {as_text(look)}" for look in look_lines(r)), as_text(gains_note(r))]
     if report.stop_reason:
-        lines.append(f"**Stopped.** {_plain(report.stop_reason)}")
+        lines.append(f"**Stopped.** {as_text(report.stop_reason)}")
     return "\n\n".join(line for line in lines if line)
 
 
@@ -156,10 +145,10 @@ def _contributions(report: Report) -> str:
         return ""
     ordered = sorted(report.contributions, key=lambda c: (-c.gain.mean, c.expert))
     rows = [
-        [_plain(c.expert), str(c.pairs), _gain(c.gain), *(_gain(c.groups.get(g)) for g in report.groups)]
+        [as_text(c.expert), str(c.pairs), _gain(c.gain), *(_gain(c.groups.get(g)) for g in report.groups)]
         for c in ordered
     ]
-    head = ["expert", "pairs", "all benchmarks", *(_plain(g) for g in report.groups)]
+    head = ["expert", "pairs", "all benchmarks", *(as_text(g) for g in report.groups)]
     return "## What each expert adds\n\nPoints, with 95 % intervals.\n\n" + _table(head, rows, words=1)
 
 
@@ -168,21 +157,21 @@ def _asked(report: Report) -> list[str]:
     found = []
     if (audit := report.audit) is not None:
         about = f"{audit.design}, seed {audit.seed}."
-        found.append(f"## Is the picture needed?\n\n{_plain(about)}\n\n{_words(audit_words(audit))}")
+        found.append(f"## Is the picture needed?\n\n{as_text(about)}\n\n{_words(audit_words(audit))}")
     for one in report.ablations:
         title = f"## What each expert is worth inside the mixture ({one.treatment})"
         about = f"{one.design}, seed {one.seed}, with experts taken away at inference."
-        found.append(f"{title}\n\n{_plain(about)}\n\n{_words(ablation_words(one))}")
+        found.append(f"{title}\n\n{as_text(about)}\n\n{_words(ablation_words(one))}")
     if (likeness := report.likeness) is not None:
         note = f"Correlations. {likeness_note(likeness)}"
         title = "## Which benchmarks measure the same thing?"
-        found.append(f"{title}\n\n{_plain(note)}\n\n{_words(likeness_words(likeness))}")
+        found.append(f"{title}\n\n{as_text(note)}\n\n{_words(likeness_words(likeness))}")
     return found
 
 
 def _words(words: Words) -> str:
-    rows = [[_plain(cell) for cell in row] for row in flat(words)]
-    return _table([_plain(label) for label in words.head], rows, words=1)
+    rows = [[as_text(cell) for cell in row] for row in flat(words)]
+    return _table([as_text(label) for label in words.head], rows, words=1)
 
 
 def _examples(report: Report) -> str:
@@ -190,8 +179,8 @@ def _examples(report: Report) -> str:
         return ""
     lines = ["## Examples"]
     for card in report.examples:
-        rows = [[_plain(name), "right" if r.correct else "wrong", _plain(r.text)] for name, r in card.answers.items()]
-        lines.append(f"**{_plain(card.question)}** ({_plain(card.benchmark)}; reference: {_plain(card.reference)})")
+        rows = [[as_text(name), "right" if r.correct else "wrong", as_text(r.text)] for name, r in card.answers.items()]
+        lines.append(f"**{as_text(card.question)}** ({as_text(card.benchmark)}; reference: {as_text(card.reference)})")
         lines.append(_table(["design", "", "reply"], rows, words=3))
     return "\n\n".join(lines)
 
@@ -218,7 +207,7 @@ def _manifest(report: Report, designs: Sequence[DesignRow]) -> str:
         ("work without sharing", scaled(m.flops_without_sharing, "FLOP")),
         ("time of all nodes", duration(m.node_seconds)),
     ]
-    about = _table(["", ""], [[name, _plain(value) or DASH] for name, value in facts], words=2)
-    rows = [[_plain(d.name), _code(d.key), _code(d.checkpoint or ""), _code(d.command)] for d in designs]
+    about = _table(["", ""], [[name, as_text(value) or DASH] for name, value in facts], words=2)
+    rows = [[as_text(d.name), _code(d.key), _code(d.checkpoint or ""), _code(d.command)] for d in designs]
     table = _table(["design", "key", "checkpoint", "command"], rows, words=4)
     return f"## Manifest\n\n{about}\n\nMake everything again: {_code(m.command)}\n\n{table}"

@@ -12,14 +12,30 @@ from pathlib import Path
 from typing import Any
 
 from ommatidia.core.errors import RunError
-from ommatidia.core.folders import claim_folder
+from ommatidia.core.folders import claim_folder, read_seal
 from ommatidia.lab.report.html import render_html
 from ommatidia.lab.report.markdown import render_markdown
 from ommatidia.lab.report.model import Report
 from ommatidia.lab.report.table_csv import render_csv
 
 RESULT_FILES = ("report.*", "designs.*", "model", "example.png", "store", "inspect.png", "eval", "look.png", "tracking")
-"""What we write into the folder of a result: another file there is somebody else's, and the folder is refused."""
+"""What we write into the folder of a result, one by one: the folder is never emptied."""
+
+
+def claim_results(folder: Path) -> None:
+    """Take a folder for results: one that is new, empty, or held results of ours before, with what people added.
+
+    Raises ConfigError for a folder with other files and without a report or model of ours, DiskError.
+    """
+    claim_folder(folder, ours=RESULT_FILES, with_others=_holds_results(folder))
+
+
+def _holds_results(folder: Path) -> bool:
+    try:
+        sealed = read_seal(folder / "model")
+        return (sealed is not None and sealed.kind == "model") or bool(_extent(_read(folder / "report.json")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RunError):
+        return False
 
 
 def write_report(report: Report, folder: Path, *, replace: bool = False) -> Path:
@@ -36,7 +52,7 @@ def write_report(report: Report, folder: Path, *, replace: bool = False) -> Path
     }
     if not replace:
         _keep_more(folder, files["report.json"])
-    claim_folder(folder, ours=RESULT_FILES)
+    claim_results(folder)
     try:
         for name, text in files.items():
             _write(folder / name, text)
@@ -52,13 +68,17 @@ def _keep_more(folder: Path, text: str) -> None:
         return
     ask = f"write to another folder with --out, or add --replace to omma report {json.loads(text)['title']}"
     try:
-        before = _extent(json.loads(path.read_text(encoding="utf-8")))
+        before = _extent(_read(path))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise RunError(f"{path}: cannot be read, so what it shows cannot be compared; {ask}") from None
     now = _extent(json.loads(text))
     less = [f"{before[what]} {what}, this one {now[what]}" for what in before if now[what] < before[what]]
     if less:
         raise RunError(f"{path}: the page in place shows {'; '.join(less)}; it was left as it is: {ask}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _extent(data: dict[str, Any]) -> dict[str, int]:

@@ -17,9 +17,9 @@ from ommatidia.core.downloads import HOW, downloads_allowed, hub_as_allowed
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.models.arguments import check_arguments, check_plain, config_names
 from ommatidia.models.language.apart import family_of
-from ommatidia.models.language.folder_errors import FolderErrors
 from ommatidia.models.language.language import LanguageConfig, LanguageModel, LanguageShape
 from ommatidia.models.language.tokenizer import Tokenizer
+from ommatidia.models.library_errors import LibraryErrors
 from ommatidia.models.vision.weights import check_cached, read_tensors
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -82,11 +82,11 @@ class HFLanguage(LanguageConfig):
         config._attn_implementation = config._experts_implementation = None
         return config
 
-    def _errors(self, what: str = "") -> FolderErrors:
+    def _errors(self, what: str = "") -> LibraryErrors:
         """What transformers says of the folder or the hub's repository, as one ConfigError that says ``what`` lacks."""
         hub = self.download and not Path(self.path).is_dir()
         place = f"language.path {self.path!r}" + (f": {what}" if what else "")
-        return FolderErrors(place, how=HOW if hub and not downloads_allowed() else "")
+        return LibraryErrors(place, how=HOW if hub and not downloads_allowed() else "")
 
     def shape(self) -> LanguageShape:
         return _shape(self.transformers_config()) if self.config is None else _inline_shape(json.dumps(self.config))
@@ -195,7 +195,7 @@ def _configured(text: str) -> Any:
         )
     names = config_names(CONFIG_MAPPING[kind])
     check_arguments(data, names, field="language.config", of=f"the model type {kind}")
-    with FolderErrors("language.config"):
+    with LibraryErrors("language.config"):
         return CONFIG_MAPPING[kind](**data)
 
 
@@ -215,7 +215,7 @@ def _counted(read: Callable[[dict[str, Any]], Any], text: str) -> LanguageShape:
     from transformers import AutoModelForCausalLM
 
     config = read(json.loads(text))
-    with FolderErrors("language: the config"), torch.device("meta"), hub_as_allowed():
+    with LibraryErrors("language: the config"), torch.device("meta"), hub_as_allowed():
         shape = shape_of(config)
         held = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
     return replace(shape, extra=held - shape.parameters)

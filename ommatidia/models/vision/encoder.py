@@ -20,6 +20,7 @@ from ommatidia.core.config import Config, digest, once
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.models.between import Between
+from ommatidia.models.library_errors import LibraryErrors
 from ommatidia.models.vision.measurements import stored
 from ommatidia.models.vision.neck import NeckConfig, NoNeck
 from ommatidia.models.vision.preprocess import Fit, ImageSize, Interpolation, Preprocess, Triple
@@ -225,7 +226,7 @@ def measure(make_trunk: Callable[[], nn.Module], size: tuple[int, int], *, what:
     what = f"{what}image_size {size[0]}x{size[1]}"
     with seeded(0):
         # Only the making happens on meta by default: tables that a library keeps for later calls stay real ones.
-        with torch.device("meta"):
+        with torch.device("meta"), LibraryErrors(f"{what} cannot be built"):
             trunk = make_trunk().eval()
             pixels_BCHW = torch.empty(1, 3, *size)
         try:
@@ -237,7 +238,15 @@ def measure(make_trunk: Callable[[], nn.Module], size: tuple[int, int], *, what:
             drop(trunk, unused)
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 shape = tuple(trunk(pixels_BCHW).shape)
-        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        except (
+            RuntimeError,
+            AssertionError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+        ) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ConfigError(f"{what} does not suit: {reason}") from None
     if len(shape) != 4 or min(shape) < 1:

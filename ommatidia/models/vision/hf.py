@@ -20,6 +20,7 @@ from ommatidia.core.downloads import downloads_allowed, hub_as_allowed
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.models.arguments import check_arguments, check_plain, config_names
 from ommatidia.models.between import Change, behind
+from ommatidia.models.library_errors import LibraryErrors
 from ommatidia.models.vision.encoder import ImageEncoderConfig, measured_once
 from ommatidia.models.vision.preprocess import HALF, Preprocess
 from ommatidia.models.vision.timm import Features, join, on_grid
@@ -55,9 +56,10 @@ class HFEncoder(ImageEncoderConfig):
             raise ConfigError(f"config: state it; config.json is that of the model around {weights.prefix!r}")
         weights.files()
         config_class = _architecture(data["architecture"]).config_class
-        held = json.loads((weights.path / "config.json").read_text(encoding="utf-8"))
-        check_plain(held, field=f"{weights.path / 'config.json'}")
-        config = config_class.from_pretrained(str(weights.path), local_files_only=True)
+        with LibraryErrors(f"{weights.path / 'config.json'}"):
+            held = json.loads((weights.path / "config.json").read_text(encoding="utf-8"))
+            check_plain(held, field=f"{weights.path / 'config.json'}")
+            config = config_class.from_pretrained(str(weights.path), local_files_only=True)
         return {"config": json.loads(json.dumps(config.to_diff_dict(), default=str)), **_normalisation(weights), **data}
 
     @model_validator(mode="after")
@@ -67,6 +69,7 @@ class HFEncoder(ImageEncoderConfig):
             check_arguments(
                 self.config, config_names(config_class), field="config", of=f"the architecture {self.architecture}"
             )
+            self._config()
         if not isinstance(self.weights, RandomWeights | FolderWeights | HubWeights):
             raise ConfigError(
                 f"weights: an hf encoder reads random, folder or hub, not {self.weights.to_dict()['kind']!r}"
@@ -80,9 +83,13 @@ class HFEncoder(ImageEncoderConfig):
     def preprocess(self) -> Preprocess:
         return self._prepared(mean=HALF, std=HALF)
 
+    def _config(self) -> Any:
+        """The library's own config. Raises ConfigError with the field that it refuses."""
+        with LibraryErrors(f"config: {self.architecture}"):
+            return _architecture(self.architecture).config_class(**self.config)
+
     def trunk(self, *, pretrained: bool) -> nn.Module:
-        architecture = _architecture(self.architecture)
-        config = architecture.config_class(**self.config)
+        architecture, config = _architecture(self.architecture), self._config()
         config._attn_implementation = "sdpa" if getattr(architecture, "_supports_sdpa", False) else "eager"
         if pretrained and not isinstance(self.weights, RandomWeights):
             model = self._loaded(architecture, config)

@@ -19,6 +19,7 @@ from ommatidia.lab.report.html import render_html
 from ommatidia.lab.report.markdown import render_markdown
 from ommatidia.lab.report.ranking import gaps, notices, ranked
 from ommatidia.lab.report.table_csv import render_csv
+from ommatidia.lab.report.write import claim_results
 
 VOID = {"meta", "br", "hr", "img", "col", "wbr", "link", "input"}
 HOSTILE = '<script>alert(1)</script> & "quoted" | `tick`\n\n# heading [a](javascript:b) {{ 7 * 7 }}'
@@ -267,3 +268,27 @@ def test_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
 def test_an_interval_refuses_what_is_no_interval(numbers: tuple[float, ...]) -> None:
     with pytest.raises(RunError, match="Interval"):
         Interval(*numbers)
+
+
+def test_a_folder_of_results_keeps_what_people_added(report: Report, tmp_path: Path) -> None:
+    write_report(report, tmp_path / "out")
+    (tmp_path / "out" / "notes.md").write_text("mine", encoding="utf-8")
+    (tmp_path / "out" / "plots").mkdir()
+    (tmp_path / "out" / "plots" / "a.png").write_bytes(b"mine too")
+    page = write_report(report, tmp_path / "out")
+    assert page.is_file()
+    assert (tmp_path / "out" / "notes.md").read_text(encoding="utf-8") == "mine"
+    assert (tmp_path / "out" / "plots" / "a.png").read_bytes() == b"mine too"
+
+
+@pytest.mark.parametrize("beside", [None, '{"title": "a report of somebody else"}', "no JSON", '{"designs": 3}'])
+def test_a_folder_of_somebody_else_is_refused(report: Report, tmp_path: Path, beside: str | None) -> None:
+    (tmp_path / "notes.md").write_text("mine", encoding="utf-8")
+    if beside is not None:
+        (tmp_path / "report.json").write_text(beside, encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ConfigError, match=r"holds 'notes\.md', which we did not write"):
+        claim_results(tmp_path)
+    with pytest.raises(ConfigError, match=r"holds 'notes\.md', which we did not write"):
+        write_report(report, tmp_path, replace=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

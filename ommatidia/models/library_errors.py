@@ -1,4 +1,4 @@
-"""What transformers and tokenizers raise for a folder that they cannot read, as one ConfigError."""
+"""What transformers, tokenizers and the like raise for a config or folder that they cannot use, as one ConfigError."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _RAISED = (
 )  # fmt: skip
 
 
-class FolderErrors:
-    """A block in which a foreign library reads files: its errors become a ConfigError that starts with ``what``.
+class LibraryErrors:
+    """A block in which a foreign library reads or builds: its errors become a ConfigError that starts with ``what``.
 
     The tokenizers library raises plain ``Exception``, and Rust's panics are a kind of their own.
     """
