@@ -217,21 +217,30 @@ def image_names(rows: Dataset, column: str) -> Iterator[str]:
 
 
 def _without_bytes(column: Any) -> Any:
-    """The column with an image's name alone; None where its bytes are stored."""
+    """The column with an image's name alone; None where its bytes are stored. Whatever type of Arrow holds it."""
     import pyarrow as pa
     from pyarrow import compute
 
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     kind = column.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_dictionary(kind):
+        return _without_bytes(column.dictionary_decode())
+    if hasattr(kind, "value_type"):  # lists of any kind
         return _without_bytes(column.flatten())
     if pa.types.is_struct(kind):
         names = [field.name for field in kind]
         paths = compute.struct_field(column, "path") if "path" in names else pa.nulls(len(column), pa.string())
         if "bytes" not in names:
             return paths
-        return compute.if_else(compute.is_null(compute.struct_field(column, "bytes")), paths, None)
-    return column if pa.types.is_string(kind) or pa.types.is_large_string(kind) else pa.nulls(len(column))
+        stored = compute.binary_length(compute.struct_field(column, "bytes").cast(pa.large_binary()))
+        empty = compute.fill_null(compute.equal(stored, 0), True)
+        return compute.if_else(empty, _without_bytes(paths), None)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return column
+    if pa.types.is_primitive(kind) or pa.types.is_null(kind):
+        return pa.nulls(len(column), pa.string())
+    names = [one if isinstance(one, str) else None for one in column.to_pylist()]
+    return pa.array(names, pa.string())
 
 
 @lru_cache(maxsize=16)

@@ -2,7 +2,8 @@
 
 Members whose names agree up to the first dot of the last part are one sample, as WebDataset has it: ``a/7.jpg`` and
 ``a/7.json`` are the members jpg and json of ``a/7``. The index is kept beside the shard (``shard.tar.omma-index``) and
-made anew when the shard's size or time has changed; where it cannot be written, it is kept in memory.
+made anew when the shard's content has changed (sizes of archives are often equal, and times can be set); where it
+cannot be written, it is kept in memory.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ommatidia.core.errors import DataError
+from ommatidia.core.files import file_digest
 
-_VERSION = 1
+_VERSION = 2
 _ENDING = ".omma-index"
 _MEMBER = np.dtype([("offset", "<u8"), ("size", "<u8"), ("ending", "<u4"), ("spare", "<u4")])
 _SAMPLE = np.dtype([("member_end", "<u4"), ("key_end", "<u4")])
@@ -68,12 +70,12 @@ def inspect_tar(path: Path, *, root: Path | None = None) -> tuple[TarIndex, tupl
     return _known(path, _place(path, root), stamp)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> tuple[int, ...]:
     try:
         stat = path.stat()
     except OSError as error:
         raise DataError(f"{(error.strerror or '').lower()}; expected a tar file", source=str(path)) from None
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def _place(path: Path, root: Path | None) -> Path:
@@ -84,13 +86,15 @@ def _place(path: Path, root: Path | None) -> Path:
 
 
 @lru_cache(maxsize=2**16)
-def _known(path: Path, place: Path, stamp: tuple[int, int]) -> tuple[TarIndex, tuple[DataError, ...]]:
-    kept = _read(path, place, stamp)
+def _known(path: Path, place: Path, stamp: tuple[int, ...]) -> tuple[TarIndex, tuple[DataError, ...]]:
+    """Looked up once a process for each ``stamp``."""
+    content = file_digest(path)
+    kept = _read(path, place, content)
     if kept is not None:
         return kept, ()
     index, faults = _build(path)
     if not faults:
-        head = {"version": _VERSION, "stamp": stamp, "endings": index.endings}
+        head = {"version": _VERSION, "content": content, "endings": index.endings}
         lengths = {"members": len(index.members), "samples": len(index.samples), "keys": len(index.keys)}
         sums = hashlib.sha256(index.members.tobytes() + index.samples.tobytes() + index.keys.tobytes()).hexdigest()
         line = json.dumps({**head, **lengths, "sum": sums}).encode() + b"\n"
@@ -99,12 +103,12 @@ def _known(path: Path, place: Path, stamp: tuple[int, int]) -> tuple[TarIndex, t
     return index, tuple(faults)
 
 
-def _read(path: Path, place: Path, stamp: tuple[int, int]) -> TarIndex | None:
+def _read(path: Path, place: Path, content: str) -> TarIndex | None:
     """The index as it was kept, or None: there is none, or it is of another shard, or it is damaged."""
     try:
         with place.open("rb") as file:
             head: Mapping[str, Any] = json.loads(file.readline())
-            if head["version"] != _VERSION or tuple(head["stamp"]) != stamp or not head["samples"]:
+            if head["version"] != _VERSION or head["content"] != content or not head["samples"]:
                 return None
             at = file.tell()
         # One mapping a shard: a process may have only so many of them.

@@ -121,6 +121,29 @@ def test_paths_and_broken_rows(tmp_path: Path) -> None:
     assert source[2].images == ()
 
 
+@pytest.mark.parametrize("kind", ["string", "large", "view", "list", "fixed", "dictionary", "empty bytes"])
+def test_images_that_a_table_names_count_whatever_type_names_them(tmp_path: Path, kind: str) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "a.png").write_bytes(png(5))
+    text, listed = pa.array(["a.png"]), pa.array([["a.png"]], pa.list_(pa.string()))
+    columns = {
+        "string": lambda: text,
+        "large": lambda: text.cast(pa.large_string()),
+        "view": lambda: text.cast(pa.string_view()),
+        "list": lambda: listed,
+        "fixed": lambda: listed.cast(pa.list_(pa.string(), 1)),
+        "dictionary": text.dictionary_encode,
+        "empty bytes": lambda: pa.StructArray.from_arrays([pa.array([b""]), text], ["bytes", "path"]),
+    }
+    rows = pa.table({"image": columns[kind](), "question": ["What?"], "answer": ["This."]})
+    parquet.write_table(rows, tmp_path / "rows.parquet")
+    source = HFDataset(path=tmp_path / "rows.parquet")
+    before = source.fingerprint()
+    assert source.fingerprint() == before
+    (tmp_path / "a.png").write_bytes(png(6))
+    assert source.fingerprint() != before
+
+
 def test_wrong_columns_are_named(tmp_path: Path) -> None:
     table().save_to_disk(tmp_path / "set")
     with pytest.raises(ConfigError, match="did you mean 'question'"):

@@ -96,6 +96,17 @@ def test_the_index_is_kept_and_made_anew_when_the_shard_changes(tmp_path: Path) 
     assert [config.open()[k].id for k in range(2)] == ["part/000", "one"]
 
 
+def test_another_shard_of_equal_size_and_time_is_another(tmp_path: Path) -> None:
+    path = tar(tmp_path / "s.tar", [("a.json", line(text="one")), ("b.json", line(text="two"))])
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    assert [tar_index(path).key(n) for n in range(2)] == ["a", "b"]
+    size = path.stat().st_size
+    tar(path, [("c.json", line(text="three")), ("d.json", line(text="four"))])
+    os.utime(path, ns=times)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (size, times[1])
+    assert [tar_index(path).key(n) for n in range(2)] == ["c", "d"]
+
+
 def test_an_index_on_disk_is_read_memory_mapped(tmp_path: Path, monkeypatch: Any) -> None:
     from ommatidia.data import tar_index as module
 

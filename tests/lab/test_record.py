@@ -160,6 +160,10 @@ def test_a_report_stays_when_its_data_grow_or_go(tmp_path: Path) -> None:
     assert drawn(store, tmp_path / "out") == first
     with pytest.raises(RunError, match="1 of 7 samples have no answer yet"):
         drawn(store, tmp_path / "out", rescore=True)
+    # Another model would be trained today: its analysis is none of the model on the page.
+    with pytest.raises(RunError, match=r"audit: .* would be trained or asked otherwise today"):
+        drawn(store, tmp_path / "out", analyses=["audit"])
+    assert drawn(store, tmp_path / "out") == first
     shutil.rmtree(data)
     record = load_record(store, NAME)
     assert drawn(store, tmp_path / "out") == first

@@ -207,6 +207,15 @@ def test_the_identity_of_weights_follows_the_files(tmp_path: Path) -> None:
     assert before != HFLanguage(path=str(two)).weights_digest()
 
 
+def test_an_adapter_beside_a_model_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "one", "Llama")
+    (folder / "adapter_config.json").write_text("{}")
+    language = HFLanguage(path=str(folder))
+    for asked in (language.check, language.build):
+        with pytest.raises(ConfigError, match="beside the model lies an adapter"):
+            asked()
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^language\.path: no folder '.*none'; give a local folder, or"):
         HFLanguage(path=str(tmp_path / "none")).shape()

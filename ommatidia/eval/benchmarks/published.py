@@ -91,7 +91,7 @@ class Published(BenchmarkConfig):
     def _complete(cls, given: Any) -> Any:
         if not isinstance(given, Mapping) or not hasattr(cls, "facts"):
             return given
-        versions: Mapping[str, Mapping[str, Any]] = {**cls.versions}
+        versions: dict[str, Mapping[str, Any]] = {str(name): fields for name, fields in cls.versions.items()}
         prompt = given.get("prompt", next(iter(versions)))
         if not isinstance(prompt, str) or prompt not in versions:
             raise ConfigError(f"prompt: {unknown('version', str(prompt), versions)}")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Literal, cast, get_args
 
 from ommatidia.core.console import console
-from ommatidia.core.errors import ConfigError, unknown
+from ommatidia.core.errors import ConfigError, RunError, unknown
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.prompts import MODES, Mode
 from ommatidia.lab.nodes.ablation import AblationJob
@@ -149,6 +149,7 @@ def make_analyses(
         if subject is None or is_made(record, trials, analysis, store):
             continue
         planned = plan_trial(subject.recipe)
+        _check_unchanged(analysis, subject, planned)
         jobs = analysis_jobs(planned, analysis)
         entries[analysis] = record_analysis(subject.address, jobs)
         asked += jobs
@@ -163,6 +164,17 @@ def make_analyses(
         kept = {key: document for key, document in record.scores.items() if key not in {job.key for job in asked}}
         record = _saved(record.model_copy(update={"scores": kept | today}), store)
     return record, made
+
+
+def _check_unchanged(analysis: Analysis, subject: Trial, planned: TrialPlan) -> None:
+    """Raises RunError where the subject would be trained or asked otherwise today: it would be another model's analysis
+    on this one's page."""
+    keys = {f"{name}/{mode}": job.key for (name, mode), job in planned.predictions.items()}
+    if subject.entry is not None and subject.entry.predictions != keys:
+        raise RunError(
+            f"{analysis}: {subject.recipe.label()}, seed {subject.recipe.seed}, would be trained or asked otherwise "
+            "today: its data, weights or versions of nodes have changed since; run the search again first"
+        )
 
 
 def _saved(record: SearchRecord, store: Store) -> SearchRecord:

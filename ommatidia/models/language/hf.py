@@ -22,7 +22,7 @@ from ommatidia.models.language.tokenizer import Tokenizer
 from ommatidia.models.library_errors import LibraryErrors
 from ommatidia.models.vision.weights import check_cached, read_tensors
 
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_WEIGHTS, _INDEX, _ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
 _SETTINGS = (".json", ".jinja", ".model", ".tiktoken")
 _VOCABULARIES = ("vocab.txt", "merges.txt", "vocab.bpe")
 """What tokenizers are read from beside settings."""
@@ -118,6 +118,7 @@ class HFLanguage(LanguageConfig):
         logging.disable_progress_bar()  # ours is the console; theirs would speak in quiet and JSON mode
         dtype = getattr(torch, self.dtype)
         config = self.transformers_config()
+        _refuse_adapter(Path(self.path))
         with hub_as_allowed(), self._errors():
             if self.random or not pretrained:
                 model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
@@ -130,6 +131,7 @@ class HFLanguage(LanguageConfig):
     def check(self) -> None:
         self.transformers_config()
         folder = Path(self.path)
+        _refuse_adapter(folder)
         if self.random:
             return
         if not folder.is_dir():
@@ -156,6 +158,15 @@ class HFLanguage(LanguageConfig):
         """Config, tokenizer and, unless it is random, all weights of a local folder, whole; nothing of the hub."""
         folder = Path(self.path)
         return Contents.of_files(model_files(folder, weights=not self.random)) if folder.is_dir() else Contents()
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """transformers loads an adapter that lies beside a model without being asked, where peft is installed."""
+    if (folder / _ADAPTER).is_file():
+        raise ConfigError(
+            f"language.path {str(folder)!r}: beside the model lies an adapter ({_ADAPTER}), which would be loaded "
+            "where peft is installed and nowhere else; merge it into the model and save that, or move it elsewhere"
+        )
 
 
 def model_files(folder: Path, *, weights: bool = True) -> dict[str, Path]:
