@@ -7,7 +7,7 @@ import re
 _MARKS = re.compile(r"([\\`*_\[\]|~$!])")
 _ADDRESS = re.compile(r"(?i)(www|(?:https?|ftp|mailto|xmpp))([.:])")
 _AT = re.compile(r"@(?=\S)")
-_START = re.compile(r"^(?:([-+=#:])|(\d+)([.)]))")
+_START = re.compile(r"^(?:([-+=#:])|(\d+)([.)])(?=\s|$))")
 
 
 def as_text(text: str) -> str:

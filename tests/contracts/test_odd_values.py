@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ommatidia.lab.listing import FAMILIES
 
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
+from ommatidia.lab.show.listing import FAMILIES
 from ommatidia.models.vision.encoder import EncoderConfig, measured_once
 
 NEEDED: dict[str, dict[str, Any]] = {
