@@ -7,6 +7,7 @@ from glob import glob
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import pytest
 from forked import server
 from lab_toys import carry_out_singles, results, singles
 
@@ -54,6 +55,7 @@ def finish(folder: Path, jobs: int) -> None:
     assert process.exitcode == 0
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     finish(undisturbed, jobs=1)

@@ -257,6 +257,7 @@ def test_a_tiny_cambrian_folder_chats_is_exported_and_comes_back(tmp_path: Path)
         import_checkpoint(tmp_path / "published", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_automodel_knows_our_folders_when_it_is_told(tmp_path: Path) -> None:
     encoders = cambrian(tmp_path / "published")
     import_checkpoint(tmp_path / "published", tmp_path / "ours", encoders=encoders)

@@ -245,6 +245,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_done(own_data, run_own):
     assert done + reused == total
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_written_is_kept_in_the_store(own_data, omma, run_own, tmp_path):
     data = own_data()
     total, _ = counts(run_own(data))
