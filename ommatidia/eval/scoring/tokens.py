@@ -1,4 +1,7 @@
-"""Captions as tokens: our own reading of the Penn Treebank rules that the COCO metrics tokenise with.
+"""Captions as tokens, by the Penn Treebank rules that the COCO metrics tokenise with.
+
+Several lists and patterns below agree with macros of the published lexer grammar, which is under the GPL, in order and
+in quirks. They are to be rebuilt from behaviour alone, by somebody who has not read it, before a release.
 
 A text is cut from left to right. At each place every rule is tried: the longest match is the next token, and of equally
 long ones the first rule's. What a rule asks for behind a token counts for its length, but stays for the next one.
