@@ -117,7 +117,7 @@ def test_the_record_of_a_sample_and_of_a_result(model: Path, copies: Path, tmp_p
     scores = done.data["scores"]
     assert set(scores) == {"pope/full", "pope/blind", "mmbench/full", "mmbench/blind"}
     result = scores["mmbench/full"]
-    assert (result["prompt"], result["scorer"], result["scorer_version"]) == ("lmms-eval", "mmbench", 3)
+    assert (result["prompt"], result["scorer"], result["scorer_version"]) == ("lmms-eval", "mmbench", 4)
     assert (result["n"], result["clusters"], result["judge"], result["confidence"]) == (2, 2, "rules", 0.95)
     assert result["low"] <= result["score"] <= result["high"]
     assert scores["pope/full"]["clusters"] == 2  # twelve questions on two pictures

@@ -85,6 +85,7 @@ class ChoiceScorer(ScorerConfig):
     """1 when the answer picks the right option. ``meta["options"]`` lists them; the reference is a letter or a text."""
 
     kind: Literal["choice"] = "choice"
+    version = 2
     variant: Variant = "careful"
 
     def score(self, sample: Sample, answer: str) -> float:

@@ -67,6 +67,7 @@ class CvBenchScorer(ScorerConfig):
     """The right letter, weighted so that sources count as in Cambrian-1: 2D, 3D or both, whatever is asked."""
 
     kind: Literal["cv_bench"] = "cv_bench"
+    version = 2
     variant: Variant = "careful"
 
     def score(self, sample: Sample, answer: str) -> float:

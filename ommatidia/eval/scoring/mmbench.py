@@ -81,7 +81,7 @@ class MmbenchScorer(JudgedScorer):
     """
 
     kind: Literal["mmbench"] = "mmbench"
-    version = 3
+    version = 4
     fields = ("question", "options", "prediction")
     words = WHICH_OPTION
     variant: Variant = "mmbench_static"

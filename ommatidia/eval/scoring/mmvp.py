@@ -55,6 +55,7 @@ class MmvpScorer(ScorerConfig):
     """The right letter in both questions of a pair (``meta["pair"]``); item accuracy stands beside it."""
 
     kind: Literal["mmvp"] = "mmvp"
+    version = 2
     variant: Variant = "mmvp"
 
     def score(self, sample: Sample, answer: str) -> float:

@@ -36,6 +36,7 @@ class RealWorldScorer(ScorerConfig):
     """1 when the answer is RealWorldQA's letter or short answer."""
 
     kind: Literal["realworldqa"] = "realworldqa"
+    version = 2
     variant: Variant = "lmms_eval"
 
     def guess(self, sample: Sample) -> float:

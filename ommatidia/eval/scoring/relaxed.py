@@ -18,8 +18,7 @@ def relaxed_accuracy(answer: str, target: str, *, variant: Variant = "lmms_eval"
 
     Where both sides are numbers for Python's ``float`` (a final % divides by 100) and the target is not zero: within
     5 % of the target. Otherwise equal but for case. So "977,633" and "$5" are not numbers, "0.0" is not "0", "50%" is
-    "0.5", and a year may be off by a hundred. ``cambrian``: a % is
-    no number, and a target of zero is one.
+    "0.5", and a year may be off by a hundred. ``cambrian``: a % is no number, and a target of zero is one.
     """
     answer, target = answer.strip(), target.strip()
     if variant == "cambrian":
