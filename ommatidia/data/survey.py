@@ -21,7 +21,7 @@ from ommatidia.core.types import Picture
 from ommatidia.data import json_records
 from ommatidia.data.conversation import named_images
 
-_VERSION = 2
+_VERSION = 3
 """Raised by hand when a survey finds something else in the same records."""
 
 Rows = tuple[Sequence[int], json_records.Spans]
@@ -99,7 +99,7 @@ def _survey(path: Path, rows: Rows, names: Names) -> Mapping[str, Any]:
             numbered = True
             try:
                 record = json_records.parse(data, path, row)
-                numbered = "id" not in record
+                numbered = json_records.own_id(record) is None
                 images.update(dict.fromkeys(names(record)))
             except DataError:  # refused and counted where it is read
                 pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from ommatidia.lab.search.search import recall, scores_of_plan
 from ommatidia.models.pretrained import copy_saved, drafted, written_before
 from ommatidia.train.engine import Destination
 from ommatidia.train.ranks import ranks, together
-from ommatidia.train.tracking import Tracking
+from ommatidia.train.tracking import Tracking, check_trackers
 
 
 def run_recipe(
@@ -51,8 +51,7 @@ def run_recipe(
     """
     name = fit_name(f"{recipe.name}-seed{recipe.seed}".replace(" ", ""))
     folder = out or Path("runs") / name
-    _claim(folder)
-    check_inputs([recipe]).finish()
+    check_inputs([recipe], *_claims(folder, track)).finish()
     plan = Plan.of([recipe])
     trial_plan = plan.trials[0]
     plan.jobs[trial_plan.checkpoint.key] = trial_plan.checkpoint
@@ -97,10 +96,11 @@ def drive_search(
     the last lines say where their tracebacks lie. Raises DesignsFailedError when all did.
     """
     folder = out or Path("runs") / search.name
-    _claim(folder)
     with writing(store), workers(jobs or search.jobs, store) as several:
-        tracking = _tracking(folder, track)
-        result = run_search(search, store, command=command, workers=several, out=folder, tracking=tracking)
+        claims, tracking = _claims(folder, track), _tracking(folder, track)
+        result = run_search(
+            search, store, command=command, workers=several, out=folder, tracking=tracking, first=claims
+        )
         best = best_design(result.trials, result.record.seeds)[0]
         trial_plan = plan_trial(best.recipe)
         last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)
@@ -219,8 +219,13 @@ def _deliver(trial: TrialPlan, store: Store, folder: Path) -> Path:
     return folder / "model"
 
 
+def _claims(folder: Path, track: Sequence[Destination]) -> tuple[Callable[[], None], ...]:
+    """What is tried before any work is done: whether the folder takes a result, and the packages of trackers."""
+    return lambda: _claim(folder), lambda: check_trackers(track)
+
+
 def _claim(folder: Path) -> None:
-    """See that the folder of a result takes it before any work is done. Raises ConfigError or RunError."""
+    """See that the folder of a result takes it. Raises ConfigError or RunError."""
     if ranks().leads:
         check_writable(folder)
         claim_results(folder)

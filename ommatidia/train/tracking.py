@@ -43,14 +43,12 @@ class Tracking:
 
 
 def read_destinations(text: str) -> tuple[Destination, ...]:
-    """Names with commas between them. Raises ConfigError for an unknown one or a package that is not installed."""
+    """Names with commas between them. Raises ConfigError for an unknown one."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in _PACKAGES:
             raise ConfigError(f"--track: {unknown('tracker', name, _PACKAGES)}")
-    found = tuple(known for known in _PACKAGES if known in names)
-    check_trackers(found)
-    return found
+    return tuple(known for known in _PACKAGES if known in names)
 
 
 def check_trackers(names: Iterable[Destination]) -> None:

@@ -30,6 +30,7 @@ from ommatidia.lab.run.followup import (
     Analysis,
     ablation_jobs,
     audit_jobs,
+    make_analyses,
     possible,
     read_analyses,
     removal_findings,
@@ -140,9 +141,40 @@ def test_what_was_begun_and_not_finished_is_said(analysed: tuple[Store, list[Tri
     shutil.rmtree(audit_jobs(planned(trials, "audit"))["counts", "shuffled"].folder(torn))
     record, trials = recall(torn, "tiny")
     report = report_of(record, trials, torn)
-    assert report.audit is None
+    assert report.audit is not None
+    assert [row.benchmark for row in report.audit.rows] == ["attributes"]
     assert report.warnings == ("The audit lacks 1 of its 8 nodes: omma report --with audit makes them.",)
     assert len(report.ablations) == 2
+
+
+def test_an_ablation_shows_the_benchmarks_that_it_has(
+    analysed: tuple[Store, list[Trial], Report], tmp_path: Path
+) -> None:
+    store, trials, whole = analysed
+    shutil.copytree(store.root, tmp_path / "store")
+    torn = Store(tmp_path / "store")
+    shutil.rmtree(ablation_jobs(planned(trials, "ablation"), "zero")["counts", "coarse"].folder(torn))
+    record, trials = recall(torn, "tiny")
+    report = report_of(record, trials, torn)
+    assert report.ablations[0].suites == whole.ablations[0].suites[:1]
+    assert report.ablations[1] == whole.ablations[1]
+    assert report.warnings == ("The ablation lacks 1 of its 6 nodes: omma report --with ablation makes them.",)
+
+
+def test_an_analysis_that_is_stopped_leaves_the_one_before(
+    analysed: tuple[Store, list[Trial], Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, trials, _ = analysed
+    shutil.copytree(store.root, tmp_path / "store")
+    torn = Store(tmp_path / "store")
+    before, _ = recall(torn, "tiny")
+    other = before.model_copy(
+        update={"analyses": {"audit": before.analyses["audit"].model_copy(update={"trial": "other/0"})}}
+    )
+    monkeypatch.setattr("ommatidia.lab.run.followup.execute", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with torn.writing(), pytest.raises(KeyboardInterrupt):
+        make_analyses(other, trials, ["audit"], torn)
+    assert recall(torn, "tiny")[0].analyses == other.analyses
 
 
 def test_an_analysis_without_a_subject_is_refused(searched: Searched, tmp_path: Path) -> None:

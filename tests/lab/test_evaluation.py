@@ -123,7 +123,7 @@ def test_the_record_of_a_sample_and_of_a_result(model: Path, copies: Path, tmp_p
     assert scores["pope/full"]["clusters"] == 2  # twelve questions on two pictures
     ((_, columns, rows),) = done.tables
     assert [row[0] for row in rows] == ["pope", "mmbench", "average"]
-    assert rows[1][columns.index("scorer")] == "mmbench v3, judge rules"
+    assert rows[1][columns.index("scorer")] == "mmbench v4, judge rules"
 
 
 def carry_out(model: str, benchmarks: str, out: str, copies: str, stop: int) -> None:

@@ -222,6 +222,17 @@ def test_all_problems_are_told_at_once(own_data, refused):
     assert "projector:nothing" in said
 
 
+def test_an_output_folder_a_device_data_and_a_package_are_told_together(own_data, refused, tmp_path, monkeypatch):
+    (tmp_path / "out").write_text("not a folder")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "easyocr_en_models" else find(n, *a))
+    lost = "benchmarks.0.source.path=gone.json"
+    said = refused(own_data(), sets=("device=cuda:77", lost), experts="craft@64")
+    assert "4 problems, found before anything was done:" in said
+    for words in ("out: cannot write here", "cuda:77", "gone.json", "'easyocr_en_models' is not installed"):
+        assert words in said
+
+
 def test_plan_tells_problems_and_misspelt_paths(own_data, omma, tmp_path, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)  # a narrow window would break what a table says into lines
     own = ["plan", "ommatidia.recipes.own_data:llava", "experts=patches@32", "grid=2", "--store", tmp_path / "s"]

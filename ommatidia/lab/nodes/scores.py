@@ -6,6 +6,7 @@ the search that asked for them names the document.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
@@ -37,14 +38,16 @@ def judge_of(benchmark: BenchmarkConfig) -> EndpointJudge | None:
 
 
 def read_scores(store: Store, kind: str, key: str, scores: Mapping[str, str]) -> Scored:
-    """A finished node's scores, or those that ``scores`` names in their place. Raises DamagedError, RunError."""
-    if key in scores:
-        return Scored.from_dict(store.read_json(scores[key])["scored"])
-    path = store.file(kind, key, SCORES)
+    """A finished node's scores, or those that ``scores`` names in their place. Raises DamagedError."""
+    again = scores.get(key)
+    path = store.root / again if again is not None else store.file(kind, key, SCORES)
     try:
-        return Scored.from_dict(json.loads(path.read_text(encoding="utf-8"))["scored"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{path}: not what an evaluation writes: {error}", reason=f"{SCORES} is damaged") from None
+        written = store.read_json(again) if again is not None else json.loads(path.read_text(encoding="utf-8"))
+        return Scored.from_dict(written["scored"])
+    except (RunError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(
+            f"{path}: not what an evaluation writes: {error}", reason=f"{path.name} is damaged"
+        ) from None
 
 
 def read_texts(store: Store, kind: str, key: str) -> dict[str, str]:
@@ -66,7 +69,7 @@ def score_again(benchmark: BenchmarkConfig, store: Store, kind: str, key: str) -
             return None
         name = digest([fingerprint, judge.name if judge else ""])[:16]
         document = f"scores/{key}/{name}.json"
-        if (store.root / document).is_file():
+        if _readable(store, document):
             return document
         answers = store.file(kind, key, ANSWERS)
         if judge is not None:  # its replies are kept beside the answers, and a finished node stays as it is
@@ -85,6 +88,13 @@ def score_again(benchmark: BenchmarkConfig, store: Store, kind: str, key: str) -
     now = f"{scored.scorer} version {scored.scorer_version}" + (f", {scored.judge}" * bool(scored.judge))
     console().log(f"{benchmark.name}: answers {key[:12]} scored again ({was}; now {now})")
     return document
+
+
+def _readable(store: Store, document: str) -> bool:
+    """Whether scores that were made again are there, undamaged."""
+    with contextlib.suppress(RunError):
+        return "scored" in store.read_json(document)
+    return False
 
 
 def scores_of_today(answers: Iterable[tuple[BenchmarkConfig, str, str]], store: Store) -> dict[str, str]:

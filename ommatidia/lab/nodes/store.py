@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import os
 import shutil
 import zlib
@@ -26,6 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ommatidia.core.checked_json import checked, read_checked
 from ommatidia.core.console import console
 from ommatidia.core.contents import Contents
 from ommatidia.core.errors import DamagedError, RunError
@@ -104,7 +104,8 @@ class Store:
         if (kind, key) in self._sound:
             return None
         folder = self.folder(kind, key)
-        problem = _damage(folder) or next(filter(None, (_changed(folder, name) for name in _files(folder))), None)
+        files = _files(folder)
+        problem = _damage(folder) or next(filter(None, (_changed(folder, name, files) for name in files)), None)
         if problem is None:
             self._sound.add((kind, key))
         return problem
@@ -119,7 +120,7 @@ class Store:
     def file(self, kind: str, key: str, name: str) -> Path:
         """One file of a finished node, compared with its checksum. Raises DamagedError."""
         folder = self.folder(kind, key)
-        problem = _torn(folder) or _changed(folder, name)
+        problem = _torn(folder) or _changed(folder, name, _files(folder))
         if problem:
             raise DamagedError(f"{folder}: {problem}", reason=problem)
         return folder / name
@@ -159,7 +160,7 @@ class Store:
                 "files": {name: hash_file(path) for name, path in held.items()},
                 "bytes": {name: path.stat().st_size for name, path in held.items()},
             }
-            (files / _RECORD).write_text(json.dumps({**record, **about}, indent=1))
+            (files / _RECORD).write_text(checked({**record, **about}), encoding="utf-8")
             for path in files.rglob("*"):
                 if path.is_file():
                     _sync(path)
@@ -213,25 +214,30 @@ class Store:
         return ", ".join(paths) or str(self.root / "failures")
 
     def failure(self, key: str) -> str | None:
-        path = self.root / "failures" / f"{key}.json"
-        return json.loads(path.read_text())["error"] if path.is_file() else None
+        """Why a node failed, as far as that can be read; None where it has not."""
+        if not (self.root / "failures" / f"{key}.json").is_file():
+            return None
+        try:
+            return str(self.read_json(f"failures/{key}.json")["error"])
+        except (RunError, KeyError):
+            return "failed; what is known of it is damaged"
 
-    def write_json(self, name: str, data: Any) -> None:
-        """A small document, replaced atomically."""
+    def write_json(self, name: str, data: Mapping[str, Any]) -> None:
+        """A small document with its checksum, replaced atomically."""
         path = self.root / name
         with self._disk():
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(".tmp")
-            draft.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
+            draft.write_text(checked(data), encoding="utf-8")
             _sync(draft)
             draft.replace(path)
 
-    def read_json(self, name: str) -> Any:
-        """Raises RunError when the document is missing or torn."""
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Raises RunError when the document is missing, torn or damaged."""
         path = self.root / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+            return read_checked(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path}: cannot be read: {error}") from None
 
     def searches(self) -> list[str]:
@@ -241,12 +247,12 @@ class Store:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """A node's record; None where it is missing or torn."""
+    """A node's record; None where it is missing, torn or damaged."""
     try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_checked((folder / _RECORD).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else None
+    return record if isinstance(record.get("files"), dict) else None
 
 
 def _torn(folder: Path) -> str | None:
@@ -277,9 +283,9 @@ def _damage(folder: Path) -> str | None:
     return None
 
 
-def _changed(folder: Path, name: str) -> str | None:
-    """What is wrong with one file of a node, by its checksum."""
-    path, expected = folder / name, _files(folder).get(name)
+def _changed(folder: Path, name: str, files: Mapping[str, str]) -> str | None:
+    """What is wrong with one file of a node, by its checksum among those of all its ``files``."""
+    path, expected = folder / name, files.get(name)
     if expected is None:
         return f"{name} is not among its files"
     if not path.is_file():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -52,20 +52,21 @@ def ablation_suite(name: str, found: Attribution, sets: Sequence[Taken]) -> Abla
 
 
 def audit_of(trials: Sequence[Trial], reader: NodeReader, names: Mapping[str, str]) -> tuple[Audit | None, str]:
-    """The recorded audit where the store has all its answers; else None, and a warning where some are missing."""
+    """The recorded audit of the benchmarks of which the store has all answers, and a warning where some are missing."""
     entry, trial = _recorded(trials, reader, "audit")
     if entry is None or trial is None:
         return None, ""
-    found = {(one.benchmark, one.mode): reader.scores(one.node.kind, one.key) for one in entry.answers}
-    if missing := sum(scored is None for scored in found.values()):
-        return None, _unfinished("audit", missing, len(found))
+    read = {(one.benchmark, one.mode): reader.scores(one.node.kind, one.key) for one in entry.answers}
+    found = {which: one for which, one in read.items() if one is not None}
     rows = []
     for benchmark, key in trial.entry.galleries.items() if trial.entry else ():
-        scored = {mode: [one] for mode in CONDITIONS if (one := found[benchmark, mode]) is not None}
-        rows.append(audit_row(benchmark, attribute(scored.pop("full"), scored, experts=()), guess_of(key, reader)))
+        scored = {mode: [found[benchmark, mode]] for mode in CONDITIONS if (benchmark, mode) in found}
+        if len(scored) == len(CONDITIONS):
+            rows.append(audit_row(benchmark, attribute(scored.pop("full"), scored, experts=()), guess_of(key, reader)))
     # As Cambrian-1 sorts them: what needs its pictures least comes first.
     rows.sort(key=lambda row: row.gain.mean)
-    return Audit(names[trial.design], trial.recipe.seed, tuple(rows)), ""
+    audit = Audit(names[trial.design], trial.recipe.seed, tuple(rows)) if rows else None
+    return audit, _unfinished("audit", len(read) - len(found), len(read))
 
 
 def guess_of(gallery: str, reader: NodeReader) -> float | None:
@@ -86,7 +87,7 @@ def _recorded(
 def ablations_of(
     trials: Sequence[Trial], reader: NodeReader, names: Mapping[str, str]
 ) -> tuple[tuple[Ablation, ...], tuple[str, ...]]:
-    """The recorded ablations that the store has, and a warning for each that it has in part."""
+    """The recorded ablations of the benchmarks of which the store has all answers, and a warning for each in part."""
     found, warnings = list[Ablation](), list[str]()
     for analysis in ANALYSES:
         entry, trial = _recorded(trials, reader, analysis)
@@ -94,11 +95,17 @@ def ablations_of(
             continue
         read = {(one.benchmark, one.experts): reader.scores(one.node.kind, one.key) for one in entry.answers}
         scored = {which: one for which, one in read.items() if one is not None}
-        if missing := len(read) - len(scored):
-            warnings.append(_unfinished(analysis, missing, len(read)))
-            continue
-        found.append(_ablation(trial, names, treatment_of(analysis), scored))
-    return tuple(found), tuple(warnings)
+        warnings.append(_unfinished(analysis, len(read) - len(scored), len(read)))
+        whole = _whole_benchmarks(read, scored)
+        if whole:
+            found.append(_ablation(trial, names, treatment_of(analysis), scored, whole))
+    return tuple(found), tuple(filter(None, warnings))
+
+
+def _whole_benchmarks(asked: Collection[tuple[str, object]], found: Collection[tuple[str, object]]) -> list[str]:
+    """The benchmarks of which everything that was asked has been found, in order."""
+    torn = {benchmark for benchmark, which in asked if (benchmark, which) not in found}
+    return [name for name in dict.fromkeys(benchmark for benchmark, _ in asked) if name not in torn]
 
 
 def _ablation(
@@ -106,11 +113,15 @@ def _ablation(
     names: Mapping[str, str],
     treatment: Treatment,
     scored: Mapping[tuple[str, tuple[str, ...]], Scored],
+    shown: Collection[str],
 ) -> Ablation:
+    """Of the benchmarks ``shown``; their average only where they are all of the trial's."""
     whole = {one.benchmark: one for one in trial.full}
     sets = [Taken(treatment, experts) for experts in dict.fromkeys(experts for _, experts in scored)]
     suites = []
     for suite, inside in suites_of(list(whole)).items():
+        if not set(inside) <= set(shown):
+            continue
         without = {one.name: [scored[name, one.experts] for name in inside] for one in sets}
         single = [one.name for one in sets if len(one.experts) == 1]
         found = attribute([whole[name] for name in inside], without, experts=single)
@@ -120,6 +131,8 @@ def _ablation(
 
 
 def _unfinished(analysis: str, missing: int, total: int) -> str:
+    if not missing:
+        return ""
     return f"The {analysis} lacks {missing} of its {total} nodes: omma report --with {analysis} makes them."
 
 

@@ -89,6 +89,8 @@ def _extent(data: dict[str, Any]) -> dict[str, int]:
         "finished trainings of them": sum(len(design["seeds"]) for design in finished),
         "benchmarks": len({name for design in finished for name in design["scores"]}),
         "analyses": (data["audit"] is not None) + len(data["ablations"]),
+        "rows of analyses": sum(len(one["suites"]) for one in data["ablations"])
+        + (0 if data["audit"] is None else len(data["audit"]["rows"])),
     }
 
 

@@ -140,7 +140,8 @@ def make_analyses(
 ) -> tuple[SearchRecord, RunResult]:
     """Carry out the analyses that the store lacks, and record which answers they rest on. The caller holds the store.
 
-    An analysis without a subject is left out; one that is recorded and finished is not planned again.
+    An analysis without a subject is left out; one that is recorded and finished is not planned again. What an earlier
+    analysis of the same name rests on stays recorded until the new one is done.
     """
     plan, entries = Plan(), dict[str, AnalysisEntry]()
     asked: list[PredictionJob] = []
@@ -157,8 +158,10 @@ def make_analyses(
             plan.add(job)
     if not entries:
         return record, RunResult()
-    record = _saved(record.model_copy(update={"analyses": record.analyses | entries}), store)
+    record = _saved(record.model_copy(update={"analyses": entries | record.analyses}), store)
     made = execute(plan, store, workers)
+    done = {name: entry for name, entry in entries.items() if not any(one.key in made.failed for one in entry.answers)}
+    record = _saved(record.model_copy(update={"analyses": record.analyses | done}), store)
     if ranks().leads:
         today = scores_of_today(((job.benchmark, job.kind, job.key) for job in asked), store)
         kept = {key: document for key, document in record.scores.items() if key not in {job.key for job in asked}}

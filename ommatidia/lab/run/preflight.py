@@ -15,7 +15,7 @@ from pathlib import Path
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, DataError, OmmatidiaError, RunError
 from ommatidia.lab.nodes.job import Finding, Job
-from ommatidia.lab.nodes.requirements import device_faults
+from ommatidia.lab.nodes.requirements import device_faults, encoder_faults, language_faults, stage_faults
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe
 from ommatidia.train.ranks import ranks, together
@@ -59,25 +59,44 @@ class Preflight:
         raise together(kind(f"{len(told)} problems, found before anything was done:\n{listed}"))
 
 
-def check_inputs(recipes: Sequence[Recipe]) -> Preflight:
-    """What a plan cannot be made without: data that opens, benchmarks that have questions, devices."""
+def check_inputs(recipes: Sequence[Recipe], *first: Callable[[], object]) -> Preflight:
+    """What a plan cannot be made without: data that opens, benchmarks that have questions, devices.
+
+    ``first`` are further calls that may refuse. Where anything is refused no plan will be made, so what the designs
+    need of the machine (packages, weights, patterns) is looked at here too: all problems are told at once.
+    """
     found = Preflight()
+    for call in first:
+        found.add(_refused(call))
     for recipe in recipes:
         found.add(map(Finding.of, device_faults(recipe.device)))
         for stage in recipe.stages:
-            found.add(_opened(stage.data.open))
+            found.add(_refused(stage.data.open))
             if stage.validation is not None:
-                found.add(_opened(stage.validation.data.open))
+                found.add(_refused(stage.validation.data.open))
         for benchmark in recipe.benchmarks:
-            found.add(_opened(benchmark.open))
+            found.add(_refused(benchmark.open))
+    if found.problems:
+        for recipe in recipes:
+            found.add(map(Finding.of, _design_faults(recipe)))
     return found
 
 
-def _opened(opens: Callable[[], object]) -> Iterator[Finding]:
+def _refused(call: Callable[[], object]) -> Iterator[Finding]:
     try:
-        opens()
-    except (ConfigError, DataError) as error:
+        call()
+    except OmmatidiaError as error:
         yield Finding.of(error)
+
+
+def _design_faults(recipe: Recipe) -> Iterator[OmmatidiaError]:
+    """What building and training the design needs and this machine lacks."""
+    yield from language_faults(recipe.model.language)
+    for name, encoder in recipe.model.encoders.items():
+        yield from encoder_faults(name, encoder)
+    if not any(True for _ in device_faults(recipe.device)):
+        for stage in recipe.stages:
+            yield from stage_faults(stage, recipe.model, recipe.device, ())
 
 
 def check_jobs(jobs: Sequence[Job], store: Store, out: Path | None = None, *, pixels: bool = True) -> Preflight:

@@ -6,7 +6,10 @@ came of a trial is read from its nodes, so a record stays true while the search 
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -185,11 +188,10 @@ def save_record(record: SearchRecord, store: Store) -> None:
 def load_record(store: Store, name: str) -> SearchRecord:
     """Raises RunError when it is missing, torn or of another layout."""
     data = store.read_json(_place(name))
-    if not isinstance(data, dict) or data.get("layout") != LAYOUT:
-        found = data.get("layout", 1) if isinstance(data, dict) else "none"
+    if data.get("layout") != LAYOUT:
         raise RunError(
-            f"{store.root / _place(name)}: layout {found}, expected {LAYOUT}: another version of Ommatidia wrote it; "
-            "run the search again: it reuses the nodes that are finished and writes its record anew"
+            f"{store.root / _place(name)}: layout {data.get('layout', 1)}, expected {LAYOUT}: another version of "
+            "Ommatidia wrote it; run the search again: it reuses the nodes that are finished and writes its record anew"
         )
     try:
         return SearchRecord.model_validate(data)
@@ -201,3 +203,29 @@ def load_record(store: Store, name: str) -> SearchRecord:
 
 def has_record(store: Store, name: str) -> bool:
     return (store.root / _place(name)).is_file()
+
+
+def set_aside(record: SearchRecord, store: Store) -> str | None:
+    """Keep a record whose name another search is about to take, as NAME.1, NAME.2 ...; the name it has now.
+
+    None where it holds nothing. One that the same search left aside before is replaced.
+    """
+    if not record.trials:
+        return None
+    before = left_aside(store, record.name, record.definition)
+    free = (f"{record.name}.{number}" for number in count(1))
+    name = before.name if before is not None else next(name for name in free if not has_record(store, name))
+    save_record(record.model_copy(update={"name": name}), store)
+    return name
+
+
+def left_aside(store: Store, name: str, definition: Mapping[str, Any]) -> SearchRecord | None:
+    """The record of this search that was set aside when another one took its name; None where there is none."""
+    for place in sorted((store.root / "searches").glob(f"{glob.escape(name)}.*.json")):
+        try:
+            found = load_record(store, place.stem)
+        except RunError:
+            continue
+        if found.definition == definition:
+            return found
+    return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ommatidia.core.config import digest
+from ommatidia.core.console import console, shell_line
 from ommatidia.core.errors import RunError
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.lab.nodes.ablation import AblationJob
@@ -29,8 +30,10 @@ from ommatidia.lab.run.record import (
     StageEntry,
     TrialEntry,
     has_record,
+    left_aside,
     load_record,
     save_record,
+    set_aside,
 )
 from ommatidia.train.ranks import ranks
 
@@ -111,11 +114,19 @@ class Recorder:
     def begin(
         cls, store: Store, name: str, *, command: str, definition: dict[str, Any], choosing: tuple[int, ...] = ()
     ) -> Recorder:
-        """Write the record down before anything is planned. ``choosing``: the record's ``choosing_seeds``."""
+        """Write the record down before anything is planned. ``choosing``: the record's ``choosing_seeds``.
+
+        The record of another search of this name is kept under a name of its own, which is said.
+        """
         before = _earlier(store, name)
         if before is None or before.definition != definition:
-            before = SearchRecord(name=name, command=command, definition=definition)
-        now = {"command": command, "finished": False, "choosing_seeds": choosing}
+            if before is not None and ranks().leads and (aside := set_aside(before, store)) is not None:
+                again = shell_line("omma", "report", aside, "--store", store.root)
+                console().warn(f"{name}: this store has another search of this name; its report stays: {again}")
+            before = left_aside(store, name, definition) or SearchRecord(
+                name=name, command=command, definition=definition
+            )
+        now = {"name": name, "command": command, "finished": False, "choosing_seeds": choosing}
         record = before.model_copy(update=now)
         if ranks().leads:
             save_record(record, store)

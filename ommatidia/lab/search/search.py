@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -71,24 +72,25 @@ def run_search(
     workers: Workers | None = None,
     out: Path | None = None,
     tracking: Tracking | None = None,
+    first: Sequence[Callable[[], object]] = (),
 ) -> SearchResult:
     """Propose, plan, run, until the strategy has no more to ask; ``out`` is where the best model will be put. Every
-    design is checked before anything is done of it.
+    design is checked before anything is done of it, with ``first``: further calls that may refuse.
 
     Raises DesignsFailedError when nothing at all succeeded, and as ``check_missing`` does.
 
     Ranks of a distributed run all ask the strategy, which answers them alike; rank 0 writes the record.
     """
     choosing = search.strategy.choosing_seeds
-    recorder = Recorder.begin(store, search.name, command=command, definition=search.to_dict(), choosing=choosing)
     trials: list[Trial] = []
     total = RunResult()
     jobs: dict[str, Job] = {}
     for line in search.strategy.refused():
         console().warn(f"refused: {line}")
-    found = check_inputs(search.strategy.first())
+    found = check_inputs(search.strategy.first(), *first)
     found.add(removal_findings(search.strategy.horizon(), search.analyses))
     found.finish()
+    recorder = Recorder.begin(store, search.name, command=command, definition=search.to_dict(), choosing=choosing)
     checked = check_missing(start_plan(search), store, out=out)
     while recipes := search.strategy.propose(trials):
         plan = Plan.of(recipes)
