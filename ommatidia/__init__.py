@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ommatidia.core.version import VERSION
 
 if TYPE_CHECKING:
+    from ommatidia.core.outside_parts import import_parts
     from ommatidia.core.types import ImagePart, Message, Sample
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.search.search import Search
@@ -33,6 +34,7 @@ _HOME = {
     "Stage": "train.stage",
     "build_model": "models.build",
     "generate": "models.generate",
+    "import_parts": "core.outside_parts",
     "load": "models.pretrained",
     "register_auto_classes": "models.auto_classes",
     "save": "models.pretrained",
@@ -51,6 +53,7 @@ __all__ = [
     "Stage",
     "build_model",
     "generate",
+    "import_parts",
     "load",
     "register_auto_classes",
     "save",

@@ -13,10 +13,12 @@ import typer
 from ommatidia.cli import analysis as analyses
 from ommatidia.cli import data as data_commands
 from ommatidia.cli import options as opt
+from ommatidia.cli import own, saved
 from ommatidia.core.console import Console, console, use
 from ommatidia.core.downloads import allow_downloads, downloads_allowed
 from ommatidia.core.errors import ConfigError, OmmatidiaError
 from ommatidia.core.launcher import is_idle
+from ommatidia.core.outside_parts import allow_imports, import_parts
 
 
 def _print_version(wanted: bool) -> None:
@@ -50,16 +52,25 @@ def _main(
     download: Annotated[
         bool, typer.Option("--download", help="allow weights and tokenizers to be fetched from the hub")
     ] = False,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option("--import", metavar="MODULE", help="import parts of your own first: my_parts.py, or a module"),
+    ] = None,
+    any_import: Annotated[
+        bool, typer.Option("--allow-imports", help="import the modules that a recipe file or model folder names")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     stack = context.with_resource(ExitStack())
     stack.enter_context(use(Console(quiet=quiet, json_only=json_only)))
+    stack.enter_context(allow_imports(allowed=any_import))
     if context.invoked_subcommand != "fetch":  # the one command whose work is to fetch
         allow_downloads(allowed=download or downloads_allowed())
     if is_idle(context.invoked_subcommand or ""):
         raise typer.Exit
+    import_parts(*(imports or []))
 
 
 def _command() -> str:
@@ -88,6 +99,10 @@ def show(
     hardware: opt.OnHardware = None,
     world: opt.World = 1,
     mfu: opt.Mfu = 0.4,
+    yaml: Annotated[bool, typer.Option("--yaml", help="only the file, as run, search and plan take it")] = False,
+    changed_only: Annotated[
+        bool, typer.Option("--changed-only", help="without fields that have their default")
+    ] = False,
 ) -> None:
     """Print a recipe or search in full, then its grids, tokens, parameters and operations. Needs no weights."""
     from ommatidia.lab.price.hardware import machine_named
@@ -95,7 +110,10 @@ def show(
     from ommatidia.lab.show.describe import describe
 
     value = read_value(reference, arguments, changes, small=twin)
-    console().say(value.to_yaml())
+    console().say(value.to_yaml(changed_only=changed_only))
+    if yaml:
+        console().result({"config": value.to_dict()})
+        return
     tables = describe(value, machine_named(hardware, world=world, mfu=mfu))
     for title, columns, rows in tables:
         console().table(title, columns, rows, out=True)
@@ -199,48 +217,6 @@ def search(
         drive_search(value, Store(store), out=out, command=_command(), jobs=jobs, track=trackers).show()
 
 
-@app.command("eval")
-def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="a saved model folder")],
-    benchmarks: Annotated[
-        str, typer.Option(help="names from omma ls benchmarks, comma-separated, or a YAML file of benchmarks")
-    ],
-    out: Annotated[Path, typer.Option(help="folder of the answers; evaluation goes on from what is there")] = Path(
-        "runs/eval"
-    ),
-    data: Annotated[Path | None, typer.Option(help="folder that holds the copies of published benchmarks")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="at most so many samples a benchmark")] = None,
-    prompt: Annotated[str | None, typer.Option(help="whose words are sent, e.g. lmms-eval or cambrian")] = None,
-    shots: Annotated[int, typer.Option(min=0, help="solved examples before each question")] = 0,
-    shots_split: Annotated[str, typer.Option(help="split that the examples are drawn from")] = "train",
-    shots_seed: Annotated[int, typer.Option(min=0)] = 0,
-    text_shots: Annotated[bool, typer.Option("--text-shots", help="examples without their pictures")] = False,
-    blind: Annotated[bool, typer.Option(help="ask a second time without pictures")] = True,
-    batch: Annotated[int, typer.Option(min=1)] = 64,
-    device: str = "cpu",
-) -> None:
-    """Evaluate a saved model: answers as JSONL, scores with intervals, the blind score beside each."""
-    from ommatidia.lab.saved.evaluation import Choices, evaluate_checkpoint
-
-    choices = Choices(data, limit, prompt, shots, shots_split, shots_seed, text_shots)
-    evaluate_checkpoint(
-        checkpoint, benchmarks, out=out, choices=choices, blind=blind, batch=batch, device=device
-    ).show()
-
-
-@app.command()
-def score(
-    files: Annotated[list[Path], typer.Argument(help="files of answers that omma eval wrote")],
-    benchmark: Annotated[str | None, typer.Option(help="which benchmark they must be answers to")] = None,
-    data: Annotated[Path | None, typer.Option(help="folder that holds the copies of published benchmarks")] = None,
-    judge: Annotated[bool, typer.Option(help="ask the judge that the environment names, if any")] = True,
-) -> None:
-    """Score stored answers again: no model, no network but for a judge."""
-    from ommatidia.lab.saved.scoring import score_answers
-
-    score_answers(files, benchmark=benchmark, data=data, judged=judge).show()
-
-
 @app.command()
 def fetch(
     benchmark: Annotated[str, typer.Argument(help="a published benchmark of omma ls benchmarks")],
@@ -252,37 +228,6 @@ def fetch(
     from ommatidia.lab.data.fetch import fetch as fetch_benchmark
 
     fetch_benchmark(benchmark, data=data, split=split, dry=dry).show()
-
-
-@app.command("import")
-def import_(
-    path: Annotated[Path, typer.Argument(help="a published checkpoint: Eagle-1, Cambrian-1, LLaVA-1.5 or NeXT")],
-    out: Annotated[Path, typer.Argument(help="the Ommatidia folder to write")],
-    encoders: Annotated[
-        Path | None, typer.Option(help="YAML of encoders by name, for those the checkpoint does not hold")
-    ] = None,
-    changes: opt.Changes = None,
-    pickles: Annotated[
-        bool, typer.Option("--allow-pickle", help="read a folder of pickles: tensors alone, no code is run")
-    ] = False,
-) -> None:
-    """Turn a published checkpoint into an Ommatidia folder; every tensor of it is accounted for."""
-    from ommatidia.lab.saved.exchange import import_folder
-
-    result = import_folder(path, out, encoders=encoders, changes=changes or [], pickles=pickles)
-    result.show()
-
-
-@app.command()
-def export(
-    folder: Annotated[Path, typer.Argument(help="a saved model folder")],
-    out: Annotated[Path, typer.Argument(help="the folder to write")],
-) -> None:
-    """Write a folder for transformers: stock classes for LLaVA designs, AutoModel for others."""
-    from ommatidia.lab.saved.exchange import export_folder
-
-    result = export_folder(folder, out)
-    result.show()
 
 
 @app.command()
@@ -305,36 +250,6 @@ def report(
     path = report_search(Store(store), name, out=out, analyses=chosen, rescore=rescore, replace=replace)
     console().say(f"report: {path}")
     console().result({"report": str(path)})
-
-
-@app.command()
-def chat(
-    checkpoint: Annotated[Path, typer.Argument(help="a saved model folder")],
-    question: Annotated[str | None, typer.Argument(help="one question; without it, a dialogue")] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="a picture; may be repeated")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
-    temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
-    device: str = "cpu",
-) -> None:
-    """Ask a model about a picture, or talk with it."""
-    from ommatidia.lab.saved.talk import Talk
-
-    talk = Talk.open(checkpoint, image or [], max_new_tokens=max_new_tokens, temperature=temperature, device=device)
-    if question is not None:
-        answer = talk.ask(question)
-        console().say(answer)
-        console().result({"question": question, "images": [str(path) for path in image or []], "answer": answer})
-        return
-    console().log("An empty line or Ctrl-D ends the dialogue.")
-    while line := _prompt():
-        console().say(talk.ask(line))
-
-
-def _prompt() -> str:
-    try:
-        return console().err.input("[bold]you:[/] ").strip()
-    except (EOFError, KeyboardInterrupt):
-        return ""
 
 
 @app.command()
@@ -362,7 +277,9 @@ def inspect(
     console().result({"picture": str(found.path), **found.data})
 
 
+saved.register(app)
 analyses.register(app)
+own.register(app)
 app.add_typer(data_commands.app)
 
 
@@ -384,10 +301,17 @@ def main() -> None:
         raise SystemExit(error.status) from None
 
 
-_GLOBAL = ("--json", "--quiet", "-q", "--debug", "--download")
+_GLOBAL = ("--json", "--quiet", "-q", "--debug", "--download", "--allow-imports")
 
 
 def _hoisted(arguments: list[str]) -> list[str]:
-    """Global switches may stand anywhere: move them in front of the command."""
-    front = [a for a in arguments if a in _GLOBAL]
-    return front + [a for a in arguments if a not in _GLOBAL]
+    """Global options may stand anywhere: move them in front of the command."""
+    front, rest, waiting = list[str](), list[str](), iter(arguments)
+    for argument in waiting:
+        if argument in _GLOBAL or argument.startswith("--import="):
+            front.append(argument)
+        elif argument == "--import":
+            front += [argument, *[value for value in [next(waiting, None)] if value is not None]]
+        else:
+            rest.append(argument)
+    return front + rest

@@ -81,10 +81,7 @@ def pack(
     changes: Changes = None,
 ) -> None:
     """Tokenise a stage's data beforehand; examples stay what they are. Stopped anywhere, it goes on."""
-    from ommatidia.core.config import overridden, read_assignments
     from ommatidia.lab.data.packing import pack as write
-    from ommatidia.lab.recipe import Recipe, read
+    from ommatidia.lab.search.load import read_recipe
 
-    value = read(recipe, Recipe, dict(read_assignments(arguments or [])))
-    value = overridden(value, read_assignments(changes or []))
-    write(value, stage, out).show()
+    write(read_recipe(recipe, arguments, changes), stage, out).show()

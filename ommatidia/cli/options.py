@@ -10,7 +10,9 @@ from typer.core import TyperGroup
 
 from ommatidia.core.console import Console
 
-Reference = Annotated[str, typer.Argument(help="package.module:function, or a YAML/JSON file", show_default=False)]
+Reference = Annotated[
+    str, typer.Argument(help="module:function, file.py:function, or a YAML/JSON file", show_default=False)
+]
 Arguments = Annotated[
     list[str] | None, typer.Argument(help="NAME=VALUE arguments of a recipe function", show_default=False)
 ]

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
 
 from ommatidia.core.errors import ConfigError, short, unknown
+from ommatidia.core.outside_parts import code_digest, load_installed_parts
 from ommatidia.core.plain_data import read_plain, write_plain
 
 R = TypeVar("R")
@@ -169,6 +170,8 @@ class Config(BaseModel):
             kind = value["kind"]
             if not isinstance(kind, str):
                 raise ValueError(f"'kind' is {short(kind)}, expected one of {', '.join(sorted(cls._members))}")
+            if kind not in cls._members:
+                load_installed_parts()
             member = cls._members.get(kind)
             if member is None:
                 raise ValueError(unknown(f"{cls.__name__} kind", kind, cls._members))
@@ -203,13 +206,19 @@ class Config(BaseModel):
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
-    def to_yaml(self) -> str:
-        return write_plain(self.to_dict())
+    def to_yaml(self, *, changed_only: bool = False) -> str:
+        """As a YAML file that ``read`` takes; ``changed_only`` leaves out every field that has its default."""
+        return write_plain(_changed(self, self.to_dict()) if changed_only else self.to_dict())
 
     def hashed(self) -> Any:
-        """The plain data that identifies this value: everything but the ``unhashed`` fields, at every depth."""
+        """The plain data that identifies this value: everything but the ``unhashed`` fields, at every depth.
+
+        A part that is declared outside the package is known by the code of its file too: an edited one is another.
+        """
         left_out = self.unhashed | self.places() if _without_places.get() else self.unhashed
-        return {name: _hashed(getattr(self, name)) for name in type(self).model_fields if name not in left_out}
+        data = {name: _hashed(getattr(self, name)) for name in type(self).model_fields if name not in left_out}
+        code = code_digest(type(self).__module__)
+        return data if code is None else {**data, "code": code}
 
     def places(self) -> frozenset[str]:
         """The ``located`` fields of this value; fewer where one of them names something that has no content here."""
@@ -230,6 +239,23 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+
+
+def _changed(value: Any, plain: Any) -> Any:
+    """What plain data hold of a value beyond the defaults of its class; a kind is always kept."""
+    if isinstance(value, Config):
+        fields = type(value).model_fields
+        kept = (n for n in plain if n == "kind" or fields[n].is_required() or getattr(value, n) != _default(fields[n]))
+        return {name: _changed(getattr(value, name), plain[name]) for name in kept}
+    if isinstance(value, Mapping):
+        return {name: _changed(one, plain[str(name)]) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_changed(one, written) for one, written in zip(value, plain, strict=True)]
+    return plain
+
+
+def _default(field: Any) -> Any:
+    return field.get_default(call_default_factory=True, validated_data={})
 
 
 def _hashed(value: Any) -> Any:

@@ -13,6 +13,7 @@ from ommatidia.core.console import console, shell_line
 from ommatidia.core.errors import ConfigError, DesignsFailedError, RunError, unknown
 from ommatidia.core.folders import check_replaceable
 from ommatidia.core.names import fit_name
+from ommatidia.core.outside_parts import import_options
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.report.collect import report_of
@@ -73,11 +74,10 @@ def run_recipe(
     example = _example(trial_plan, store, folder)
     scores = {f"{name}/{mode}": as_data(one) for (name, mode), one in trial.scored.items()}
     driven = CommandResult(tables=[score_table(trial.scored)], data={"model": str(model), "scores": scores})
-    page = (
-        report_search(store, name, out=folder) if report else shell_line("omma", "report", name, "--store", store.root)
-    )
+    again = shell_line("omma", "report", name, "--store", store.root, *import_options(recipe))
+    page = report_search(store, name, out=folder) if report else again
     driven.lines = [_done(result), f"model:  {model}", f"report: {page}"]
-    driven.lines += [_chat_line(model, example)]
+    driven.lines += [_chat_line(model, example, recipe)]
     return driven
 
 
@@ -121,7 +121,7 @@ def drive_search(
         f"model:  {model}",
         f"report: {page}",
         *_more(search, store),
-        _chat_line(model, example),
+        _chat_line(model, example, best.recipe),
         *_failures([t.error for t in result.trials if t.error], result.run.failed | more.failed, store),
     ]
     driven.status = DesignsFailedError.status if result.run.failed or more.failed else 0
@@ -160,11 +160,8 @@ def _failures(errors: Sequence[str], failed: Mapping[str, str], store: Store) ->
 def _more(search: Search, store: Store) -> list[str]:
     """The command that makes the analyses which the search did not ask for."""
     wanted = ",".join(analysis for analysis in ("audit", "ablation") if analysis not in search.analyses)
-    return (
-        ["more:   " + shell_line("omma", "report", search.name, "--with", wanted, "--store", store.root)]
-        if wanted
-        else []
-    )
+    options = ("--with", wanted, "--store", store.root, *import_options(search))
+    return ["more:   " + shell_line("omma", "report", search.name, *options)] if wanted else []
 
 
 def report_search(
@@ -243,9 +240,9 @@ def _example(trial: TrialPlan, store: Store, folder: Path) -> tuple[Path, str] |
     return None
 
 
-def _chat_line(model: Path, example: tuple[Path, str] | None) -> str:
+def _chat_line(model: Path, example: tuple[Path, str] | None, recipe: Recipe) -> str:
     asked = ("Hello",) if example is None else ("--image", example[0], example[1])
-    return "try:    " + shell_line("omma", "chat", model, *asked)
+    return "try:    " + shell_line("omma", "chat", model, *asked, *import_options(recipe.model))
 
 
 def _done(result: RunResult) -> str:

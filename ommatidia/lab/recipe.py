@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.names import Name, fit_name
+from ommatidia.core.outside_parts import import_module, is_outside, outside_modules, require_parts
 from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.models.config import MLLMConfig
 from ommatidia.models.injection import Inline
@@ -34,7 +35,29 @@ def _checked_device(device: str) -> str:
     return device
 
 
-class Recipe(Config):
+class RootConfig(Config):
+    """A value that has a file of its own, which names the modules outside the package that declare its parts."""
+
+    imports: tuple[str, ...] = ()
+    """Modules to import first. What is used without being named is added when the value is written."""
+
+    unhashed: ClassVar[frozenset[str]] = frozenset({"imports"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that ``parse`` turns back into an equal value, with the modules that declare its parts."""
+        named = {Path(name).stem if name.endswith(".py") else name for name in self.imports}
+        used = (module for module in outside_modules(self) if module not in named)
+        return {**super().to_dict(), "imports": [*self.imports, *used]}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _require_parts(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("imports"):
+            require_parts(value["imports"], str(value.get("name", "")))
+        return value
+
+
+class Recipe(RootConfig):
     """Model, stages, benchmarks and seed. Everything that can change a result is in here; ``name`` cannot."""
 
     name: Name = "design"
@@ -54,7 +77,7 @@ class Recipe(Config):
     """CPU threads of one node's arithmetic. With another number sums come in another order, so on a CPU it is part of
     the keys; on a GPU it changes nothing."""
 
-    unhashed: ClassVar[frozenset[str]] = frozenset({"name", "eval_batch", "device", "modes"})
+    unhashed: ClassVar[frozenset[str]] = frozenset({"name", "eval_batch", "device", "modes", "imports"})
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -161,22 +184,27 @@ def recipes_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 
 def find(reference: str) -> Callable[..., Any]:
-    """The function behind ``package.module:name``, or behind ``package.module`` where that has a single recipe.
+    """The function behind ``module:name`` or ``file.py:name``, or behind ``module`` where that has a single recipe.
 
     Raises ConfigError with the nearest valid name.
     """
     module_name, _, name = reference.partition(":")
     steps = module_name.split(".")
-    if not name and (len(steps) == 1 or not all(step.isidentifier() for step in steps)):
+    file = module_name.endswith(".py")
+    if not name and not file and (len(steps) == 1 or not all(step.isidentifier() for step in steps)):
         raise ConfigError(
-            f"{reference!r}: expected a YAML file or package.module:function, e.g. ommatidia.recipes.quickstart:search"
+            f"{reference!r}: expected a YAML file, module:function or file.py:function, e.g. "
+            "ommatidia.recipes.quickstart:search"
         )
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise
-        raise ConfigError(unknown("recipe module", module_name, recipe_modules())) from None
+    if is_outside(module_name):
+        module = import_module(module_name)
+    else:
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not module_name.startswith(error.name):
+                raise
+            raise ConfigError(unknown("recipe module", module_name, recipe_modules())) from None
     recipes = recipes_of(module)
     if not name and len(recipes) == 1:
         return next(iter(recipes.values()))

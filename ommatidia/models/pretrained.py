@@ -19,6 +19,7 @@ from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, DiskError, RunError
 from ommatidia.core.folders import SEAL, check_seal, read_seal, replaced_folder
 from ommatidia.core.markdown import as_text
+from ommatidia.core.outside_parts import outside_modules, require_parts
 from ommatidia.core.version import VERSION
 from ommatidia.models.adapters import plain_state, quantize
 from ommatidia.models.build import build_model
@@ -102,6 +103,7 @@ def write_around(
         "dtype": dtype,
         "checksums": SEAL,
         "elsewhere": sorted(elsewhere),
+        "imports": list(outside_modules(config)),
         "model": config.to_dict(),
         "notes": dict(notes),
     }
@@ -160,6 +162,7 @@ def _read(folder: Path, dtype: Literal["float32", "bfloat16", "float16"]) -> tup
         if not isinstance(document.get(name, kind()), kind):
             raise ConfigError(f"{folder / _CONFIG}: {name}: expected a {kind.__name__}")
     _check_files(folder, document, files="*[!s]")
+    require_parts(document.get("imports", ()), str(folder))
     language = HFLanguage(path=str(folder / _LANGUAGE), dtype=dtype).to_dict()
     try:
         config = MLLMConfig.parse(dict(document.get("model") or {}) | {"language": language})

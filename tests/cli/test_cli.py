@@ -111,7 +111,7 @@ def test_a_mistyped_command_is_refused_with_code_2(omma: Omma, arguments: list[s
     [
         (["show", "ommatidia.recipes.quikstart:search"], "did you mean 'ommatidia.recipes.quickstart'?"),
         (["show", "ommatidia.recipes.quickstart:serch"], "did you mean 'search'?"),
-        (["show", "quickstart"], "expected a YAML file or package.module:function"),
+        (["show", "quickstart"], "expected a YAML file, module:function or file.py:function"),
         (["plan", "none.yaml"], "none.yaml: No such file"),
         (["show", "torn.yaml"], "torn.yaml: not valid YAML or JSON"),
         (["show", "number.yaml"], "number.yaml: "),

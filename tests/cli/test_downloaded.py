@@ -22,7 +22,7 @@ import yaml
 from lab_toys import benchmark, recipe_data
 from PIL import Image
 
-from ommatidia.core.folders import SEAL
+from ommatidia.core.folders import SEAL, seal
 from ommatidia.lab.recipe import Recipe
 from ommatidia.models.build import build_model
 from ommatidia.models.pretrained import save
@@ -128,8 +128,9 @@ def model_cases(work: Path, traps: Traps) -> Iterator[dict[str, Any]]:
 
     def over(folder: Path, *commands: str) -> Iterator[dict[str, Any]]:
         out, model = str(work / "out" / folder.name), str(folder)
-        if folder != good:  # whoever makes a folder to attack writes no checksums that give it away
-            (folder / SEAL).unlink(missing_ok=True)
+        if folder != good and (folder / SEAL).is_file():  # whoever makes a folder to attack makes its checksums fit
+            (folder / SEAL).unlink()
+            seal(folder, "model")
         options = {
             "chat": [model, "What?", "--image", str(picture), "--max-new-tokens", "1"],
             "eval": [model, "--benchmarks", str(work / "bench.yaml"), "--out", f"{out}/e", "--limit", "1"],

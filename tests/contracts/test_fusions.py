@@ -2,154 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from ommatidia.core.config import Config
-from ommatidia.core.grid import Blocks, Cost, Grid
-from ommatidia.core.types import Views
-from ommatidia.models.fusion import Between, FusionConfig, ResampleConfig
+from ommatidia.core.grid import Grid
+from ommatidia.lab.own.joining_contract import JoiningContract
+from ommatidia.models.fusion import FusionConfig, ResampleConfig
 from ommatidia.models.projector import ProjectorConfig
 
-BLOCKS = 5
-QUESTION = 16
-"""Width of the question's embedding, for fusions that read it."""
+PARTS = {f"fusion {kind}": JoiningContract.of_fusion(one.tiny()) for kind, one in FusionConfig.kinds().items()}
+PARTS |= {f"projector {k}": JoiningContract.of_projector(one.tiny()) for k, one in ProjectorConfig.kinds().items()}
 
 
-@dataclass
-class Part:
-    """A fusion or a projector behind one face: named grids in, one grid out."""
-
-    config: Config
-    grids: dict[str, Grid]
-    out: Grid
-    cost: Cost
-    build: Callable[[], nn.Module]
-    single: bool = False
-
-    def inputs(self, batch: int) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(7)
-        return {n: torch.randn(batch, g.height, g.width, g.dim, generator=generator) for n, g in self.grids.items()}
-
-    def run(self, module: nn.Module, features: dict[str, Tensor]) -> Tensor:
-        if self.single:
-            return module(features["x"])
-        views = Views.whole(len(next(iter(features.values()))), (48, 64))
-        asked = views.asked(torch.linspace(-1, 1, QUESTION).expand(len(views), -1))
-        return module(module.encode(tuple(self.grids), partial(look, features)), asked).y_KHWD
-
-
-def look(features: dict[str, Tensor], name: str, between: Between | None = None) -> Tensor:
-    """An encoder whose blocks pass on what they get."""
-    x_KHWD = features[name]
-    for block in range(BLOCKS):
-        x_KHWD = (between or {}).get(block, lambda x: x)(x_KHWD)
-    return x_KHWD
-
-
-def moved(module: nn.Module) -> nn.Module:
-    """The module off its start: what starts at zero lets no gradient through to what comes before it."""
-    for parameter in module.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.1)
-    return module
-
-
-def fusion(config: FusionConfig) -> Part:
-    grids = config.tiny_grids()
-    blocks = {name: Blocks(BLOCKS, grids[name]) for name in config.steered(tuple(grids))}
-    fitted = config.reading(QUESTION).over(blocks)
-    return Part(config, grids, fitted.out(grids), fitted.cost(grids), lambda: moved(fitted.build(grids)))
-
-
-def projector(config: ProjectorConfig) -> Part:
-    grid = config.tiny_grid()
-    return Part(config, {"x": grid}, config.out(grid, 24), config.cost(grid, 24), lambda: config.build(grid, 24), True)
-
-
-PARTS = {f"fusion {kind}": fusion(member.tiny()) for kind, member in FusionConfig.kinds().items()}
-PARTS |= {f"projector {kind}": projector(member.tiny()) for kind, member in ProjectorConfig.kinds().items()}
-
-
-@pytest.fixture(params=sorted(PARTS))
-def part(request: pytest.FixtureRequest) -> Part:
+@pytest.mark.parametrize("promise", JoiningContract.checks())
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_every_fusion_and_projector_keeps_its_contract(part: str, promise: str) -> None:
     torch.manual_seed(0)
-    return PARTS[request.param]
-
-
-def test_forward_has_the_promised_shape(part: Part) -> None:
-    out = part.run(part.build(), part.inputs(2))
-    assert out.shape == (2, part.out.height, part.out.width, part.out.dim)
-
-
-def test_gradient_reaches_every_parameter_and_input(part: Part) -> None:
-    module = part.build()
-    features = {name: x.requires_grad_() for name, x in part.inputs(2).items()}
-    out = part.run(module, features)
-    (out * torch.randn_like(out)).sum().backward()
-    assert [n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().any()] == []
-    assert all(x.grad is not None and x.grad.abs().any() for x in features.values())
-
-
-def test_a_view_does_not_depend_on_its_batch(part: Part) -> None:
-    module, both = part.build(), part.inputs(2)
-    alone = [part.run(module, {name: x[i : i + 1] for name, x in both.items()}) for i in range(2)]
-    torch.testing.assert_close(part.run(module, both), torch.cat(alone))
-
-
-def test_frozen_is_bit_identical_after_others_have_learned(part: Part) -> None:
-    module = part.build().requires_grad_(False)
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    features = {name: nn.Parameter(x) for name, x in part.inputs(2).items()}
-    part.run(module, features).square().sum().backward()
-    torch.optim.AdamW(features.values(), lr=0.1).step()
-    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
-
-
-def test_state_and_config_round_trips(part: Part) -> None:
-    module, other = part.build(), part.build()
-    other.load_state_dict(module.state_dict())
-    assert torch.equal(part.run(module, part.inputs(1)), part.run(other, part.inputs(1)))
-    again = type(part.config).parse(part.config.to_dict())
-    assert again == part.config
-    assert again.digest() == part.config.digest()
-
-
-def test_same_generator_same_weights(part: Part) -> None:
-    states = []
-    for _ in range(2):
-        torch.manual_seed(11)
-        states.append(part.build().state_dict())
-    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-
-
-def test_cost(part: Part) -> None:
-    module = part.build()
-    assert part.cost.parameters == sum(p.numel() for p in module.parameters())
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        part.run(module, part.inputs(1))
-    assert part.cost.flops == pytest.approx(counter.get_total_flops(), rel=0.01)
-
-
-def test_bf16_stays_close_to_fp32(part: Part) -> None:
-    module = part.build()
-    exact = part.run(module, part.inputs(2))
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = part.run(module, part.inputs(2)).float()
-    assert (rough - exact).norm() <= 0.02 * exact.norm()
-
-
-@pytest.mark.parametrize("kind", sorted(FusionConfig.kinds()))
-def test_a_fusion_does_not_care_in_what_order_features_arrive(kind: str) -> None:
-    part = PARTS[f"fusion {kind}"]
-    module, features = part.build(), part.inputs(1)
-    assert torch.equal(part.run(module, features), part.run(module, dict(reversed(features.items()))))
+    JoiningContract.checks()[promise](PARTS[part])
 
 
 @pytest.mark.parametrize("kind", sorted(ResampleConfig.kinds()))

@@ -159,12 +159,12 @@ def test_recipes_are_found_by_name() -> None:
     assert isinstance(read("ommatidia.recipes.quickstart:design", Recipe, {"seed": 3}), Recipe)
     assert read("ommatidia.recipes.quickstart:design", Recipe, {"seed": 3}).seed == 3
     for reference, message in (
-        ("quickstart", "expected a YAML file or package.module:function"),
-        ("../tiny.yamll", "expected a YAML file or package.module:function"),
+        ("quickstart", "expected a YAML file, module:function or file.py:function"),
+        ("../tiny.yamll", "expected a YAML file, module:function or file.py:function"),
         ("ommatidia.recipes.quickstart", "say which, as ommatidia.recipes.quickstart:NAME"),
         ("ommatidia.recipes.quikstart:search", "did you mean 'ommatidia.recipes.quickstart'"),
         ("ommatidia.recipes.quickstart:serch", "did you mean 'search'"),
-        ("no.such.module:search", "unknown recipe module 'no.such.module'"),
+        ("no.such.module:search", "no.such.module: no module of this name is installed"),
     ):
         with pytest.raises(ConfigError) as error:
             find(reference)

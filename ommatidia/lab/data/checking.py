@@ -19,8 +19,7 @@ from ommatidia.data.guess import guess
 from ommatidia.data.mixture import MixtureConfig
 from ommatidia.data.shard_writer import write_shards
 from ommatidia.lab.data.previews import page_path, previews
-from ommatidia.lab.recipe import Recipe
-from ommatidia.lab.recipe import read as read_recipe
+from ommatidia.lab.search.load import read_recipe
 from ommatidia.models.processor import Processor
 
 
@@ -129,7 +128,7 @@ def _all(
 
 
 def _processor(reference: str, arguments: list[str], stage: str | None) -> Processor:
-    recipe = read_recipe(reference, Recipe, dict(read_assignments(arguments)))
+    recipe = read_recipe(reference, arguments)
     return Processor(recipe.stage(stage).reading(recipe.model) if recipe.stages or stage else recipe.model)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ommatidia.core.outside_parts import require_parts
 from ommatidia.lab.nodes.provenance import arithmetic_of
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.report.asked import ablations_of, audit_of, guess_of, likeness_of
@@ -59,6 +60,7 @@ def report_of(record: SearchRecord, trials: Sequence[Trial], store: Store) -> Re
 
 def _strategy(record: SearchRecord) -> Strategy | None:
     data = record.definition.get("strategy")
+    require_parts(record.definition.get("imports", ()), record.name)
     return Strategy.parse(data) if data else None
 
 

@@ -9,13 +9,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ommatidia.core.config import Config
 from ommatidia.core.console import console
 from ommatidia.core.errors import ConfigError, DesignsFailedError
 from ommatidia.core.names import Name
 from ommatidia.lab.nodes.job import Job
 from ommatidia.lab.nodes.scores import scores_of_today
 from ommatidia.lab.nodes.store import Store
+from ommatidia.lab.recipe import RootConfig
 from ommatidia.lab.run.execute import RunResult, check_missing, execute
 from ommatidia.lab.run.followup import Analysis, audit_jobs, removal_findings
 from ommatidia.lab.run.plan import Plan
@@ -29,7 +29,7 @@ from ommatidia.train.ranks import ranks, together
 from ommatidia.train.tracking import Tracking
 
 
-class Search(Config):
+class Search(RootConfig):
     """What ``omma search`` runs."""
 
     name: Name
@@ -39,7 +39,7 @@ class Search(Config):
     jobs: int = Field(1, ge=1)
     """How many nodes are done at once, where the machine has as many cores: more for small models, which leave most of
     a machine idle, and one for each GPU."""
-    unhashed: ClassVar[frozenset[str]] = frozenset({"jobs"})
+    unhashed: ClassVar[frozenset[str]] = frozenset({"jobs", "imports"})
 
 
 @dataclass
