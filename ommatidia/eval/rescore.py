@@ -40,7 +40,7 @@ def score_file(benchmark: Benchmark, path: str | Path, *, judge: Judge | None = 
     scores = scoring.score()
     units = tuple(benchmark.units(scores))
     values, clusters, weights = zip(*((u.value, u.cluster, u.weight) for u in units))
-    interval = mean_interval(values, clusters, weights=weights, most=benchmark.scorer.most)
+    interval = mean_interval(values, clusters, weights=weights, bounds=(0.0, benchmark.scorer.most))
     return Scored(
         benchmark=benchmark.name,
         group=benchmark.config.group,

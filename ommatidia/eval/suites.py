@@ -8,6 +8,7 @@ import numpy as np
 
 from ommatidia.core.errors import RunError
 from ommatidia.eval.scored import Scored
+from ommatidia.eval.scoring.scorer import ScorerConfig
 from ommatidia.eval.statistics import (
     Attribution,
     Estimate,
@@ -40,7 +41,8 @@ def suite_scores(suites: Mapping[Run, Iterable[Scored]], *, alike: Sequence[str]
         list(asked),
         {name: np.stack([suite[name].values for suite in asked.values()]) for name in first},
         clusters={name: one.clusters for name, one in first.items()},
-        weights={name: one.weights for name, one in first.items()},
+        weights={name: [suite[name].weights for suite in asked.values()] for name in first},
+        most={name: _most(one) for name, one in first.items()},
         shares=macro_weights(list(first), {name: one.group for name, one in first.items()}),
     )
 
@@ -66,7 +68,7 @@ def compare_suites(a: Sequence[Iterable[Scored]], b: Sequence[Iterable[Scored]])
     """
     runs = {Run(name, seed): suite for name, suites in (("a", a), ("b", b)) for seed, suite in enumerate(suites)}
     scores = suite_scores(runs)
-    return estimate(scores, scores.mean_of("a") - scores.mean_of("b"), noise_model(scores), bounds=(-1.0, 1.0))
+    return estimate(scores, scores.mean_of("a") - scores.mean_of("b"), noise_model(scores))
 
 
 def attribute(
@@ -78,6 +80,26 @@ def attribute(
     """
     suites = {Run("", 0): full} | {Run(name, 0): suite for name, suite in ablations.items()}
     return attribution(suite_scores(suites, alike=("ids",)), "", experts=experts)
+
+
+def _most(one: Scored) -> float:
+    """What a question of a benchmark can score at most, as its scorer says."""
+    kinds = ScorerConfig.kinds()
+    return kinds[one.scorer].most if one.scorer in kinds else max(1.0, float(max(one.values, default=1.0)))
+
+
+def signature(suite: Iterable[Scored]) -> tuple[object, ...]:
+    """What the scores of one model must share with another's to be compared with them."""
+    return tuple((one.benchmark, *(getattr(one, what) for what in _ALIKE)) for one in suite)
+
+
+def difference(suite: Iterable[Scored], other: Iterable[Scored]) -> str:
+    """Why two suites cannot be compared, in words; empty where they can."""
+    try:
+        suite_scores({Run("a", 0): suite, Run("b", 0): other})
+    except RunError as error:
+        return str(error)
+    return ""
 
 
 def _check_alike(one: Scored, other: Scored, alike: Sequence[str]) -> None:

@@ -151,7 +151,8 @@ def test_rows_of_several_seeds_and_of_one(tmp_path: Path) -> None:
         assert (one.p < 0.05) == (low > 0 or high < 0) == (one.outcome != "tie")
         assert (one.equal_within is None) == (one.outcome != "tie")
     # The headline claims by final designs alone: there is no final mixture, so none is named.
-    assert report.headline[0].startswith("fine is best: 55.0 %")
+    assert report.headline[0].startswith("fine is best: 5")
+    assert "observed 55.0 %" in report.headline[0]
     assert "2 seeds" in report.headline[0]
     assert not any("mixture" in line for line in report.headline)
     assert report.headline[1].startswith("Against the blind model: +50.0 points")

@@ -173,7 +173,7 @@ def test_before_and_after_in_a_table(folders: tuple[Path, Path], monkeypatch: py
     assert one["difference"][0] == pytest.approx(one["after"] - one["before"])
     assert told.tables[0][2][0][:3] == ["toy", "acc (none)", 2]
     same = compare_words(folders[0], folders[0], ["toy"]).data["scores"]["toy/acc,none"]["difference"]
-    assert same == (0.0, 0.0, 0.0)
+    assert same == (0.0, -1.0, 1.0)  # two equal questions exclude nothing
     assert compare_words(folders[0], None, ["toy"]).data["scores"]["toy/acc,none"]["before"] is None
     with pytest.raises(ConfigError, match="lm-eval knows no task 'mmluu'"):
         compare_words(*folders, ["mmluu"])

@@ -48,7 +48,7 @@ class Addition:
 def judge_addition(scores: RunScores, base: str, best: str, noise: NoiseModel, *, tried: int) -> Addition:
     """Of the best of ``tried`` additions, over all seeds that it and the base have."""
     weights_R = scores.mean_of(best) - scores.mean_of(base)
-    gain = estimate(scores, weights_R, noise, bounds=(-1.0, 1.0))
+    gain = estimate(scores, weights_R, noise)
     one_sided = gain.p_value / 2 if gain.mean > 0 else 1.0 - gain.p_value / 2
     runs = scores.designs()
     # The questions move both alike; what the base's fewer or more seeds leave is common to all additions.

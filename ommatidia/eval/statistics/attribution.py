@@ -60,10 +60,7 @@ def attribution(
     found = Attribution(
         estimate(scores, whole_R).interval(confidence),
         {name: estimate(scores, left_R).interval(confidence) for name, left_R in left.items()},
-        {
-            name: estimate(scores, whole_R - left_R, bounds=(-1.0, 1.0)).interval(confidence)
-            for name, left_R in left.items()
-        },
+        {name: estimate(scores, whole_R - left_R).interval(confidence) for name, left_R in left.items()},
         dict.fromkeys(names),
         None,
     )
@@ -73,14 +70,15 @@ def attribution(
     slopes = {name: _slope(scores, whole_R, left_R, full) for name, left_R in left.items()}
     rates = {name: 1.0 - float(left_R @ scores.means) / full for name, left_R in left.items()}
     for name, slope_R in slopes.items():
-        half = _half_width(scores, slope_R, confidence)
+        half = estimate(scores, slope_R, bounds=_reachable(scores, full)).half_width(1.0 - confidence)
         low, high = rates[name] - half, min(1.0, rates[name] + half)
         found.utilisation[name] = _interval(scores, rates[name], low, max(high, rates[name]), confidence)
     if len(experts) < 2:
         return found
     values = [rates[name] for name in experts]
     gap = max(values) - min(values)
-    reach = _reach(scores, np.stack([slopes[name] for name in experts]), confidence, draws, seed)
+    slopes_ER = np.stack([slopes[name] for name in experts])
+    reach = _reach(scores, slopes_ER, _reachable(scores, full), confidence, draws, seed)
     return Attribution(
         found.full, found.left, found.lost, found.utilisation,
         _interval(scores, gap, max(0.0, gap - reach), gap + reach, confidence),
@@ -92,16 +90,19 @@ def _slope(scores: RunScores, whole_R: Array, left_R: Array, full: float) -> Arr
     return whole_R * (float(left_R @ scores.means) / full**2) - left_R / full
 
 
-def _half_width(scores: RunScores, slope_R: Array, confidence: float) -> float:
-    return estimate(scores, slope_R, bounds=(-1.0, 1.0)).half_width(1.0 - confidence)
+def _reachable(scores: RunScores, full: float) -> tuple[float, float]:
+    """Between which bounds one answer can move a rate, or a difference of rates: a share of the whole's score."""
+    return -scores.most / full, scores.most / full
 
 
-def _reach(scores: RunScores, slopes_ER: Array, confidence: float, draws: int, seed: int) -> float:
+def _reach(
+    scores: RunScores, slopes_ER: Array, bounds: tuple[float, float], confidence: float, draws: int, seed: int
+) -> float:
     """The quantile of the range of rates that differ by noise alone; where answers show none, what can hide there."""
     covariance_EE = slopes_ER @ scores.covariance() @ slopes_ER.T
     range_T = np.ptp(normal_draws(covariance_EE, draws, np.random.default_rng(seed)), axis=1)
     pairs = [a - b for n, a in enumerate(slopes_ER) for b in slopes_ER[:n]]
-    estimates = [estimate(scores, pair_R, bounds=(-1.0, 1.0)) for pair_R in pairs]
+    estimates = [estimate(scores, pair_R, bounds=bounds) for pair_R in pairs]
     unseen = max(one.unseen(1.0 - confidence) for one in estimates)
     if any(one.clusters < 2 for one in scores.benchmarks):
         unseen = max(unseen, *(one.half_width(1.0 - confidence) for one in estimates))

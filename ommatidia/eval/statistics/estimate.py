@@ -6,7 +6,9 @@ seeds those of the noise model. The interval is mean -+ t * standard error. The 
 the interval leaves zero out, so that the two cannot disagree: there is one rule.
 
 Where all clusters score alike the sample shows no variance. The exact binomial bound for "not one in K" is then added
-to the half-width (in quadrature): 20 right of 20 do not prove that all are right.
+to the half-width (in quadrature): 20 right of 20 do not prove that all are right. A difference that all K clusters show
+alike has no smaller p-value than the sign test's, 2 / 2^K (McNemar's exact test, where answers are right or wrong), and
+below that error its interval excludes nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class Estimate:
     freedom: float
     bounds: tuple[float, float] = (0.0, 1.0)
     alike: tuple[tuple[float, int], ...] = ()
-    """Share and number of clusters of each benchmark whose clusters all score alike."""
+    """Of each benchmark whose clusters all score alike: how far its part of the mean is from the furthest that one
+    cluster could score, and how many clusters it has."""
     questions: int = 0
     clusters: int = 0
     seeds: int = 1
@@ -48,12 +51,19 @@ class Estimate:
 
     def half_width(self, error: float) -> float:
         """Of the interval that misses with probability ``error``."""
+        if error <= self.least_p:
+            return self.bounds[1] - self.bounds[0]
         reach = -t_quantile(error / 2, self.freedom) * self.standard_error
         return float(np.hypot(reach, self.unseen(error)))
 
     def unseen(self, error: float) -> float:
         """What can hide behind clusters that all score alike: the exact binomial bound for "not one in K"."""
-        return float(np.sqrt(sum((share * (1.0 - (error / 2) ** (1.0 / count))) ** 2 for share, count in self.alike)))
+        return float(np.sqrt(sum((reach * (1.0 - (error / 2) ** (1.0 / count))) ** 2 for reach, count in self.alike)))
+
+    @property
+    def least_p(self) -> float:
+        """The p-value that a difference can have at least: of the sign test, where clusters are unanimous."""
+        return 2.0 * 0.5**self.clusters if self.alike and self.bounds[0] < 0 else 0.0
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """The mean and its bounds."""
@@ -81,7 +91,7 @@ class Estimate:
         for _ in range(60):
             middle = (low + high) / 2
             low, high = (middle, high) if self.half_width(float(np.exp(middle))) > distance else (low, middle)
-        return float(np.exp(high))
+        return min(1.0, max(float(np.exp(high)), self.least_p))
 
     def verdict(self, *, error: float = 0.05) -> Verdict:
         """Of this difference alone; among several, ``ranking.compare_to`` adjusts."""
@@ -108,13 +118,22 @@ def verdict_of(difference: float, p_value: float, *, error: float = 0.05) -> Ver
 
 
 def estimate(
-    scores: RunScores, weights_R: Array, noise: NoiseModel = UNKNOWN, *, bounds: tuple[float, float] = (0.0, 1.0)
+    scores: RunScores, weights_R: Array, noise: NoiseModel = UNKNOWN, *, bounds: tuple[float, float] | None = None
 ) -> Estimate:
-    """The weighted sum of the runs' averages. ``noise`` adds what training again moves; UNKNOWN adds nothing."""
+    """The weighted sum of the runs' averages. ``noise`` adds what training again moves; UNKNOWN adds nothing.
+
+    ``bounds``: between which the sum lies whatever is answered; by default those of a mean, or of a difference.
+    """
+    if bounds is None:
+        bounds = (-scores.most if (weights_R < 0).any() else 0.0, scores.most)
     parts = [_questions_part(one, weights_R, bounds) for one in scores.benchmarks]
     variance = sum(part for part, _ in parts)
     below = sum(part**2 / freedom for part, freedom in parts)
-    alike = tuple((one.share, one.clusters) for one in scores.benchmarks if _alike(one, weights_R))
+    alike = tuple(
+        (one.share * _furthest(one, weights_R, bounds), one.clusters)
+        for one in scores.benchmarks
+        if _alike(one, weights_R)
+    )
     used = Counter(run.design for run, weight in zip(scores.runs, weights_R, strict=True) if weight)
     plain = Estimate(
         mean=float(weights_R @ scores.means),
@@ -145,6 +164,12 @@ def _questions_part(one: BenchmarkScores, weights_R: Array, bounds: tuple[float,
     return one.share**2 * float(np.square(weights_R @ one.residuals_RK).sum()), one.clusters - 1
 
 
+def _furthest(one: BenchmarkScores, weights_R: Array, bounds: tuple[float, float]) -> float:
+    """How far what all clusters score lies from the furthest that another could."""
+    value = float((weights_R @ one.values_RK)[0])
+    return max(value - bounds[0], bounds[1] - value)
+
+
 def _alike(one: BenchmarkScores, weights_R: Array) -> bool:
     """Whether the sum is the same for every one of several images."""
     return one.clusters > 1 and bool(np.ptp(weights_R @ one.values_RK) < 1e-12)
@@ -163,9 +188,9 @@ def mean_interval(
     *,
     weights: ArrayLike | None = None,
     confidence: float = 0.95,
-    most: float = 1.0,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Interval:
-    """The mean of scores between 0 and ``most`` with its interval.
+    """The mean of values between ``bounds`` with its interval.
 
     Args:
         values: N scores, or S x N of the same samples for S training seeds.
@@ -176,7 +201,7 @@ def mean_interval(
     """
     rows = table(values)
     scores = _alone([Run("", seed) for seed in range(len(rows))], rows, clusters, weights)
-    return estimate(scores, scores.mean_of(""), noise_model(scores), bounds=(0.0, most)).interval(confidence)
+    return estimate(scores, scores.mean_of(""), noise_model(scores), bounds=bounds).interval(confidence)
 
 
 def compare(
@@ -192,7 +217,7 @@ def compare(
         raise RunError(f"the designs answered {left.shape[1]} and {right.shape[1]} samples; expected the same samples")
     runs = [Run(name, seed) for name, rows in (("a", left), ("b", right)) for seed in range(len(rows))]
     scores = _alone(runs, np.concatenate([left, right]), clusters, weights)
-    return estimate(scores, scores.mean_of("a") - scores.mean_of("b"), noise_model(scores), bounds=(-1.0, 1.0))
+    return estimate(scores, scores.mean_of("a") - scores.mean_of("b"), noise_model(scores))
 
 
 def _alone(

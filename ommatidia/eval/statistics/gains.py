@@ -32,8 +32,8 @@ def mean_gain(scores: RunScores, pairs: Sequence[tuple[str, str]], noise: NoiseM
     gains_PR = np.stack([scores.mean_of(more) - scores.mean_of(less) for more, less in pairs])
     weights_R, count = gains_PR.mean(0), len(pairs)
     if count == 1 or (count < SPREAD_FROM and noise.known):
-        return estimate(scores, weights_R, noise, bounds=(-1.0, 1.0))
-    plain = estimate(scores, weights_R, bounds=(-1.0, 1.0))
+        return estimate(scores, weights_R, noise)
+    plain = estimate(scores, weights_R)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     member_PD = np.array([[(name == more) - (name == less) for name in names] for more, less in pairs], np.float64)
     effects_PP = member_PD @ member_PD.T

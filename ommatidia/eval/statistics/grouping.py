@@ -14,7 +14,7 @@ import numpy as np
 
 from ommatidia.core.errors import RunError
 from ommatidia.eval.statistics.correlation import spearman
-from ommatidia.eval.statistics.resampling import Array
+from ommatidia.eval.statistics.run_scores import Array
 
 Method = Literal["pearson", "spearman"]
 Layout = Literal["cambrian", "eagle"]

@@ -5,7 +5,9 @@ comparisons as there are rows is not enough then: any two designs may turn out t
 the largest of all pairwise statistics decides (Tukey's range, by simulation for unequal variances and correlated
 designs; Hothorn, Bretz and Westfall 2008, Biometrical Journal 50): its distribution under equality is drawn from the
 joint normal distribution of the designs' means, and a pair's p-value is the share of draws with a larger maximum.
-Adjusted p-values and simultaneous intervals come from the same draws and cannot disagree.
+Adjusted p-values and simultaneous intervals come from the same draws and cannot disagree. Pairs of which the answers
+show no variance (all questions tell them apart alike) take no part in the draws; where there are some, half of the
+error is theirs, divided among them (Bonferroni).
 
 Letters: D designs, P pairs, T draws.
 """
@@ -16,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ommatidia.core.errors import RunError
 from ommatidia.eval.statistics.estimate import Estimate, Verdict, estimate, verdict_of
@@ -24,6 +27,8 @@ from ommatidia.eval.statistics.noise import UNKNOWN, NoiseModel
 from ommatidia.eval.statistics.run_scores import Array, RunScores
 
 DRAWS = 4000
+_NOTHING = 1e-9
+"""A difference of scores below this is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +61,43 @@ def compare_to(
     names = list(scores.designs())
     if reference not in names:
         raise RunError(f"no run of the design {reference!r}")
-    largest_T = _largest(scores, names, noise, draws, seed)
-    level = _level(largest_T, 1.0 - confidence)
+    largest_T, unanimous = _largest(scores, names, noise, draws, seed)
+    level = _level(largest_T, unanimous, 1.0 - confidence)
     found = {}
     for name in names:
         if name == reference:
             continue
-        one = estimate(scores, scores.mean_of(name) - scores.mean_of(reference), noise, bounds=(-1.0, 1.0))
-        p_value = _adjusted(one.p_value, largest_T)
+        one = estimate(scores, scores.mean_of(name) - scores.mean_of(reference), noise)
+        p_value = _adjusted(one.p_value, largest_T, unanimous)
         found[name] = Adjusted(one, p_value, one.simultaneous(level, confidence))
     return found
 
 
-def _largest(scores: RunScores, names: Sequence[str], noise: NoiseModel, draws: int, seed: int) -> Array:
-    """Sorted, T draws of the largest standardised difference between any two designs that are equal."""
+def _largest(scores: RunScores, names: Sequence[str], noise: NoiseModel, draws: int, seed: int) -> tuple[Array, int]:
+    """Sorted, T draws of the largest standardised difference between any two designs that are equal; and how many
+    pairs differ without showing any variance."""
     means_DR = np.stack([scores.mean_of(name) for name in names])
     joint_RR = scores.covariance() + noise.covariance(scores)
     covariance_DD = means_DR @ joint_RR @ means_DR.T
-    return np.sort(largest_of_pairs(covariance_DD, draws, np.random.default_rng(seed)))
+    first, second, deviation_P = _pairs(covariance_DD)
+    means_D = means_DR @ scores.means
+    unanimous = (deviation_P <= _NOTHING) & (np.abs(means_D[first] - means_D[second]) > _NOTHING)
+    largest_T = np.sort(largest_of_pairs(covariance_DD, draws, np.random.default_rng(seed)))
+    return largest_T, int(unanimous.sum())
+
+
+def _pairs(covariance_DD: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+    """Every pair of designs, by their positions, and the standard deviation of their difference."""
+    first, second = np.triu_indices(len(covariance_DD), 1)
+    variance_D = np.diag(covariance_DD)
+    variance_P = variance_D[first] + variance_D[second] - 2 * covariance_DD[first, second]
+    return first, second, np.sqrt(np.maximum(variance_P, 0.0))
 
 
 def largest_of_pairs(covariance_DD: Array, draws: int, rng: np.random.Generator) -> Array:
     """T draws of the largest |x_i - x_j| / its standard deviation, of normal x with this covariance."""
-    count = len(covariance_DD)
-    first, second = np.triu_indices(count, 1)
-    variance_D = np.diag(covariance_DD)
-    deviation_P = np.sqrt(np.maximum(variance_D[first] + variance_D[second] - 2 * covariance_DD[first, second], 0.0))
-    known_P = deviation_P > 1e-9
+    first, second, deviation_P = _pairs(covariance_DD)
+    known_P = deviation_P > _NOTHING
     if not known_P.any():
         return np.zeros(draws)
     first, second, deviation_P = first[known_P], second[known_P], deviation_P[known_P]
@@ -102,16 +117,19 @@ def normal_draws(covariance_DD: Array, draws: int, rng: np.random.Generator) -> 
     return rng.standard_normal((draws, len(covariance_DD))) @ root_DD.T
 
 
-def _adjusted(p_value: float, largest_T: Array) -> float:
+def _adjusted(p_value: float, largest_T: Array, unanimous: int) -> float:
     """The share of draws whose largest statistic is as unlikely as this pair's, on the scale of p-values."""
     beyond = len(largest_T) - np.searchsorted(largest_T, normal_value(p_value), side="left")
-    return float(1 + beyond) / (1 + len(largest_T))
+    adjusted = max(p_value, float(1 + beyond) / (1 + len(largest_T)))
+    return min(1.0, 2.0 * max(adjusted, unanimous * p_value)) if unanimous else adjusted
 
 
-def _level(largest_T: Array, error: float) -> float:
+def _level(largest_T: Array, unanimous: int, error: float) -> float:
     """The largest pointwise p-value whose adjusted one is below ``error``."""
+    error = error / 2 if unanimous else error
     allowed = int(np.ceil(error * (1 + len(largest_T)) - 1)) - 1
-    return two_sided(float(largest_T[len(largest_T) - 1 - max(allowed, 0)]))
+    drawn = two_sided(float(largest_T[len(largest_T) - 1 - max(allowed, 0)]))
+    return min(error, drawn, error / unanimous if unanimous else error)
 
 
 def normal_value(p_value: float) -> float:

@@ -16,10 +16,25 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ommatidia.core.errors import RunError
-from ommatidia.eval.statistics.resampling import Array, table
+
+Array = NDArray[np.float64]
+
+
+def table(values: ArrayLike, name: str = "") -> Array:
+    """Values as R x N. Raises RunError when they are empty, not finite or of another rank."""
+    place = f"{name}: " if name else ""
+    try:
+        values_RN = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    except ValueError:
+        raise RunError(f"{place}the seeds have unlike numbers of values; they must answer the same samples") from None
+    if values_RN.ndim != 2 or values_RN.size == 0:
+        raise RunError(f"{place}expected values, or seeds x values, got the shape {values_RN.shape}")
+    if not np.isfinite(values_RN).all():
+        raise RunError(f"{place}values must be finite")
+    return values_RN
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,8 @@ class BenchmarkScores:
     questions: int
     values_RK: Array
     """The mean of each cluster."""
+    most: float = 1.0
+    """What a question can score at most; the least is 0."""
 
     @property
     def clusters(self) -> int:
@@ -68,6 +85,11 @@ class RunScores:
     @property
     def questions(self) -> int:
         return sum(one.questions for one in self.benchmarks)
+
+    @property
+    def most(self) -> float:
+        """What an average can be at most."""
+        return sum(one.share * one.most for one in self.benchmarks)
 
     def covariance(self) -> Array:
         """Of the runs' averages, over other questions of the same kind; training is taken as it was."""
@@ -125,12 +147,14 @@ def run_scores(
     clusters: Mapping[str, Sequence[str]] | None = None,
     weights: Mapping[str, ArrayLike] | None = None,
     shares: Mapping[str, float],
+    most: Mapping[str, float] | None = None,
 ) -> RunScores:
     """From R x N scores of each benchmark.
 
     Args:
         clusters: the image of each question, by benchmark; a benchmark without makes each question its own.
-        weights: how much each question counts in its benchmark's mean; without, all count alike.
+        weights: how much each question counts in its benchmark's mean, N of them or R x N; without, all count alike.
+        most: what a question can score at most, by benchmark; 1 where nothing is said.
 
     Raises RunError: no values, values that are not finite, or numbers of runs, clusters or weights that do not fit.
     """
@@ -139,41 +163,42 @@ def run_scores(
         values_RN = table(given, name)
         if len(values_RN) != len(runs):
             raise RunError(f"{name}: scores of {len(values_RN)} runs; expected {len(runs)}")
-        weights_N = _weights((weights or {}).get(name), values_RN.shape[1], name)
-        found.append(_benchmark(name, shares[name], values_RN, (clusters or {}).get(name), weights_N))
+        weights_RN = _weights((weights or {}).get(name), values_RN, name)
+        one = _benchmark(name, shares[name], values_RN, (clusters or {}).get(name), weights_RN)
+        found.append(replace(one, most=(most or {}).get(name, 1.0)))
     if not found:
         raise RunError("no benchmark to average")
     return RunScores(tuple(runs), tuple(found))
 
 
 def _benchmark(
-    name: str, share: float, values_RN: Array, clusters: Sequence[str] | None, weights_N: Array
+    name: str, share: float, values_RN: Array, clusters: Sequence[str] | None, weights_RN: Array
 ) -> BenchmarkScores:
     questions = values_RN.shape[1]
-    weighted_RN = values_RN * weights_N
+    weighted_RN = values_RN * weights_RN
     if clusters is None:
-        sums_RK, counts_K = weighted_RN, weights_N
+        sums_RK, counts_RK = weighted_RN, weights_RN
     else:
         if len(clusters) != questions:
             raise RunError(f"{name + ': ' if name else ''}{questions} values and {len(clusters)} clusters")
         _, member_N = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-        counts_K = np.bincount(member_N, weights=weights_N).astype(np.float64)
+        counts_RK = np.stack([np.bincount(member_N, weights=row) for row in weights_RN])
         sums_RK = np.stack([np.bincount(member_N, weights=row) for row in weighted_RN])
-    total, count = counts_K.sum(), len(counts_K)
-    means_R = sums_RK.sum(1) / total
-    scale = np.sqrt(count / (count - 1)) / total if count > 1 else 0.0
-    residuals_RK = (sums_RK - means_R[:, None] * counts_K) * scale
-    return BenchmarkScores(name, share, means_R, residuals_RK, questions, sums_RK / counts_K)
+    total_R1, count = counts_RK.sum(1, keepdims=True), counts_RK.shape[1]
+    means_R1 = sums_RK.sum(1, keepdims=True) / total_R1
+    scale = np.sqrt(count / (count - 1)) if count > 1 else 0.0
+    residuals_RK = (sums_RK - means_R1 * counts_RK) * scale / total_R1
+    return BenchmarkScores(name, share, means_R1[:, 0], residuals_RK, questions, sums_RK / counts_RK)
 
 
-def _weights(weights: ArrayLike | None, count: int, name: str) -> Array:
-    """Weights of the questions, scaled to 1 on average."""
+def _weights(weights: ArrayLike | None, values_RN: Array, name: str) -> Array:
+    """Weights of the questions in every run, scaled to 1 on average."""
     place = f"{name}: " if name else ""
     if weights is None:
-        return np.ones(count)
-    weights_N = np.asarray(weights, dtype=np.float64)
-    if weights_N.shape != (count,):
-        raise RunError(f"{place}{count} values and {weights_N.size} weights")
-    if not (np.isfinite(weights_N).all() and (weights_N > 0).all()):
+        return np.ones_like(values_RN)
+    given = np.asarray(weights, dtype=np.float64)
+    if given.shape not in (values_RN.shape, values_RN.shape[1:]):
+        raise RunError(f"{place}{values_RN.shape[1]} values and {given.size} weights")
+    if not (np.isfinite(given).all() and (given > 0).all()):
         raise RunError(f"{place}weights must be positive")
-    return weights_N / weights_N.mean()
+    return np.broadcast_to(given / given.mean(-1, keepdims=True), values_RN.shape)

@@ -71,7 +71,9 @@ def chosen_interval(
 
     bounds = plain.mean - reach, plain.mean + reach
     found = [_solve(beyond, share, *bounds) for share in (1 - inner / 2, 0.5, inner / 2)]
-    least, middle, most = (min(1.0, max(0.0, value)) for value in found)
+    least, middle, most = (min(scores.most, max(0.0, value)) for value in found)
+    middle = min(middle, plain.mean)  # having won never speaks for more than was observed
+    least, most = min(least, middle), max(most, middle)
     return Interval(middle, least, most, confidence, plain.questions, plain.clusters, plain.seeds)
 
 

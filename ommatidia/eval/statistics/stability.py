@@ -21,7 +21,7 @@ import numpy as np
 
 from ommatidia.core.errors import RunError
 from ommatidia.eval.statistics.grouping import Method, tree
-from ommatidia.eval.statistics.resampling import Array
+from ommatidia.eval.statistics.run_scores import Array
 
 FEWEST_MODELS = 4
 """With three models every two benchmarks are almost a line."""

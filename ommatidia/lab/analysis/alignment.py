@@ -19,7 +19,8 @@ from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.picture import FilePicture
 from ommatidia.core.types import ImagePart, Message, Sample
 from ommatidia.eval.benchmark import Benchmark, cluster_of
-from ommatidia.eval.statistics.resampling import RESAMPLES, Array, resampled_totals
+from ommatidia.eval.statistics import mean_interval
+from ommatidia.eval.statistics.run_scores import Array
 from ommatidia.lab.analysis.asking import as_json, written
 from ommatidia.lab.report.figures.layers import layer_curves
 from ommatidia.lab.show.inspection import seen_pixels
@@ -72,13 +73,9 @@ def align_checkpoints(
 
 
 def _banded(values_NL: Array, clusters: Sequence[str]) -> list[tuple[float, float, float]]:
-    """Mean and 95 % interval by state, resampled by picture."""
-    _, member_N = np.unique(np.asarray(clusters), return_inverse=True)
-    columns = [np.bincount(member_N, weights=column) for column in values_NL.T]
-    rows_KC = np.stack([*columns, np.bincount(member_N).astype(np.float64)], axis=1)
-    totals_RC = resampled_totals(rows_KC, RESAMPLES, np.random.default_rng(0))
-    low_L, high_L = np.quantile(totals_RC[:, :-1] / totals_RC[:, -1:], [0.025, 0.975], axis=0)
-    return [(float(m), float(a), float(b)) for m, a, b in zip(values_NL.mean(0), low_L, high_L, strict=True)]
+    """Mean and 95 % interval of a cosine by state; the image is the unit of sampling."""
+    found = [mean_interval(column, clusters, bounds=(-1.0, 1.0)) for column in values_NL.T]
+    return [(one.mean, one.low, one.high) for one in found]
 
 
 def attend(

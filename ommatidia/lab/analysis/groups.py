@@ -25,7 +25,7 @@ from ommatidia.eval.statistics.grouping import (
     in_percent,
     tree,
 )
-from ommatidia.eval.statistics.resampling import Array
+from ommatidia.eval.statistics.run_scores import Array
 from ommatidia.eval.statistics.stability import find_groups
 from ommatidia.lab.analysis.asking import as_json, written
 from ommatidia.lab.report.figures.grouping import component_plane, correlation_matrix

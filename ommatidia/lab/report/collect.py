@@ -20,7 +20,7 @@ from ommatidia.lab.report.notes import notes_of
 from ommatidia.lab.report.rows import row_of
 from ommatidia.lab.report.standing import standing_of
 from ommatidia.lab.run.record import SearchRecord
-from ommatidia.lab.run.trial import Trial, best_design, by_design, final_designs
+from ommatidia.lab.run.trial import Trial, best_design, by_design, comparable, final_designs
 from ommatidia.lab.search.greedy import RoundRobin
 from ommatidia.lab.search.strategy import Strategy
 
@@ -28,6 +28,7 @@ from ommatidia.lab.search.strategy import Strategy
 def report_of(record: SearchRecord, trials: Sequence[Trial], store: Store) -> Report:
     """Everything a page shows of one search or run, from its record and its nodes alone."""
     reader = NodeReader(store, record)
+    trials, unlike = comparable(trials)
     groups = list(by_design(trials).values())
     working = [group for group in groups if not any(t.error for t in group)]
     finals = final_designs(working, record.seeds)
@@ -50,7 +51,7 @@ def report_of(record: SearchRecord, trials: Sequence[Trial], store: Store) -> Re
         stop_reason=stop,
         contributions=contributions([g for g in working if g[0].design in standing.compared]),
         examples=tuple(examples_of([group[0] for group in working], names, reader)),
-        warnings=tuple(filter(None, (unfinished, *partial, *reader.skipped()))),
+        warnings=tuple(filter(None, (*unlike, unfinished, *partial, *reader.skipped()))),
         audit=audit,
         ablations=ablations,
         likeness=likeness_of(trials),

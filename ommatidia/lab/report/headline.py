@@ -12,11 +12,7 @@ def headline(best: Group, finals: Sequence[Group], standing: Standing, names: Ma
     """The best design, its lead over the best single expert (or mixture), and over seeing nothing."""
     if not best:
         return ["No design finished."]
-    whole = standing.averages[best[0].design]
-    lines = [
-        f"{names[best[0].design]} is best: {100 * whole.mean:.1f} % "
-        f"(95 % interval {100 * whole.low:.1f} to {100 * whole.high:.1f} {_over(standing)}, {_seeds(whole.seeds)})."
-    ]
+    lines = [f"{names[best[0].design]} is best: {_score(best, standing)}."]
     mixed = len(best[0].recipe.model.encoders) > 1
     compared = [g for g in finals if g[0].design in standing.against_best]
     rivals = [g for g in compared if g[0].recipe.model.encoders and (len(g[0].recipe.model.encoders) > 1) != mixed]
@@ -28,6 +24,19 @@ def headline(best: Group, finals: Sequence[Group], standing: Standing, names: Ma
     if blind:
         lines.append(_versus(blind[0], standing, "the blind model"))
     return lines
+
+
+def _score(best: Group, standing: Standing) -> str:
+    """Of the best design; where having been chosen flatters it, what is left without that, and what was observed."""
+    whole, corrected = standing.averages[best[0].design], standing.corrected
+    score, observed = f"{100 * whole.mean:.1f} %", ""
+    if corrected is not None and f"{100 * corrected.mean:.1f} %" != score:
+        score, observed = f"{100 * corrected.mean:.1f} %", f", observed {score}"
+    low, high = (corrected or whole).low, (corrected or whole).high
+    return (
+        f"{score} (95 % interval {100 * low:.1f} to {100 * high:.1f} {_over(standing)}, "
+        f"{_seeds(whole.seeds)}{observed})"
+    )
 
 
 def _versus(other: Group, standing: Standing, whom: str) -> str:
@@ -78,7 +87,8 @@ def vocabulary(standing: Standing, designs: int, choosing: Sequence[int]) -> tup
         )
     if standing.candidates > 1:
         lines.append(
-            f"The best design's own interval allows for its having been chosen as the best of {standing.candidates}."
+            f"The best design's own score and interval allow for its having been chosen as the best of "
+            f"{standing.candidates}; the table ranks designs by the scores observed."
         )
     return tuple(lines)
 

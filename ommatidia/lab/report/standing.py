@@ -36,6 +36,8 @@ class Standing:
     noise: NoiseModel = UNKNOWN
     candidates: int = 0
     """Designs among which the best was chosen."""
+    corrected: Interval | None = None
+    """The best design's score, corrected for its having been chosen; its average is the score as observed."""
 
 
 def standing_of(working: Sequence[Group], finals: Sequence[Group], best: Group, choosing: Sequence[int]) -> Standing:
@@ -58,18 +60,19 @@ def standing_of(working: Sequence[Group], finals: Sequence[Group], best: Group, 
             design = group[0].design
             benchmarks[design][one.name] = estimate(own, own.mean_of(design), own_noise).interval()
     rivals = [group[0].design for group in finals if group in alike and group[0].design != name]
-    averages[name] = _corrected(fresh, name, rivals, noise)
+    corrected = _corrected(fresh, name, rivals, noise)
+    observed = averages[name].mean
+    averages[name] = replace(corrected, mean=observed, high=max(corrected.high, observed))
     compared = frozenset(group[0].design for group in alike)
     against = compare_to(every, name, noise)
-    return Standing(averages, benchmarks, against, compared, noise, 1 + len(rivals))
+    return Standing(averages, benchmarks, against, compared, noise, 1 + len(rivals), corrected)
 
 
 def _corrected(scores: RunScores, best: str, rivals: Sequence[str], noise: NoiseModel) -> Interval:
-    """The mean as observed, between bounds that hold although the design was chosen for it."""
+    """What the design scores, between bounds that hold although it was chosen for its score."""
     mean_R = scores.mean_of(best)
     won_WR = np.array([mean_R - scores.mean_of(rival) for rival in rivals]).reshape(len(rivals), len(mean_R))
-    found, mean = chosen_interval(scores, mean_R, won_WR, noise), float(mean_R @ scores.means)
-    return replace(found, mean=mean, low=min(found.low, mean), high=max(found.high, mean))
+    return chosen_interval(scores, mean_R, won_WR, noise)
 
 
 def _alike(group: Group, best: Group) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean
 from types import MappingProxyType
 from typing import cast
@@ -12,7 +13,7 @@ from ommatidia.core.errors import DamagedError
 from ommatidia.eval.prompts import Mode
 from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import Interval, Run, RunScores, estimate, macro_mean, noise_model
-from ommatidia.eval.suites import suite_scores
+from ommatidia.eval.suites import difference, signature, suite_scores
 from ommatidia.lab.nodes.scores import read_scores
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.price.price import Price
@@ -67,6 +68,40 @@ def average_of(trials: Sequence[Trial]) -> Interval:
     section 4), with its interval. Of several designs at once, ``report.standing`` knows their common noise."""
     scores = scores_of(trials)
     return estimate(scores, scores.mean_of(trials[0].design), noise_model(scores)).interval()
+
+
+def comparable(trials: Sequence[Trial]) -> tuple[list[Trial], list[str]]:
+    """The trials whose scores can be compared within their design, and a line for each that cannot be.
+
+    A run of which a judge gave no verdict on some answer, or that was scored otherwise, answered other questions than
+    the rest. Of each design the runs stay that answered what most of the search's runs answered.
+    """
+    counts = Counter(signature(trial.full) for trial in trials if not trial.error)
+    models = {
+        design: max((t for t in group if not t.error), key=lambda t: counts[signature(t.full)], default=None)
+        for design, group in by_design(trials).items()
+    }
+    kept, lines = list[Trial](), list[str]()
+    for trial in trials:
+        model = models[trial.design]
+        reason = "" if trial.error or model is None else difference(trial.full, model.full)
+        if reason:
+            lines.append(f"{trial.recipe.label()}, seed {trial.recipe.seed}, is left out: {reason}.")
+        else:
+            kept.append(trial)
+    return kept, lines
+
+
+def told_apart(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials, those among them failed whose scores cannot be compared with what most of them answered."""
+    finished = [trial for trial in trials if not trial.error]
+    counts = Counter(signature(trial.full) for trial in finished)
+    model = max(finished, key=lambda trial: counts[signature(trial.full)], default=None)
+    return [
+        trial if trial.error or model is None or not (reason := difference(trial.full, model.full))
+        else replace(trial, scored={}, error=f"not comparable with the other designs: {reason}")
+        for trial in trials
+    ]  # fmt: skip
 
 
 def collect(entry: TrialEntry, store: Store, scores: Mapping[str, str] = MappingProxyType({})) -> Trial:

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from ommatidia.core.command_result import CommandResult
 from ommatidia.core.errors import ConfigError, RunError
+from ommatidia.eval.statistics import compare
+from ommatidia.eval.statistics.interval import t_quantile
 from ommatidia.lab.saved.lmms import cut
 from ommatidia.models.pretrained import load
 
@@ -210,7 +212,11 @@ def _told(after: Mapping[str, Any], before: Mapping[str, Any] | None, folder: Pa
 def _difference(
     after: Mapping[str, Any], before: Mapping[str, Any], task: str, metric: str, how: str
 ) -> tuple[float, float, float] | None:
-    """After less before with its 95 % interval (normal, paired by question); None for a group or another metric."""
+    """After less before with its 95 % interval (paired by question); None for a group or another metric.
+
+    The interval is that of ``statistics.compare`` where both lie from 0 to 1; other figures, such as a perplexity, have
+    no bounds, so of them equal differences alone tell nothing: None.
+    """
 
     def by_question(result: Mapping[str, Any]) -> dict[Any, float]:
         listed = [one for one in result.get("samples", {}).get(task, ()) if one.get("filter", how) == how]
@@ -219,7 +225,12 @@ def _difference(
     new, old = by_question(after), by_question(before)
     if len(new) < 2 or set(new) != set(old):
         return None
-    values = [new[name] - old[name] for name in new]
+    left, right = ([one[name] for name in new] for one in (new, old))
+    if all(0.0 <= value <= 1.0 for value in (*left, *right)):
+        interval = compare(left, right).interval()
+        return interval.mean, interval.low, interval.high
+    values = [after - before for after, before in zip(left, right, strict=True)]
     mean = math.fsum(values) / len(values)
     spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-    return mean, mean - 1.96 * spread, mean + 1.96 * spread
+    reach = -t_quantile(0.025, len(values) - 1) * spread
+    return (mean, mean - reach, mean + reach) if spread > 0 else None

@@ -19,7 +19,7 @@ from ommatidia.core.config import overridden
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.names import fit_name
 from ommatidia.lab.recipe import Recipe, with_encoders
-from ommatidia.lab.run.trial import Trial
+from ommatidia.lab.run.trial import Trial, told_apart
 from ommatidia.lab.search.confirmation import base_runs, judge_all, most_runs, next_step
 from ommatidia.lab.search.decisions import scores_of
 from ommatidia.lab.search.rounds import Candidate, Round, choose, decide, looks_of
@@ -117,8 +117,10 @@ class RoundRobin(Strategy):
     def rounds(self, trials: Sequence[Trial]) -> tuple[list[Round], tuple[Recipe, ...]]:
         """The path so far, and the recipes the current round still waits for (empty when the path is complete).
 
-        A round depends on the runs that it asked for alone, whatever else has been trained since.
+        A round depends on the runs that it asked for alone, whatever else has been trained since. A run whose scores
+        cannot be compared with the others counts as one that failed.
         """
+        trials = told_apart(trials)
         if waiting := missing(self.first(), trials):
             return [], waiting
         walk = _Walk(self, {trial.recipe.digest(): trial for trial in trials})
@@ -144,7 +146,8 @@ class RoundRobin(Strategy):
         sets = list(dict.fromkeys(experts for experts in (one.result for one in path) if experts))
         designs = ([self.design(())] if self.blind else []) + [self.design(experts) for experts in sets]
         designs += self._variants(_best_mixture(path))
-        first = [t for t in trials if not t.error and t.recipe.seed == self.seeds[0] and t.recipe.model.encoders]
+        working = [t for t in told_apart(trials) if not t.error and t.recipe.model.encoders]
+        first = [t for t in working if t.recipe.seed == self.seeds[0]]
         best = sorted(first, key=lambda t: -t.average)[: self.finalists]
         designs += [trial.recipe for trial in best]
         return list({recipe.digest(): recipe for recipe in designs}.values())

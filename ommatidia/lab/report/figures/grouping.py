@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 
 from ommatidia.eval.statistics.grouping import Components, Tree
-from ommatidia.eval.statistics.resampling import Array
+from ommatidia.eval.statistics.run_scores import Array
 from ommatidia.lab.report.figures.axis import Axis, spanning, spread
 from ommatidia.lab.report.figures.plain import INKS, STYLE, sheet
 from ommatidia.lab.report.figures.svg import Drawing, text_width
