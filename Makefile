@@ -14,7 +14,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test test-all lint types bench clean distclean
+.PHONY: help setup quickstart test test-all lint types bench docs site clean distclean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -52,6 +52,16 @@ types: $(STAMP) ## Mypy on the package and the benchmarks
 
 bench: $(STAMP) ## Measure what docs/ and README claim, as JSON
 	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(STAMP) ## Write the generated pages: design space, benchmarks, fusions with their drawings, tables of the studies
+	$(BIN)/python -m ommatidia.lab.show.designs
+	$(BIN)/python -m ommatidia.lab.show.listing > docs/design-space.md.new && mv docs/design-space.md.new docs/design-space.md
+	$(BIN)/python -m ommatidia.lab.show.benchmark_page docs
+	$(BIN)/python -m ommatidia.lab.show.fusion_page docs
+	$(BIN)/python -m ommatidia.lab.show.study_page docs/studies
+
+site: $(STAMP) ## Build the documentation site into build/site; links that lead nowhere are errors
+	$(BIN)/zensical build --strict
 
 clean: ## Remove caches and build leftovers; results in a store are never touched
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

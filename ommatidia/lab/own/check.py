@@ -59,7 +59,7 @@ def check_parts(name: str) -> CommandResult:
     result = CommandResult(data={"parts": []})
     rows = []
     for family, kind, member in found:
-        told = dict(_outcomes(family, member))
+        told = dict(run_contract(family, member))
         result.data["parts"].append({"family": family.__name__, "kind": kind, "checks": told})
         rows += [[kind, promise, problem or "kept"] for promise, problem in told.items()]
     broken = [row for row in rows if row[2] != "kept"]
@@ -69,7 +69,7 @@ def check_parts(name: str) -> CommandResult:
     return result
 
 
-def _outcomes(family: type[Config], member: type[Config]) -> Iterator[tuple[str, str | None]]:
+def run_contract(family: type[Config], member: type[Config]) -> Iterator[tuple[str, str | None]]:
     """Every promise, and None where it is kept, or what is wrong."""
     tiny = getattr(member, "tiny", None)
     needed = [name for name, field in member.model_fields.items() if field.is_required()]
