@@ -2,7 +2,7 @@
 
 python -m benchmarks.attention [--full] [--rounds 5] [--only NAME ...] [--threads 1]
 
-The same weights and the same picture of 1024 px on both sides (random weights for timm, whose names differ), float32 on
+The same weights and the same image of 1024 px on both sides (random weights for timm, whose names differ), float32 on
 a CPU. By default width 256 and 6 blocks, of which 1 is global for SAM (the share in SAM-L); ``--full`` is the size that
 Eagle uses, forward only. ``train`` is forward and backward. Time: processor seconds of both sides in one process,
 rounds interleaved, median of each round's own ratio. Memory: growth of the resident set while running, each side in a

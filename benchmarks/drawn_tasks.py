@@ -2,7 +2,7 @@
 
 python benchmarks/drawn_tasks.py [--pictures 1000] [--sheet FOLDER]
 
-The blind guess knows the question and not the picture: the most frequent answer of each question string in train (of
+The blind guess knows the question and not the image: the most frequent answer of each question string in train (of
 its variant, for a string that train never asked), applied to test. ``--sheet`` writes contact sheets to look at.
 """
 
@@ -70,7 +70,7 @@ def measure(config: Any, pictures: int) -> dict[str, Any]:
 
 
 def sheet(config: Any, path: Path, size: int) -> None:
-    """The first pictures of a split with one question and answer each."""
+    """The first images of a split with one question and answer each."""
     source = config.open()
     page = Image.new("RGB", (COLUMNS * (size * SCALE + 8), ROWS * (size * SCALE + 30)), (255, 255, 255))
     pen = ImageDraw.Draw(page)

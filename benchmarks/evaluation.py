@@ -2,8 +2,8 @@
 
 python -m benchmarks.evaluation [--rounds 7] [--pictures 12] [--batch 32]
 
-The quickstart's design, its language model untrained, answers its own kind of questions, three on each picture. Both
-ways go through ``predict`` into a fresh file and give equal answers. ``alone``: one sample a batch, every picture seen
+The quickstart's design, its language model untrained, answers its own kind of questions, three on each image. Both
+ways go through ``predict`` into a fresh file and give equal answers. ``alone``: one sample a batch, every image seen
 for each question. ``batched``: as ``omma eval`` does it. ``shared`` and ``again`` differ only in whether trunk features
 are kept. Rounds are interleaved; a ratio is the median of each round's own.
 """

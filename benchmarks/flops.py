@@ -87,7 +87,7 @@ def formula(made: TunedStage, examples: Sequence[Example]) -> float:
 
 
 def trunk_ratio(encoder: EncoderConfig) -> float:
-    """Counted over priced operations of one picture through a trunk: what stored features save."""
+    """Counted over priced operations of one image through a trunk: what stored features save."""
     module, (rows, columns) = encoder.build(pretrained=False).eval(), encoder.preprocess().size
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         module.features(torch.zeros(1, 3, rows, columns))

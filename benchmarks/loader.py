@@ -62,7 +62,7 @@ def write_files(folder: Path, count: int) -> list[Path]:
             page += np.stack(grown, axis=-1)
         paths.append(folder / f"{number}.jpg")
         Image.fromarray(page.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=QUALITY)
-        turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A picture."}]
+        turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "An image."}]
         records.append({"id": str(number), "image": f"{number}.jpg", "conversations": turns})
     (folder / "data.json").write_text(json.dumps(records))
     return paths

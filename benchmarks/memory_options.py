@@ -55,7 +55,7 @@ def config(**changes: Any) -> MLLMConfig:
 
 
 def batch(value: MLLMConfig) -> Batch:
-    """Rows of one picture and words, of which the second half is supervised."""
+    """Rows of one image and words, of which the second half is supervised."""
     torch.manual_seed(0)
     places = value.tokens_per_view
     words_BT = torch.randint(1, VOCABULARY, (ROWS, WORDS))

@@ -3,8 +3,8 @@
 python -m benchmarks.round_robin [--repetitions 30]
 
 Each repetition has its own language model, its own seeds, and six idle encoders and a real one in random order. The
-base sees the mean colour of a picture, and so do the idle ones; the real one sees 8 x 8 pixels of it. Asked is the
-colour of the shape in 200 pictures of easy-VQA's test split. What an idle encoder adds on average is told by the
+base sees the mean colour of an image, and so do the idle ones; the real one sees 8 x 8 pixels of it. Asked is the
+colour of the shape in 200 images of easy-VQA's test split. What an idle encoder adds on average is told by the
 exploring runs of all repetitions. Prints JSON; a line for each repetition goes to stderr.
 """
 
@@ -37,12 +37,12 @@ FRESH, CONTENDERS = 1, 2
 
 
 def patches(side: int, dim: int = 16) -> dict[str, Any]:
-    """An encoder of the raw pixels of the picture at ``side`` x ``side``, in one place."""
+    """An encoder of the raw pixels of the image at ``side`` x ``side``, in one place."""
     return {"kind": "patches", "image_size": side, "patch": side, "neck": {"kind": "linear", "dim": dim}}
 
 
 POOL = {f"idle{dim}": patches(1, dim) for dim in (4, 8, 12, 16, 24, 32)} | {REAL: patches(8)}
-"""Six encoders that see what the base sees, the mean colour of the picture, and one that sees 8 x 8 pixels."""
+"""Six encoders that see what the base sees, the mean colour of the image, and one that sees 8 x 8 pixels."""
 
 
 def recipe(repetition: int) -> Recipe:

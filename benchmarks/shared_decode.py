@@ -1,4 +1,4 @@
-"""One decode of a picture for all encoders of a mixture against one decode for each. Prints JSON.
+"""One decode of an image for all encoders of a mixture against one decode for each. Prints JSON.
 
 python -m benchmarks.shared_decode [--rounds 8] [--pictures 6]
 

@@ -3,7 +3,7 @@
 python -m benchmarks.sharing [--search ommatidia.recipes.quickstart:search]
 
 shared: every node once, as the search does it. apart: every trial by itself, which still stores its own frozen
-features. naive: every trial by itself with nothing stored, each picture encoded whenever it is read, as training
+features. naive: every trial by itself with nothing stored, each image encoded whenever it is read, as training
 scripts do.
 All three are of ``strategy.horizon()``, the search that never stops early.
 """

@@ -17,7 +17,7 @@ EXPERTS = ("lite0", "lite0_64")
 
 
 def tiny() -> Search:
-    """The quickstart with two experts, two tasks, three steps a stage and a dozen pictures a source."""
+    """The quickstart with two experts, two tasks, three steps a stage and a dozen images a source."""
     recipe = design().to_dict()
     for stage in recipe["stages"]:
         stage |= {"steps": STEPS, "batch": 8, "micro_batch": 8}

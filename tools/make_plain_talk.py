@@ -84,7 +84,7 @@ ALONE = (
     "Goodbye!",
     "Tell me a joke.",
     "Tell me something interesting.",
-    "Can you see pictures?",
+    "Can you see images?",
     "What should I cook tonight?",
     "Is it going to rain?",
     "Why do leaves fall in autumn?",

@@ -2,9 +2,9 @@
 
 python -m benchmarks.gpu.eagle_step [--stages align tune] [--samples 16] [--micro 8] [--rounds 4] [--small]
 
-Full size, random weights, made-up dialogues of LLaVA-like lengths about one picture of 1024 px each. ``align`` trains
+Full size, random weights, made-up dialogues of LLaVA-like lengths about one image of 1024 px each. ``align`` trains
 the projector, ``tune`` projector and language model; the encoders are frozen in both. *Ours* is ``Trainer.step``.
-*Eagle-style* is what the published code does with the same parameters, optimiser and pictures: encoders one after
+*Eagle-style* is what the published code does with the same parameters, optimiser and images: encoders one after
 another through the straightforward modules (Pix2Struct's patches on the CPU), rows padded to the longest, every block
 of the decoder computed again on the way back, logits at every position in float32. Sides take turns; a step is timed
 with events, its data ready in host memory. Useful operations are the planner's (lab/price/cost.py): no padding, no
@@ -69,7 +69,7 @@ def stage(name: str, samples: int, micro: int, **changes: Any) -> Stage:
 
 
 def dialogues(config: MLLMConfig, count: int, *, small: bool) -> list[Example]:
-    """Lengths as in LLaVA's second stage: about 256 words beside the picture, half of them answers; log-normal."""
+    """Lengths as in LLaVA's second stage: about 256 words beside the image, half of them answers; log-normal."""
     generator = torch.Generator().manual_seed(0)
     median = 12 if small else 210
     lengths = (torch.randn(count, generator=generator) * 0.65).exp() * median

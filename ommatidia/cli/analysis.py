@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def ablate(
     checkpoint: Checkpoint,
     benchmarks: Benchmarks,
-    out: Annotated[Path, typer.Option(help="folder of answers, tables and pictures")] = Path("runs/ablate"),
+    out: Annotated[Path, typer.Option(help="folder of answers, tables and images")] = Path("runs/ablate"),
     by: Annotated[str, typer.Option(help="zero, mean, shuffle, remove; comma-separated")] = "zero",
     most: Annotated[
         int | None, typer.Option(min=1, help="experts taken away together at most; every subset by default")
@@ -47,13 +47,13 @@ def ablate(
 def audit(
     checkpoint: Checkpoint,
     benchmarks: Benchmarks,
-    out: Annotated[Path, typer.Option(help="folder of answers, table and picture")] = Path("runs/audit"),
+    out: Annotated[Path, typer.Option(help="folder of answers, table and image")] = Path("runs/audit"),
     limit: Limit = None,
     data: Data = None,
     batch: Batch = 64,
     device: str = "cpu",
 ) -> None:
-    """Is the picture needed? Scores with pictures, wrong ones, gray ones, none at all, and by random guessing."""
+    """Is the image needed? Scores with images, wrong ones, gray ones, none at all, and by random guessing."""
     from ommatidia.lab.analysis.audit import audit_checkpoint
     from ommatidia.lab.saved.evaluation import Choices, read_benchmarks
 
@@ -63,7 +63,7 @@ def audit(
 
 def groups(
     scores: Annotated[list[Path], typer.Argument(help="tables of scores (CSV, JSON) or results of omma --json eval")],
-    out: Annotated[Path, typer.Option(help="folder of table and pictures")] = Path("runs/groups"),
+    out: Annotated[Path, typer.Option(help="folder of table and images")] = Path("runs/groups"),
     layout: Annotated[str, typer.Option(help="whose columns the averages take: cambrian or eagle")] = "cambrian",
     method: Annotated[str, typer.Option(help="of correlation: pearson or spearman")] = "pearson",
     clusters: Annotated[
@@ -95,7 +95,7 @@ def beside(
     data: Data = None,
     most: Annotated[int, typer.Option(min=1, help="samples shown for each side at most")] = 40,
 ) -> None:
-    """The samples one model gets right and another wrong, as a page of pictures with both answers."""
+    """The samples one model gets right and another wrong, as a page of images with both answers."""
     from ommatidia.core.errors import ConfigError
     from ommatidia.lab.analysis.beside import beside as lay
     from ommatidia.lab.saved.evaluation import Choices, read_benchmarks
@@ -112,7 +112,7 @@ def beside(
 def align(
     checkpoints: Annotated[list[Path], typer.Argument(help="saved model folders", show_default=False)],
     benchmark: Annotated[str, typer.Option(help="whose samples are looked at: a name, or a YAML file")],
-    out: Annotated[Path, typer.Option(help="folder of numbers and picture")] = Path("runs/align"),
+    out: Annotated[Path, typer.Option(help="folder of numbers and image")] = Path("runs/align"),
     limit: Limit = 50,
     data: Data = None,
     batch: Batch = 8,
@@ -132,13 +132,13 @@ def align(
 
 def attend(
     checkpoint: Checkpoint,
-    question: Annotated[str, typer.Argument(help="one question about the picture")],
-    image: Annotated[Path, typer.Option(help="the picture")],
+    question: Annotated[str, typer.Argument(help="one question about the image")],
+    image: Annotated[Path, typer.Option(help="the image")],
     answer: Annotated[str | None, typer.Option(help="look at this answer instead of the model's own")] = None,
-    out: Annotated[Path, typer.Option(help="the picture to write; numbers stand beside it")] = Path("runs/attend.png"),
+    out: Annotated[Path, typer.Option(help="the image to write; numbers stand beside it")] = Path("runs/attend.png"),
     device: str = "cpu",
 ) -> None:
-    """Where an answer looks: its attention to the visual tokens, over the picture, per expert where they are apart."""
+    """Where an answer looks: its attention to the visual tokens, over the image, per expert where they are apart."""
     from ommatidia.lab.analysis.alignment import attend as look
 
     look(checkpoint, image, question, out=out, answer=answer, device=device).show()
@@ -157,7 +157,7 @@ def text(
     batch: Batch = 8,
     device: str = "cpu",
 ) -> None:
-    """What training on pictures cost the language model: lm-evaluation-harness's tasks, before and after."""
+    """What training on images cost the language model: lm-evaluation-harness's tasks, before and after."""
     from ommatidia.lab.saved.text_only import compare_words
 
     names = [name.strip() for name in tasks.split(",")]

@@ -259,9 +259,9 @@ def inspect(
     changes: opt.Changes = None,
     stage: Annotated[str | None, typer.Option(help="whose data to look at; the last stage by default")] = None,
     index: Annotated[int, typer.Option(min=0, help="position in the stage's stream")] = 0,
-    image: Annotated[Path | None, typer.Option(help="look at this picture instead of the data")] = None,
-    question: str = "What is in the picture?",
-    out: Annotated[Path, typer.Option(help="the picture to write")] = Path("runs/inspect.png"),
+    image: Annotated[Path | None, typer.Option(help="look at this image instead of the data")] = None,
+    question: str = "What is in the image?",
+    out: Annotated[Path, typer.Option(help="the image to write")] = Path("runs/inspect.png"),
 ) -> None:
     """Draw one sample as the model sees it: each encoder's view, the token row, the label mask."""
     from ommatidia.lab.search.load import read_value
@@ -273,7 +273,7 @@ def inspect(
         found = inspect_recipe(read_value(reference, arguments, changes), stage, index, out)
     for title, columns, rows in found.tables:
         console().table(title, columns, rows, out=True)
-    console().say(f"picture: {found.path}")
+    console().say(f"image: {found.path}")
     console().result({"picture": str(found.path), **found.data})
 
 

@@ -49,7 +49,7 @@ def check(
 
 
 def stats(data: Data, images: Images = None, changes: Changes = None, threads: Threads = 4) -> None:
-    """Print each source's records, turns, lengths of texts and answers, picture sizes and most common answers."""
+    """Print each source's records, turns, lengths of texts and answers, image sizes and most common answers."""
     from ommatidia.lab.data.checking import count, read_sources
 
     count(read_sources(data, images=images, changes=changes), threads=threads).show()

@@ -51,7 +51,7 @@ def engine(
     out: Annotated[Path, typer.Option(help="the JSONL file to write; replies are kept beside it", show_default=False)],
     changes: Changes = None,
 ) -> None:
-    """Write questions about the pictures of a local corpus through a language model. No call is made twice."""
+    """Write questions about the images of a local corpus through a language model. No call is made twice."""
     from ommatidia.lab.data.curating import run_engine
 
     run_engine(config, out, changes=changes or []).show()

@@ -37,8 +37,8 @@ def evaluate(
     shots: Annotated[int, typer.Option(min=0, help="solved examples before each question")] = 0,
     shots_split: Annotated[str, typer.Option(help="split that the examples are drawn from")] = "train",
     shots_seed: Annotated[int, typer.Option(min=0)] = 0,
-    text_shots: Annotated[bool, typer.Option("--text-shots", help="examples without their pictures")] = False,
-    blind: Annotated[bool, typer.Option(help="ask a second time without pictures")] = True,
+    text_shots: Annotated[bool, typer.Option("--text-shots", help="examples without their images")] = False,
+    blind: Annotated[bool, typer.Option(help="ask a second time without images")] = True,
     batch: Annotated[int, typer.Option(min=1)] = 64,
     device: str = "cpu",
 ) -> None:
@@ -95,12 +95,12 @@ def export(
 def chat(
     checkpoint: Annotated[Path, typer.Argument(help="a saved model folder")],
     question: Annotated[str | None, typer.Argument(help="one question; without it, a dialogue")] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="a picture; may be repeated")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="an image; may be repeated")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
     temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
     device: str = "cpu",
 ) -> None:
-    """Ask a model about a picture, or talk with it."""
+    """Ask a model about an image, or talk with it."""
     from ommatidia.lab.saved.talk import Talk
 
     talk = Talk.open(checkpoint, image or [], max_new_tokens=max_new_tokens, temperature=temperature, device=device)

@@ -58,9 +58,9 @@ class Cost:
 
 
 def content(rows: int, columns: int, height: int, width: int, *, at_least: int = 0) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) in cells of what a centred picture covers of a map of rows x columns.
+    """(top, left, bottom, right) in cells of what a centred image covers of a map of rows x columns.
 
-    Rounded as LLaVA-NeXT and Cambrian-1 do: the picture's side down to whole cells, but not below ``at_least``, then
+    Rounded as LLaVA-NeXT and Cambrian-1 do: the image's side down to whole cells, but not below ``at_least``, then
     half of what is left off either end.
     """
     if width / height > columns / rows:

@@ -1,6 +1,6 @@
-"""Pictures that are decoded when needed: from a file, from bytes, or drawn. Bad images are refused, never repaired.
+"""Images that are decoded when needed: from a file, from bytes, or drawn. Bad images are refused, never repaired.
 
-What every picture promises: an upright RGB image of at least 2 x 2 pixels. EXIF orientation is applied, an alpha
+What every image promises: an upright RGB image of at least 2 x 2 pixels. EXIF orientation is applied, an alpha
 channel is dropped (not blended), palettes are looked up, gray is copied to three channels, 16-bit gray keeps its upper
 8 bits.
 """
@@ -25,7 +25,7 @@ from ommatidia.core.files import file_digest
 from ommatidia.core.image_damage import check_bytes, is_damage, without_stray_bytes
 
 SMALLEST_SIDE = 2
-"""Pixels. A side of one pixel is a broken download or a tracking pixel, never a picture worth a question."""
+"""Pixels. A side of one pixel is a broken download or a tracking pixel, never an image worth a question."""
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Every image of a data set is opened with this list. Other formats of Pillow start programs (EPS: Ghostscript) or have
@@ -39,7 +39,7 @@ _ORIENTATION_TAG = 0x0112
 
 
 class Decoded(Image.Image):
-    """An RGB picture as its decoder left it: Pillow copies it when it first works on it, as it does with its files.
+    """An RGB image as its decoder left it: Pillow copies it when it first works on it, as it does with its files.
 
     Whoever only reads the bytes, as torch's resizing does, spares that copy.
     """
@@ -133,7 +133,7 @@ def _refuse(image: Image.Image, name: str) -> None:
             f"{name}: CMYK colours, whose meaning depends on a printer profile; expected RGB or gray. "
             'Convert it first: PIL.Image.open(path).convert("RGB").save(path)'
         )
-    # A camera's MPO file holds previews behind its one real picture, which comes first.
+    # A camera's MPO file holds previews behind its one real image, which comes first.
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if frames > 1:
         raise DataError(f"{name}: animated or multi-page, {frames} frames; expected a single image")
@@ -194,7 +194,7 @@ def _reason(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FilePicture:
-    """A picture in a file, known by the SHA-256 of its bytes."""
+    """An image in a file, known by the SHA-256 of its bytes."""
 
     path: Path
     at_least: int | None = None
@@ -223,7 +223,7 @@ class FilePicture:
 
 @dataclass(frozen=True, slots=True)
 class BytesPicture:
-    """A picture held as encoded bytes, known by their SHA-256; ``name`` is what errors call it."""
+    """An image held as encoded bytes, known by their SHA-256; ``name`` is what errors call it."""
 
     data: bytes
     name: str = "image bytes"
@@ -243,7 +243,7 @@ class BytesPicture:
 
 @dataclass(frozen=True, slots=True)
 class SpanPicture:
-    """A picture in some bytes of a larger file, a member of a shard; known by their SHA-256."""
+    """An image in some bytes of a larger file, a member of a shard; known by their SHA-256."""
 
     path: Path
     offset: int
@@ -280,7 +280,7 @@ class SpanPicture:
 
 @dataclass(frozen=True, slots=True)
 class DrawnPicture:
-    """A picture that is drawn on demand, known by a digest of the values that define the drawing."""
+    """An image that is drawn on demand, known by a digest of the values that define the drawing."""
 
     digest: str
     draw: Callable[[], Image.Image]

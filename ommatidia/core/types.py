@@ -1,4 +1,4 @@
-"""The values that flow: Picture, Message, Sample (from data), Example (one tokenised sample), Batch (for a model).
+"""The values that flow: Image, Message, Sample (from data), Example (one tokenised sample), Batch (for a model).
 
 Shapes: B batch, T tokens of a sequence, K views, G words beside a view, C colour channels, H rows, W columns, D feature
 channels.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Role = Literal["system", "user", "assistant", "document"]
-"""``document``: a text to be continued, with pictures in it; the only message of its sample, and without a template."""
+"""``document``: a text to be continued, with images in it; the only message of its sample, and without a template."""
 
 IMAGE_TOKEN_ID = -200
 """Stands in ``ids`` for one visual token; negative, so that no tokenizer's vocabulary can collide with it."""
@@ -24,7 +24,7 @@ IGNORE_LABEL = -100
 """A position that carries no loss."""
 
 ROW_END = -1
-"""Among ``places``: no visual token but the learned vector that ends a row of an unpadded picture."""
+"""Among ``places``: no visual token but the learned vector that ends a row of an unpadded image."""
 
 NO_TOKEN = -1
 """Fills up ``tags`` where a view has fewer words beside it than another."""
@@ -35,7 +35,7 @@ class Picture(Protocol):
 
     @property
     def digest(self) -> str:
-        """Identifies the pixels: equal digests mean equal pictures, in any source and any process."""
+        """Identifies the pixels: equal digests mean equal images, in any source and any process."""
         ...
 
     def size(self) -> tuple[int, int]:
@@ -43,13 +43,13 @@ class Picture(Protocol):
         ...
 
     def open(self) -> Image:
-        """Decode to an RGB image. Raises DataError when the picture is missing, broken or no single RGB-like image."""
+        """Decode to an RGB image. Raises DataError when the image is missing, broken or no single RGB-like image."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
-    """The place of one picture inside a message: ``Sample.images[index]``."""
+    """The place of one image inside a message: ``Sample.images[index]``."""
 
     index: int
 
@@ -59,14 +59,14 @@ Part = str | ImagePart
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn: text and pictures in reading order."""
+    """One turn: text and images in reading order."""
 
     role: Role
     parts: tuple[Part, ...]
 
     @property
     def text(self) -> str:
-        """The words alone, pictures left out."""
+        """The words alone, images left out."""
         return "".join(part for part in self.parts if isinstance(part, str))
 
 
@@ -94,13 +94,13 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A dialogue and its pictures. Text-only samples have no image; the last assistant turn is the reference answer."""
+    """A dialogue and its images. Text-only samples have no image; the last assistant turn is the reference answer."""
 
     id: str
     messages: tuple[Message, ...]
     images: tuple[Picture, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
-    """Anything a benchmark or report wants to know: task, references, options, cluster (the picture's id)."""
+    """Anything a benchmark or report wants to know: task, references, options, cluster (the image's id)."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """What the record says beyond its turns and images, as plain JSON: nothing reads it, writers hand it on."""
     written: Written | None = None
@@ -119,16 +119,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One look at a picture: all of it, or one tile of it."""
+    """One look at an image: all of it, or one tile of it."""
 
     picture: int
-    """Which picture of the sample, in reading order."""
+    """Which image of the sample, in reading order."""
     size: tuple[int, int]
     """(height, width) in pixels of what the view shows, before any encoder's own transform."""
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    """(top, left, bottom, right) of the region as fractions of the picture as the tiling lays it out."""
+    """(top, left, bottom, right) of the region as fractions of the image as the tiling lays it out."""
     overview: bool = False
-    """Whether it shows all of a picture whose other views are its tiles."""
+    """Whether it shows all of an image whose other views are its tiles."""
 
 
 @dataclass(slots=True)
@@ -136,8 +136,8 @@ class Example:
     """One sample as numbers. Visual tokens already stand in ``ids`` as IMAGE_TOKEN_ID, exactly as many as will come.
 
     ``pixels[encoder]`` is K_C_H_W; ``features[encoder]``, where an encoder is frozen and its output was stored, is
-    K_H_W_D and takes the place of the pixels. K counts the views of all pictures of the sample in reading order. An
-    encoder that sees pictures whole, whatever the tiling, brings one row a picture instead.
+    K_H_W_D and takes the place of the pixels. K counts the views of all images of the sample in reading order. An
+    encoder that sees images whole, whatever the tiling, brings one row an image instead.
     """
 
     id: str
@@ -169,11 +169,11 @@ class Views:
     rows_K: torch.Tensor
     """The row of the batch that each view belongs to."""
     pictures_K: torch.Tensor
-    """The picture that each view shows, counted through the whole batch."""
+    """The image that each view shows, counted through the whole batch."""
     sizes_K2: torch.Tensor
     """(height, width) in pixels of what each view shows."""
     boxes_K4: torch.Tensor
-    """(top, left, bottom, right) of the region as fractions of its picture."""
+    """(top, left, bottom, right) of the region as fractions of its image."""
     samples_K: torch.Tensor
     """The sample that each view belongs to: its row, unless several samples share a row."""
     question_KE: torch.Tensor | None = None
@@ -203,7 +203,7 @@ class Views:
 
     @classmethod
     def whole(cls, count: int, size: tuple[int, int] = (64, 64)) -> Views:
-        """``count`` rows with one whole picture each: what most tests and notebooks want."""
+        """``count`` rows with one whole image each: what most tests and notebooks want."""
         return cls.of([[View(0, size)] for _ in range(count)])
 
     def asked(self, question_SE: torch.Tensor) -> Views:

@@ -36,7 +36,7 @@ class Census:
     """No answer that is missing in ``answers`` came more often."""
 
     def add(self, looked: Looked, sizes: list[tuple[int, int]]) -> None:
-        """Count one record and the (height, width) of its pictures."""
+        """Count one record and the (height, width) of its images."""
         self.records += 1
         if looked.faults:
             self.unusable += 1
@@ -106,7 +106,7 @@ class Spread:
 
 
 def sizes(looked: Looked) -> list[tuple[int, int]]:
-    """(height, width) of the pictures whose headers can be read."""
+    """(height, width) of the images whose headers can be read."""
     found = []
     for picture in looked.images:
         try:

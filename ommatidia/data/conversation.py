@@ -1,7 +1,7 @@
-"""Conversation records, as LLaVA, ShareGPT and OpenAI write them, to messages and pictures.
+"""Conversation records, as LLaVA, ShareGPT and OpenAI write them, to messages and images.
 
 LLaVA and ShareGPT: ``conversations: [{from: human | gpt | system, value}]``. OpenAI: ``messages: [{role, content}]``
-with a text or a list of text and image parts. Pictures stand where ``<image>`` stands in a user's or system's text, in
+with a text or a list of text and image parts. Images stand where ``<image>`` stands in a user's or system's text, in
 the order of ``image`` or ``images`` (one or a list), or are named by an image part itself. One image and no ``<image>``
 at all: the image and a line break come before the first user turn, as LLaVA has it. An image part with an ``index`` is
 that image of the list, from 0. Text alone may also stand as Alpaca (``instruction``, ``input``, ``output``, with the
@@ -52,7 +52,7 @@ _MARK = re.compile(r"<(?:video|audio|image_placeholder|image [0-9]+)>")
 """Marks of other formats for what is no text."""
 
 Resolve = Callable[[Any], Picture]
-"""Turns what a record says about an image (a path, bytes) into a picture. Raises DataError."""
+"""Turns what a record says about an image (a path, bytes) into an image. Raises DataError."""
 
 Turn = tuple[Role, list[str | Any]]
 
@@ -76,7 +76,7 @@ class _Next:
 
 
 def read_dialogue(record: Mapping[str, Any], resolve: Resolve) -> tuple[tuple[Message, ...], tuple[Picture, ...]]:
-    """Messages and pictures of one record.
+    """Messages and images of one record.
 
     Raises DataError: wrong layout; turns out of order; fields or marks that are not read; placeholders and images that
     differ in number.
@@ -103,7 +103,7 @@ def inspect_dialogue(
 ) -> tuple[tuple[Message, ...], tuple[Picture, ...], list[DataError]]:
     """What can be read of a record, and everything that ``read_dialogue`` would refuse, were it mended step by step.
 
-    Where the pictures have no certain places, the messages are without them.
+    Where the images have no certain places, the messages are without them.
     """
     faults: list[DataError] = [*_refused(record)]
     turns: list[Turn] = []
@@ -221,7 +221,7 @@ def named_images(record: Mapping[str, Any]) -> list[Any]:
 
 
 def from_data_uri(uri: str) -> BytesPicture:
-    """``data:image/png;base64,...`` to a picture. Raises DataError."""
+    """``data:image/png;base64,...`` to an image. Raises DataError."""
     head, comma, body = uri.partition(",")
     if not comma or not head.endswith(";base64"):
         raise DataError(f"{uri[:40]}...: expected data:image/...;base64,...", kind="broken image")

@@ -1,6 +1,6 @@
-"""Interleaved documents, as MMC4 and OBELICS write them, to texts and pictures in reading order.
+"""Interleaved documents, as MMC4 and OBELICS write them, to texts and images in reading order.
 
-MMC4: ``text_list`` (sentences) and ``image_info``, each with ``matched_text_index`` and ``matched_sim``; a picture
+MMC4: ``text_list`` (sentences) and ``image_info``, each with ``matched_text_index`` and ``matched_sim``; an image
 stands beside its sentence. OBELICS: ``texts`` and ``images`` of one length, one of the two None at every position.
 """
 
@@ -17,7 +17,7 @@ from ommatidia.core.errors import DataError
 from ommatidia.core.types import ImagePart, Message, Part, Picture
 
 Resolve = Callable[[Any], Picture]
-"""Turns what a document says about an image into a picture. Raises DataError."""
+"""Turns what a document says about an image into an image. Raises DataError."""
 
 
 DOCUMENT_FIELDS = frozenset(("id", "text_list", "image_info", "texts", "images"))
@@ -25,18 +25,18 @@ DOCUMENT_FIELDS = frozenset(("id", "text_list", "image_info", "texts", "images")
 
 
 class Layout(Config):
-    """Which pictures of a document are taken, and how text stands around them."""
+    """Which images of a document are taken, and how text stands around them."""
 
     place: Literal["before", "after"] = "before"
-    """On which side of its sentence a picture of MMC4 stands. VILA: before."""
+    """On which side of its sentence an image of MMC4 stands. VILA: before."""
     most_images: Annotated[int, Field(ge=0)] | None = None
     """The first so many, in the order of the file. VILA: 6; MM1: 16."""
     least_similarity: float | None = None
-    """Pictures whose ``matched_sim`` is lower are left out. OpenFlamingo: 0.24."""
+    """Images whose ``matched_sim`` is lower are left out. OpenFlamingo: 0.24."""
     separator: str = " "
-    """Between two texts without a picture in between."""
+    """Between two texts without an image in between."""
     after_image: str = ""
-    """Between a picture and text behind it."""
+    """Between an image and text behind it."""
     leave_out_missing: bool = False
 
 
@@ -50,7 +50,7 @@ class _Placed:
 def read_document(
     record: Mapping[str, Any], resolve: Resolve, layout: Layout
 ) -> tuple[tuple[Message, ...], tuple[Picture, ...], list[DataError]]:
-    """The one message, its pictures, and everything wrong with the document: no text, wrong indices, missing images."""
+    """The one message, its images, and everything wrong with the document: no text, wrong indices, missing images."""
     faults: list[DataError] = []
     items: list[str | _Placed] = []
     try:
@@ -86,7 +86,7 @@ def _write(parts: list[Part], text: str, layout: Layout) -> None:
 
 
 def _matched(record: Mapping[str, Any], layout: Layout, faults: list[DataError]) -> list[str | _Placed]:
-    """MMC4: every picture beside the sentence that it was matched with, in the order of the sentences."""
+    """MMC4: every image beside the sentence that it was matched with, in the order of the sentences."""
     sentences, infos = _list(record, "text_list"), _list(record, "image_info")
     _need_texts(sentences, "text_list")
     chosen: list[tuple[int, Any]] = []

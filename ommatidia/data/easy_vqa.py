@@ -1,4 +1,4 @@
-"""easy-VQA: 5,000 small pictures of one coloured shape and 48,248 questions, from the PyPI package easy-vqa (MIT).
+"""easy-VQA: 5,000 small images of one coloured shape and 48,248 questions, from the PyPI package easy-vqa (MIT).
 
 13 answers, 107 distinct questions. Majority answer per question string, train applied to test: 67.0 %.
 """
@@ -22,21 +22,21 @@ from ommatidia.core.source import SourceConfig
 from ommatidia.core.types import ImagePart, Message, Picture, Sample
 
 Entry = tuple[str, str, int]
-"""Question, answer, number of the picture."""
+"""Question, answer, number of the image."""
 
 _COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 _SHAPES = ("circle", "rectangle", "triangle")
 
 
 class EasyVQA(SourceConfig):
-    """The split of the package, whole or its first pictures."""
+    """The split of the package, whole or its first images."""
 
     kind: Literal["easy_vqa"] = "easy_vqa"
     split: Literal["train", "test"] = "train"
     pictures: Annotated[int, Field(ge=1)] | None = None
-    """Only so many pictures; None: all (4,000 in train, 1,000 in test)."""
+    """Only so many images; None: all (4,000 in train, 1,000 in test)."""
     per_picture: Annotated[int, Field(ge=1)] | None = None
-    """At most so many questions a picture, spread over its list; None: all, about ten."""
+    """At most so many questions an image, spread over its list; None: all, about ten."""
     asks: Annotated[tuple[Literal["colour", "form", "present"], ...], Field(min_length=1)] | None = None
     """Kinds of question to ask; None: all. Three in four are of kind present: yes or no, and easily guessed blind."""
 
@@ -45,7 +45,7 @@ class EasyVQA(SourceConfig):
         return EasyVQASource(self, data_folder() / self.split)
 
     def reads(self) -> Contents:
-        """The questions of the split, and the pictures that are asked about."""
+        """The questions of the split, and the images that are asked about."""
         folder = data_folder() / self.split
         asked = {f"images/{path.name}": path for path in self.open().files()}
         questions = {"questions.json": folder / "questions.json"}
@@ -64,7 +64,7 @@ def data_folder() -> Path:
 
 
 class EasyVQASource:
-    """Questions grouped by picture."""
+    """Questions grouped by image."""
 
     def __init__(self, config: EasyVQA, folder: Path) -> None:
         self._split, self._folder = config.split, folder
@@ -92,11 +92,11 @@ class EasyVQASource:
         )
 
     def pictures(self) -> Iterator[Picture]:
-        """All pictures asked about, undecoded."""
+        """All images asked about, undecoded."""
         return (FilePicture(path) for path in self.files())
 
     def files(self) -> Iterator[Path]:
-        """The files of all pictures asked about."""
+        """The files of all images asked about."""
         return (self._picture(number).path for number in dict.fromkeys(number for _, _, number in self._entries))
 
     def _picture(self, number: int) -> FilePicture:
@@ -127,11 +127,11 @@ def _by_picture(path: Path, content: str) -> dict[int, tuple[Entry, ...]]:
 
 
 def _chosen(grouped: dict[int, tuple[Entry, ...]], config: EasyVQA) -> list[Entry]:
-    """The entries a config asks for. A picture without a question of the wanted kinds is asked nothing."""
+    """The entries a config asks for. An image without a question of the wanted kinds is asked nothing."""
     chosen: list[Entry] = []
     for number in list(grouped)[: config.pictures]:
         entries = [entry for entry in grouped[number] if config.asks is None or _variant(entry[1]) in config.asks]
         count = len(entries) if config.per_picture is None else min(config.per_picture, len(entries))
-        # Evenly spaced, and shifted from picture to picture: the package lists the kinds of question in a fixed order.
+        # Evenly spaced, and shifted from image to image: the package lists the kinds of question in a fixed order.
         chosen += [entries[(number + k * len(entries) // count) % len(entries)] for k in range(count)]
     return chosen

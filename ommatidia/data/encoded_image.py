@@ -1,4 +1,4 @@
-"""From a picture to the bytes of an image file: those it has, where it has any, or a PNG."""
+"""From an image to the bytes of an image file: those it has, where it has any, or a PNG."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Outputs of expert models as ordinary prompt text: a source around another, with a file of what experts found.
 
 Prismer (2303.02506) and MoAI (2403.07508) give a model what detectors, text readers and depth estimators say about a
-picture. As words they need no part of the model, and go with any: the experts run once, beforehand.
+image. As words they need no part of the model, and go with any: the experts run once, beforehand.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Span = tuple[int, int, int]
 
 
 class ExpertText(SourceConfig):
-    """Another source's samples with what expert models found in each picture, said before the question.
+    """Another source's samples with what expert models found in each image, said before the question.
 
     ``records`` has one JSON object a line, with a key (see ``by``) and the findings that ``verbalise`` describes. The
-    text stands in the turn that shows the picture, on lines of its own, behind the pictures the turn begins with and
-    before its first words; where a sample has several pictures it begins with ``Picture N: ``.
+    text stands in the turn that shows the image, on lines of its own, behind the images the turn begins with and
+    before its first words; where a sample has several images it begins with ``Picture N: ``.
     """
 
     kind: Literal["expert_text"] = "expert_text"
@@ -39,12 +39,12 @@ class ExpertText(SourceConfig):
     records: Path
     wording: Wording
     by: Literal["image", "digest", "id"] = "image"
-    """What a record is found by, and the name of the field that holds it: the picture's file, the digest of the
-    picture, or the sample's id, which makes one text a sample, in its first user turn."""
+    """What a record is found by, and the name of the field that holds it: the image's file, the digest of the
+    image, or the sample's id, which makes one text a sample, in its first user turn."""
     image_root: Path | None = None
     """Folder that the records' image files are relative to; None: the folder of ``records``."""
     missing: Literal["refuse", "skip"] = "refuse"
-    """Whether a picture without a record is an error, or goes without words."""
+    """Whether an image without a record is an error, or goes without words."""
 
     located: ClassVar[frozenset[str]] = frozenset({"records", "image_root"})
 
@@ -67,7 +67,7 @@ class ExpertText(SourceConfig):
         return self.image_root or self.records.parent
 
     def _way_to_images(self) -> str:
-        """From ``root`` to the folder of the first picture that is a file; empty where there is none."""
+        """From ``root`` to the folder of the first image that is a file; empty where there is none."""
         source = self.source.open()
         for index in range(len(source)):
             try:
@@ -161,7 +161,7 @@ class ExpertTextSource:
 
 
 def _shown(messages: tuple[Message, ...]) -> list[tuple[int, int]]:
-    """(turn, picture) where each picture stands first, in reading order."""
+    """(turn, image) where each image stands first, in reading order."""
     first: dict[int, int] = {}
     for turn, message in enumerate(messages):
         for part in message.parts:
@@ -171,7 +171,7 @@ def _shown(messages: tuple[Message, ...]) -> list[tuple[int, int]]:
 
 
 def _before_words(parts: tuple[Part, ...], text: str) -> tuple[Part, ...]:
-    """The text on lines of its own behind the pictures that these parts begin with."""
+    """The text on lines of its own behind the images that these parts begin with."""
     lead = 0
     for number, part in enumerate(parts):
         if isinstance(part, ImagePart):

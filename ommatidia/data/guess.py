@@ -21,7 +21,7 @@ def guess(path: Path, *, images: Path | None = None) -> SourceConfig:
         return _guess_table(path, images)
     if path.suffix == ".tar":
         if images is not None:
-            raise ConfigError(f"{path}: a shard holds its pictures itself; leave out --images")
+            raise ConfigError(f"{path}: a shard holds its images itself; leave out --images")
         return WebDataset(shards=str(path))
     if path.suffix not in (".json", ".jsonl"):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Interleaved documents from a file: text and pictures in reading order, a loss on all text. See ``documents``."""
+"""Interleaved documents from a file: text and images in reading order, a loss on all text. See ``documents``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ommatidia.data.survey import Rows, recorded, surveyed
 
 
 class Interleaved(SourceConfig):
-    """Documents of text and pictures, as MMC4-core (matched sentences) or OBELICS (page order) write them."""
+    """Documents of text and images, as MMC4-core (matched sentences) or OBELICS (page order) write them."""
 
     kind: Literal["interleaved"] = "interleaved"
     path: Path
@@ -29,17 +29,17 @@ class Interleaved(SourceConfig):
     image_root: Path | None = None
     """Folder that image names are relative to; None: the folder of the file."""
     place: Literal["before", "after"] = "before"
-    """On which side of its sentence a picture of MMC4 stands. OBELICS has an order of its own."""
+    """On which side of its sentence an image of MMC4 stands. OBELICS has an order of its own."""
     most_images: Annotated[int, Field(ge=0)] | None = None
     """The first so many of a document, in the order of the file; None: all. VILA: 6; MM1: 16."""
     least_similarity: float | None = None
-    """Pictures of MMC4 whose ``matched_sim`` is lower are left out. OpenFlamingo: 0.24."""
+    """Images of MMC4 whose ``matched_sim`` is lower are left out. OpenFlamingo: 0.24."""
     separator: str = " "
-    """Between two texts without a picture in between."""
+    """Between two texts without an image in between."""
     after_image: str = ""
-    """Between a picture and the text behind it. VILA's first release: nothing; the later ones: a line break."""
+    """Between an image and the text behind it. VILA's first release: nothing; the later ones: a line break."""
     missing: Literal["refuse", "leave_out"] = "refuse"
-    """What becomes of a document one of whose pictures is not there; ``leave_out`` keeps the document without it."""
+    """What becomes of a document one of whose images is not there; ``leave_out`` keeps the document without it."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Only the first so many documents."""
 

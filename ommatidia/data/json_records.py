@@ -197,7 +197,7 @@ def json_fields(row: Mapping[str, Any], used: Collection[str]) -> dict[str, Any]
 
 
 Examined = tuple[tuple[Message, ...], tuple[Picture, ...], list[DataError]]
-"""Messages, pictures, and everything that is wrong with a record."""
+"""Messages, images, and everything that is wrong with a record."""
 
 
 class JSONInspection:

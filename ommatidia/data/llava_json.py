@@ -46,11 +46,11 @@ class LlavaJSON(SourceConfig):
     image_root: Path | None = None
     """Folder that image paths are relative to; None: the folder of the file."""
     split: Literal["all", "train", "held_out"] = "all"
-    """``held_out`` and ``train`` share no record and no picture: records that share pictures, even through a third one,
-    stay together, and the hash of the first of their paths decides. A picture is known by its bytes, however
+    """``held_out`` and ``train`` share no record and no image: records that share images, even through a third one,
+    stay together, and the hash of the first of their paths decides. An image is known by its bytes, however
     it is named: by a relative or absolute path, a link, a copy, a data URI."""
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Fraction of the pictures (of the records, where there is no picture) that is held out."""
+    """Fraction of the images (of the records, where there is no image) that is held out."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Only the first so many records of the split."""
     group: Literal["general", "knowledge", "ocr_chart", "vision_centric"] = "general"
@@ -105,13 +105,13 @@ class LlavaJSON(SourceConfig):
         """The records that the split and the limit leave, and the images that they name."""
         some = self.split != "all" or self.limit is not None
         rules = ["llava_json", self.split, self.holdout if self.split != "all" else None, self.limit]
-        if self.split != "all":  # which files are one picture decides what is held out
+        if self.split != "all":  # which files are one image decides what is held out
             rules.append(self.same_images().digest)
         part = f"{self.split}, {self.limit or 'all'} records" if some else ""
         return surveyed(self.file(), rules, lambda: self.open().rows(), file_names, self.root(), part=part)
 
     def same_images(self) -> SameImages:
-        """Which of the files that the whole file names are one picture; looked at once inside ``files.settled``."""
+        """Which of the files that the whole file names are one image; looked at once inside ``files.settled``."""
         return looked(["same images", self.to_json()], self._same_images)
 
     def _same_images(self) -> SameImages:
@@ -197,7 +197,7 @@ class LlavaJSONSource:
 
 @lru_cache(maxsize=16)
 def _split_keys(path: Path, content: str, same: SameImages) -> array[float]:
-    """A number in 0..1 a record, equal for records that share pictures. A broken record goes by its own bytes."""
+    """A number in 0..1 a record, equal for records that share images. A broken record goes by its own bytes."""
     starts, ends = json_records.index(path)
     groups = _Groups()
     own: list[str] = []

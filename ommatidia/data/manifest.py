@@ -1,7 +1,7 @@
 """Manifests: the data of published studies as lists that ship with the package: sources, counts, categories, mixes.
 
 ``read("eagle_1_8m").mixture(Path("data"))`` is a mixture of LLaVA-format files below that folder, one a source, named
-after it: ``docvqa.jsonl`` or ``docvqa.json``, image paths relative to the folder. The pictures and questions are their
+after it: ``docvqa.jsonl`` or ``docvqa.json``, image paths relative to the folder. The images and questions are their
 owners' and not here.
 """
 

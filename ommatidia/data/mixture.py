@@ -173,7 +173,7 @@ def _check_categories(categories: Mapping[str, float], sources: Mapping[str, Wei
 
 @runtime_checkable
 class Illustrated(Protocol):
-    """A source that can list its pictures without going through its samples."""
+    """A source that can list its images without going through its samples."""
 
     def pictures(self) -> Iterator[Picture]: ...
 
@@ -222,7 +222,7 @@ class Mixture:
         return self._read(which, int.from_bytes(key[:8], "big") % len(self.sources[which]))
 
     def pictures(self) -> Iterator[tuple[str, Picture]]:
-        """Every distinct picture of all sources with its digest, in the order they first occur, without decoding any.
+        """Every distinct image of all sources with its digest, in the order they first occur, without decoding any.
 
         Raises DataError for a record that cannot be used, unless the mixture tolerates some; then it is passed over
         here and counted where it is drawn.

@@ -1,4 +1,4 @@
-"""Pictures with captions from the web, as COYO lists them; rows are filtered by what the list says about them."""
+"""Images with captions from the web, as COYO lists them; rows are filtered by what the list says about them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ommatidia.data.survey import Rows, is_file_name, named_files, surveyed
 
 
 class Pairs(SourceConfig):
-    """Pictures with one caption each, from JSON, JSONL, parquet or tar; the caption is what is learned."""
+    """Images with one caption each, from JSON, JSONL, parquet or tar; the caption is what is learned."""
 
     kind: Literal["pairs"] = "pairs"
     path: Path
-    """A ``.jsonl`` or ``.json`` file, a parquet file, a folder of these, or tar shards by a pattern: there the picture
+    """A ``.jsonl`` or ``.json`` file, a parquet file, a folder of these, or tar shards by a pattern: there the image
     stands beside a caption (txt), a row (json), or both."""
     part: str | None = None
     """Which parquet files of a folder that holds several parts, as ``hf_dataset`` takes it."""
@@ -84,7 +84,7 @@ class Pairs(SourceConfig):
         return self.least_similarity is None or sum(row[field] for field in self.similarity) >= self.least_similarity
 
     def examine(self, row: Mapping[str, Any]) -> json_records.Examined:
-        """The two turns, the picture, and everything that is wrong with the row. A row filtered away is as it is."""
+        """The two turns, the image, and everything that is wrong with the row. A row filtered away is as it is."""
         faults: list[DataError] = []
         try:
             if self.filtered and not self.keeps(row):
@@ -258,7 +258,7 @@ class _Parquet:
 
 
 class _Shards:
-    """Rows of members: what the JSON beside a picture says, the picture, and the words of the text beside it."""
+    """Rows of members: what the JSON beside an image says, the image, and the words of the text beside it."""
 
     def __init__(self, config: Pairs) -> None:
         self._config, self._shards = config, Shards.open(str(config.path))
@@ -284,7 +284,7 @@ def _row(members: Members, config: Pairs) -> dict[str, Any]:
         row[config.caption] = members.text("txt")
     pictures = list(members.pictures().values())
     if len(pictures) != 1:
-        there = f"{len(pictures)} pictures beside the caption; there are {', '.join(members.spans)}"
+        there = f"{len(pictures)} images beside the caption; there are {', '.join(members.spans)}"
         raise members.fault(there, "placeholders" if pictures else "missing image")
     return {**row, config.image: pictures[0]}
 

@@ -1,4 +1,4 @@
-"""Plain questions: a small fixed text-only set, to measure what training on pictures costs a language model."""
+"""Plain questions: a small fixed text-only set, to measure what training on images costs a language model."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PlainQuestions(SourceConfig):
 
 
 class PlainQuestionsSource:
-    """No pictures."""
+    """No images."""
 
     def __len__(self) -> int:
         return len(_QUESTIONS)

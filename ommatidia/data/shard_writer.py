@@ -1,6 +1,6 @@
 """Writing shards: samples of any source as tar files that ``webdataset`` and this package read.
 
-A sample is its pictures, the very bytes where they are encoded already, and a record: the turns in OpenAI's form, or
+A sample is its images, the very bytes where they are encoded already, and a record: the turns in OpenAI's form, or
 OBELICS' two lists for a document; the record's other fields stand beside them. A shard appears under its name when it
 is whole, and ``SHA256SUMS`` lists it; one that is there, as it was written, is not made again.
 """
@@ -94,7 +94,7 @@ def _write(path: Path, source: Source, rows: range) -> Path:
 
 
 def members(sample: Sample) -> list[tuple[str, bytes]]:
-    """Endings and contents of a sample's members, pictures first. Raises DataError: a picture that cannot be read."""
+    """Endings and contents of a sample's members, images first. Raises DataError: an image that cannot be read."""
     encoded = [encode_image(picture) for picture in sample.images]
     single = len(encoded) == 1
     names = [ending if single else f"{number}.{ending}" for number, (ending, _) in enumerate(encoded)]
@@ -119,7 +119,7 @@ def _turn(message: Message, names: list[str], sample: str) -> dict[str, Any]:
         if isinstance(part, ImagePart):
             content.append({"type": "image", "image": names[part.index]})
         elif PLACEHOLDER in part and message.role != "assistant":
-            cause = f"the {message.role}'s words hold {PLACEHOLDER}, which would be read as the place of a picture"
+            cause = f"the {message.role}'s words hold {PLACEHOLDER}, which would be read as the place of an image"
             raise DataError(cause, sample=sample, kind="placeholders")
         else:
             content.append({"type": "text", "text": part})

@@ -20,7 +20,7 @@ from ommatidia.data.json_records import Examined
 from ommatidia.data.tar_index import TarIndex, inspect_tar, tar_index
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
-"""Endings of members that are pictures; with a number or a name before it, there may be several: ``0.jpg``."""
+"""Endings of members that are images; with a number or a name before it, there may be several: ``0.jpg``."""
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
@@ -99,7 +99,7 @@ class Members:
         return record
 
     def pictures(self) -> dict[str, SpanPicture]:
-        """Members that are pictures by their endings, in the order of the shard."""
+        """Members that are images by their endings, in the order of the shard."""
         return {
             ending: SpanPicture(self.shard, *span, f"{self.shard}: {self.key}.{ending}")
             for ending, span in self.spans.items()

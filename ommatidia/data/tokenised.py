@@ -1,7 +1,7 @@
 """Samples in tokens, made beforehand: another source's samples, each with what a processor wrote of it.
 
 A folder holds ``facts.json`` and parts of a fixed number of records, safetensors that are memory-mapped. Words and
-pictures stay where they are; only tokenising and rendering are saved.
+images stay where they are; only tokenising and rendering are saved.
 """
 
 from __future__ import annotations

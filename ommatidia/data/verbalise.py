@@ -1,4 +1,4 @@
-"""What expert models found in a picture, as words (MoAI, 2403.07508): captions, objects, written words, distances.
+"""What expert models found in an image, as words (MoAI, 2403.07508): captions, objects, written words, distances.
 
 A record holds, by the name of the expert, a text (``caption``) or a list of findings:
 
@@ -35,7 +35,7 @@ class Finding:
 
     name: str
     box: Box | None
-    """Left, top, right, bottom as fractions of the picture."""
+    """Left, top, right, bottom as fractions of the image."""
     score: float | None
     depth: float | None
 
@@ -53,7 +53,7 @@ class Wording(Config):
     given: Literal["pixels", "fractions"] = "pixels"
     """What the numbers of a box in the records are."""
     written: Literal["fractions", "thousandths"] = "fractions"
-    """What they are in the text: fractions of the picture with two decimals, or whole numbers from 0 to 1000."""
+    """What they are in the text: fractions of the image with two decimals, or whole numbers from 0 to 1000."""
     order: Literal["file", "score", "reading"] = "file"
     """Of an expert's findings: as the records have them; the highest score first; or by the top of their boxes, then by
     the left. Findings that are equal in this stay as the records have them."""

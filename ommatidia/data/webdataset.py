@@ -22,7 +22,7 @@ _DIGITS = re.compile("[0-9]+")
 
 
 class WebDataset(SourceConfig):
-    """Samples in tar shards: pictures beside a caption (txt) or a record (json): a dialogue, a document, a caption."""
+    """Samples in tar shards: images beside a caption (txt) or a record (json): a dialogue, a document, a caption."""
 
     kind: Literal["webdataset"] = "webdataset"
     shards: str
@@ -87,7 +87,7 @@ def read_members(members: Members, config: WebDataset) -> tuple[str, dict[str, A
 
 
 def _dialogue(record: dict[str, Any], members: Members, pictures: dict[str, Any]) -> Examined:
-    """A record that names no image has the pictures beside it, in their order."""
+    """A record that names no image has the images beside it, in their order."""
     turns = record.get("messages") or record.get("conversations") or []
     contents = [turn.get("content", turn.get("value")) for turn in turns if isinstance(turn, dict)]
     named = any(isinstance(c, list) and any(isinstance(p, dict) and p.get("image") for p in c) for c in contents)
@@ -104,11 +104,11 @@ def _by_number(names: list[str]) -> list[str]:
 
 
 def _named(value: Any, members: Members, pictures: dict[str, Any]) -> Picture:
-    """A picture beside the record by its ending, or by its whole name."""
+    """An image beside the record by its ending, or by its whole name."""
     value = value.get("image_name") if isinstance(value, dict) else value
     name = str(value)
     whole = [name.removeprefix(f"{key}.") for key in (members.key, members.key.rpartition("/")[2])]
-    # "0.jpg" may be a picture of any key, or the only one of the key 0: what stands there as it is comes first.
+    # "0.jpg" may be an image of any key, or the only one of the key 0: what stands there as it is comes first.
     ending = next((one for one in map(str.lower, (name, *whole)) if one in pictures), None)
     if ending is None:
         cause = f"no member {name!r} beside the record; there are {', '.join(members.spans)}"
@@ -126,7 +126,7 @@ def _pair(caption: Any, members: Members, pictures: dict[str, Any]) -> Examined:
         faults.append(members.fault("a caption without words", "no text"))
     if len(pictures) != 1:
         kind = "placeholders" if pictures else "missing image"
-        faults.append(members.fault(f"a caption with {len(pictures)} pictures; there are {there}", kind))
+        faults.append(members.fault(f"a caption with {len(pictures)} images; there are {there}", kind))
     if faults:
         return (), tuple(pictures.values()), faults
     turns = Message("user", (ImagePart(0),)), Message("assistant", (str(caption).strip(),))

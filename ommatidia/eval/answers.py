@@ -21,9 +21,9 @@ class Answered:
     model: str
     """Digest or name of the answerer; empty when it was not given."""
     prompt: str = ""
-    """Digest of the prompt as sent, pictures aside."""
+    """Digest of the prompt as sent, images aside."""
     images: tuple[str, ...] = ()
-    """Digests of the pictures as sent."""
+    """Digests of the images as sent."""
     answer: str | None = None
     seconds: float = 0.0
     """Time of the batch over its size."""

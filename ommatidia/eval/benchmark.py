@@ -240,7 +240,7 @@ class Benchmark:
             raise error.at(source=self.name, sample=sample.id) from None
 
     def prompt_digest(self, sample: Sample, *, mode: Mode = "full") -> str:
-        """Identifies what ``prompt`` asks, without looking at any picture."""
+        """Identifies what ``prompt`` asks, without looking at any image."""
         words = self._asked(sample, "blind" if mode == "blind" else "full", ())
         return self.digest_of(words, mode=mode)
 
@@ -333,7 +333,7 @@ class Benchmark:
 
 
 def cluster_of(sample: Sample) -> str:
-    """What samples are resampled by: ``meta["cluster"]``, otherwise their pictures, otherwise the sample alone."""
+    """What samples are resampled by: ``meta["cluster"]``, otherwise their images, otherwise the sample alone."""
     given: Any = sample.meta.get("cluster")
     if given is not None:
         return str(given)

@@ -12,7 +12,7 @@ def chance(benchmark: Benchmark) -> float:
     """The expected headline of guessing: one of the options, yes or no, and nothing for open answers.
 
     The benchmark's own metric joins the guesses: MMBench needs every rotation right, MMVP both halves of a pair, and
-    MME adds the share of pictures with both right, so that yes-or-no guesses score 37.5 there and not 50. Guesses are
+    MME adds the share of images with both right, so that yes-or-no guesses score 37.5 there and not 50. Guesses are
     independent; a model that always says the same does otherwise. Raises DataError when a question cannot be read.
     """
     guesses = []

@@ -115,7 +115,7 @@ class _Prediction:
     def _pending(self, file: AnswerFile) -> list[int]:
         """Positions still to ask, after checking those that the file holds.
 
-        Longest prompt first; questions on the same pictures follow one another, so that these are looked at once.
+        Longest prompt first; questions on the same images follow one another, so that these are looked at once.
         """
         lengths: dict[int, tuple[int, int]] = {}
         seen: dict[int, tuple[str, ...]] = {}
@@ -145,7 +145,7 @@ class _Prediction:
     def _check(self, prompt: Sample, held: Answered) -> None:
         asked = self.benchmark.digest_of(prompt, mode=self.mode)
         if held.prompt != asked or held.images != tuple(picture.digest for picture in prompt.images):
-            what = "prompt" if held.prompt != asked else "pictures"
+            what = "prompt" if held.prompt != asked else "images"
             raise RunError(
                 f"{self.path}: sample {prompt.id!r} was answered to other {what} than {self.benchmark.name} asks now; "
                 "answer into a new file"

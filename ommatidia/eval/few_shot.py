@@ -1,7 +1,7 @@
-"""Few-shot: solved examples before the question, as turns of the dialogue with their pictures in place.
+"""Few-shot: solved examples before the question, as turns of the dialogue with their images in place.
 
-Flamingo's zero-shot is two examples without their pictures before a question that keeps its own
-(``FewShot(shots=2, pictures=False)``); MM1, VILA and the others report 4 and 8 with pictures.
+Flamingo's zero-shot is two examples without their images before a question that keeps its own
+(``FewShot(shots=2, pictures=False)``); MM1, VILA and the others report 4 and 8 with images.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class FewShot(Config):
 
     shots: int = Field(ge=1, le=64)
     split: str = "train"
-    """Of the same benchmark or source; may be the one that is asked: a question never shows itself or its pictures."""
+    """Of the same benchmark or source; may be the one that is asked: a question never shows itself or its images."""
     source: SourceConfig | None = None
     """Another source of examples, in place of ``split``."""
     seed: int = Field(default=0, ge=0)
@@ -51,7 +51,7 @@ class Demonstrations:
     def before(self, sample: Sample, *, own: str) -> tuple[Sample, ...]:
         """The examples for one question, whose id in the data is ``own``, in the order they are shown.
 
-        Raises DataError when the pool does not hold enough that share neither id nor picture with the question.
+        Raises DataError when the pool does not hold enough that share neither id nor image with the question.
         """
         pictures = {picture.digest for picture in sample.images}
         chance = np.random.default_rng([self.config.seed, 1, *sample.id.encode()])

@@ -10,7 +10,7 @@ from ommatidia.eval.benchmark import BenchmarkConfig
 from ommatidia.eval.benchmarks import Published
 
 PICTURES = 120
-"""Pictures that a benchmark shows."""
+"""Images that a benchmark shows."""
 
 
 def _benchmark(

@@ -230,7 +230,7 @@ def _claim(folder: Path) -> None:
 
 
 def _example(trial: TrialPlan, store: Store, folder: Path) -> tuple[Path, str] | None:
-    """A picture the model has not been trained on and its question, copied beside the model."""
+    """An image the model has not been trained on and its question, copied beside the model."""
     for gallery in trial.galleries:
         cards = json.loads((gallery.folder(store) / "cards.json").read_text())
         if cards:

@@ -66,7 +66,7 @@ class Recipe(RootConfig):
     benchmarks: tuple[BenchmarkConfig, ...] = ()
     seed: int = Field(0, ge=0)
     modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = ("full", "blind")
-    """Every benchmark is answered in each mode; ``blind`` asks the same model without its pictures."""
+    """Every benchmark is answered in each mode; ``blind`` asks the same model without its images."""
     features: Literal["auto", "never"] = "auto"
     """Whether outputs of frozen trunks may be stored and reused; ``auto`` lets the planner decide by arithmetic."""
     feature_precision: Literal["fp32", "bf16"] = "fp32"

@@ -1,4 +1,4 @@
-"""Taking experts out of a mixture at inference: change what an encoder saw, give it another picture, or leave it out.
+"""Taking experts out of a mixture at inference: change what an encoder saw, give it another image, or leave it out.
 
 A change stands between the encoders and the fusion and ends with its context; the model itself is never altered.
 Shapes: K views, H rows, W columns, D channels.
@@ -61,7 +61,7 @@ def zeros(x_KHWD: Tensor) -> Tensor:
 
 
 def replaced(mean_HWD: Tensor) -> Change:
-    """Every view becomes this one: with the mean map, what the expert says of any picture and so of none."""
+    """Every view becomes this one: with the mean map, what the expert says of any image and so of none."""
 
     def change(x_KHWD: Tensor) -> Tensor:
         return mean_HWD.to(x_KHWD).expand_as(x_KHWD)
@@ -82,12 +82,12 @@ def mean_features(model: MLLM, batches: Iterable[Batch]) -> dict[str, Tensor]:
         for name, x_KHWD in model.encode(batch.to(device)).items():
             sums[name] = sums.get(name, 0) + x_KHWD.double().sum(0)
     if not count:
-        raise ConfigError("no sample has a picture: there are no features to take the mean of")
+        raise ConfigError("no sample has an image: there are no features to take the mean of")
     return {name: (total / count).float() for name, total in sums.items()}
 
 
 class OtherPictures(Processor):
-    """A processor through which some encoders look at another sample's pictures; all else stays as it is."""
+    """A processor through which some encoders look at another sample's images; all else stays as it is."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class OtherPictures(Processor):
         return (*sample.images, *(self.pictures[sample.id] if sample.images else ()))
 
     def __call__(self, sample: Sample, *, answer: bool = True) -> Example:
-        """As ``Processor``. A picture with fewer views than the one it stands for shows them in turn."""
+        """As ``Processor``. An image with fewer views than the one it stands for shows them in turn."""
         example = super().__call__(sample, answer=answer)
         if not sample.images:
             return example

@@ -26,7 +26,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_@]{0,99}")
 
 
 class MLLMConfig(Config):
-    """A whole model as a value. Without encoders it is a plain language model: pictures take no place in its text."""
+    """A whole model as a value. Without encoders it is a plain language model: images take no place in its text."""
 
     encoders: dict[str, EncoderConfig] = Field(default_factory=dict)
     """By name, in channel order; names become part names ``encoders.<name>``."""
@@ -63,7 +63,7 @@ class MLLMConfig(Config):
                 raise ConfigError(f"{self.tiling}: whole: {unknown('encoder', name, self.encoders)}")
             if name in steered:
                 raise ConfigError(
-                    f"{self.tiling}: encoder {name!r} is to see pictures whole, but the fusion "
+                    f"{self.tiling}: encoder {name!r} is to see images whole, but the fusion "
                     f"{self.fusion.kind} steers it view by view"  # type: ignore[attr-defined]
                 )
         self.tiling.suits(
@@ -80,7 +80,7 @@ class MLLMConfig(Config):
             )
         tokens, context = self.most_visual_tokens, self.language.shape().context
         if tokens >= context:
-            of = "a view" if tokens == self.tokens_per_view else f"of a picture of {width}x{height} px"
+            of = "a view" if tokens == self.tokens_per_view else f"of an image of {width}x{height} px"
             raise ConfigError(f"{tokens} visual tokens {of} leave no room for text in a context of {context}")
 
     def hashed(self) -> Any:
@@ -130,7 +130,7 @@ class MLLMConfig(Config):
                 if prepare.fit not in ("pad", "pad_first") or prepare.size[0] != prepare.size[1]:
                     rows, columns = prepare.size
                     raise ConfigError(
-                        f"fusion: it counts on pictures that are padded to a square, but encoder {name!r} has fit "
+                        f"fusion: it counts on images that are padded to a square, but encoder {name!r} has fit "
                         f"{prepare.fit!r} at {rows}x{columns} px; change either, or set fusion.padded to false"
                     )
         steered = self.fusion.steered(tuple(self.encoders))
@@ -144,7 +144,7 @@ class MLLMConfig(Config):
         return self.injection.reading(self.fusion.leaves(self.grids()), grid, self.language.shape())
 
     def script(self, height: int, width: int) -> Script:
-        """What stands in the text for a picture of this size (pixels): marks and visual tokens, in order."""
+        """What stands in the text for an image of this size (pixels): marks and visual tokens, in order."""
         grid = self.visual_grid()
         if grid is None:
             return ()
@@ -152,7 +152,7 @@ class MLLMConfig(Config):
         return self.injection.script(script, grid, views)
 
     def visual_tokens(self, height: int, width: int) -> int:
-        """Positions of the sequence that the visual tokens of a picture of this size take, marks not counted."""
+        """Positions of the sequence that the visual tokens of an image of this size take, marks not counted."""
         return _positions(self.script(height, width))
 
     @property
@@ -167,7 +167,7 @@ class MLLMConfig(Config):
 
     @property
     def most_visual_tokens(self) -> int:
-        """Positions of the sequence that the visual tokens of one picture can take at most."""
+        """Positions of the sequence that the visual tokens of one image can take at most."""
         return self.visual_tokens(*self.tiling.largest())
 
 

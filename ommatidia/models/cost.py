@@ -23,8 +23,8 @@ def cost_by_part(
 ) -> dict[str, Cost]:
     """Per part: parameters, and operations of one forward pass over a sample of this size.
 
-    ``visual_tokens``: positions that pictures take in the sequence; None: each view brings all its tokens.
-    ``pictures``: what encoders see that see pictures whole; None: every view is a picture.
+    ``visual_tokens``: positions that images take in the sequence; None: each view brings all its tokens.
+    ``pictures``: what encoders see that see images whole; None: every view is an image.
     """
     shape, grid = config.language.shape(), config.visual_grid()
     tokens = text_tokens + (round(views * config.tokens_per_view) if visual_tokens is None else visual_tokens)

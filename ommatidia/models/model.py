@@ -31,7 +31,7 @@ class MLLM(nn.Module):
     injection: Injection
     """Fusion, projector and injection are absent where there are no encoders."""
     seen_whole: dict[str, tuple[int, int]]
-    """Encoders that see whole pictures, and the rows and columns of what is cut from their maps for one view."""
+    """Encoders that see whole images, and the rows and columns of what is cut from their maps for one view."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,14 +59,14 @@ class MLLM(nn.Module):
                 x_KHWD = encoder.refine(batch.features[name])
             else:
                 x_KHWD = encoder(batch.pixels[name], *(() if between is None else (between,)))
-            if name in self.seen_whole and batch.views is not None:  # one row a picture so far
+            if name in self.seen_whole and batch.views is not None:  # one row an image so far
                 return cut_maps(x_KHWD, batch.views, *self.seen_whole[name])
             return x_KHWD
 
         return self.fusion.encode(tuple(self.encoders), look)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Seen | None]:
-        """The sequence as embeddings x_BTE, visual tokens in place, and what was seen if there were pictures."""
+        """The sequence as embeddings x_BTE, visual tokens in place, and what was seen if there were images."""
         x_BTE = self.language.embed(batch.ids_BT)
         if batch.views is None or not self.encoders:  # text only: no encoder runs
             return x_BTE, None

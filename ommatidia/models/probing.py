@@ -66,7 +66,7 @@ def eager(language: LanguageModel) -> Iterator[None]:
 
 
 def visual_slots(model: MLLM, batch: Batch) -> Tensor:
-    """True where a visual token stands, BT. Raises ConfigError where pictures stand nowhere in the sequence."""
+    """True where a visual token stands, BT. Raises ConfigError where images stand nowhere in the sequence."""
     slots_BT = batch.ids_BT == IMAGE_TOKEN_ID
     if batch.views is not None and not bool(slots_BT.any()):
         kind = type(model.injection).__name__
@@ -85,7 +85,7 @@ def likeness(v_NE: Tensor, t_ME: Tensor) -> float:
 
 
 def deep_alignment(model: MLLM, batch: Batch) -> list[list[float]]:
-    """For each row with a picture and text behind it, the likeness of both at every state of the language model."""
+    """For each row with an image and text behind it, the likeness of both at every state of the language model."""
     slots_BT = visual_slots(model, batch)
     kept = states(model, batch)
     found = []
@@ -107,7 +107,7 @@ def answer_attention(model: MLLM, batch: Batch, shape: tuple[int, int]) -> Tenso
     slots_T = visual_slots(model, batch)[0]
     asked_T = torch.roll(batch.labels_BT[0] != IGNORE_LABEL, -1)
     if not bool(asked_T.any()) or batch.views is None:
-        raise RunError("the sample has no picture or no answer whose attention could be looked at")
+        raise RunError("the sample has no image or no answer whose attention could be looked at")
     a_LN = attention(model, batch)[:, asked_T][:, :, slots_T].mean(1)
     size = (len(batch.views), *shape)
     heat_LP = a_LN.new_zeros(len(a_LN), size[0] * size[1] * size[2])

@@ -40,8 +40,8 @@ _TEXTS_KEPT = 2**16
 """Segments whose ids are remembered."""
 
 FeatureLookup = Callable[[str], Tensor]
-"""From a picture's digest to the stored trunk features x_KHWD of its views, or x_1HWD where the encoder sees pictures
-whole. Raises RunError when the picture was not stored."""
+"""From an image's digest to the stored trunk features x_KHWD of its views, or x_1HWD where the encoder sees images
+whole. Raises RunError when the image was not stored."""
 
 
 def sight(tiling: TilingConfig, name: str, encoder: EncoderConfig) -> Preprocess:
@@ -52,7 +52,7 @@ def sight(tiling: TilingConfig, name: str, encoder: EncoderConfig) -> Preprocess
 
 
 class Processor:
-    """Renders the dialogue, places the visual tokens, and prepares each picture once for every encoder."""
+    """Renders the dialogue, places the visual tokens, and prepares each image once for every encoder."""
 
     def __init__(
         self, config: MLLMConfig, *, features: Mapping[str, FeatureLookup] | None = None, longest: int | None = None
@@ -80,7 +80,7 @@ class Processor:
         return Processor(self.config, features={**self.features, **features})
 
     def looks_at(self, sample: Sample) -> tuple[Picture, ...]:
-        """The pictures that some encoder sees for this sample."""
+        """The images that some encoder sees for this sample."""
         return sample.images
 
     @property
@@ -150,7 +150,7 @@ class Processor:
         return row
 
     def length(self, sample: Sample) -> int:
-        """Tokens of the sample and its answers, visual ones included; no picture is decoded. Raises DataError."""
+        """Tokens of the sample and its answers, visual ones included; no image is decoded. Raises DataError."""
         return len(self._render(sample, answer=True).ids)
 
     def write(self, sample: Sample) -> Written:
@@ -165,7 +165,7 @@ class Processor:
         )  # fmt: skip
 
     def _recall(self, sample: Sample, written: Written) -> Row:
-        """What ``write`` kept. Raises ConfigError where another model wrote it, DataError for changed pictures."""
+        """What ``write`` kept. Raises ConfigError where another model wrote it, DataError for changed images."""
         if other := [part for part, own in self.speech.items() if written.speech.get(part) != own]:
             raise ConfigError(
                 f"tokens made beforehand for another {' and another '.join(other)} than this model's; "
@@ -174,9 +174,7 @@ class Processor:
         pictures = [sample.images[index] for index in written.shown]
         for picture, before in zip(pictures, written.sizes, strict=True):
             if (now := picture.size()) != before:
-                cause = (
-                    f"a picture has {now[1]} x {now[0]} pixels; when its tokens were made, {before[1]} x {before[0]}"
-                )
+                cause = f"an image has {now[1]} x {now[0]} pixels; when its tokens were made, {before[1]} x {before[0]}"
                 raise DataError(f"{cause}; make them again with omma data pack")
         labels = [i if s else IGNORE_LABEL for i, s in zip(written.ids, written.supervised, strict=True)]
         return Row(
@@ -200,7 +198,7 @@ class Processor:
         return row
 
     def _look(self, row: Row, picture: Picture) -> None:
-        """One picture: its views, and what of it stands in the text."""
+        """One image: its views, and what of it stands in the text."""
         height, width = picture.size()
         first = row.begin_picture(picture, self._cut(height, width))
         for piece in self._script(height, width):
@@ -213,7 +211,7 @@ class Processor:
         row.end_picture(first)
 
     def see(self, pictures: Sequence[Picture]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Pixels K_C_H_W and stored features K_H_W_D per encoder; a picture is decoded once, and only if it must be.
+        """Pixels K_C_H_W and stored features K_H_W_D per encoder; an image is decoded once, and only if it must be.
 
         Encoders with equal transforms share one tensor.
         """
@@ -234,7 +232,7 @@ class Processor:
         return _shared(pixels, torch.stack), features
 
     def blank(self, picture: bool) -> Example:
-        """A few words that nothing is to be learned from, behind the smallest picture or behind none.
+        """A few words that nothing is to be learned from, behind the smallest image or behind none.
 
         It stands in where a rank has no sample for what all ranks compute together. Stored features are zeros.
         """
@@ -323,7 +321,7 @@ def _tags(examples: Sequence[Example]) -> Tensor | None:
 
 
 def _joined(maps: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Views of all rows one after another, per encoder, in row order; rows without a picture bring none.
+    """Views of all rows one after another, per encoder, in row order; rows without an image bring none.
 
     Encoders that share their tensors in every row share the joined one.
     """

@@ -1,4 +1,4 @@
-"""Weights carried over to the same model at other picture sizes: tables of positions resampled, all else as it is."""
+"""Weights carried over to the same model at other image sizes: tables of positions resampled, all else as it is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ommatidia.models.config import MLLMConfig
 
 
 def resized(state: Mapping[str, Tensor], made_for: MLLMConfig, into: MLLMConfig) -> dict[str, Tensor]:
-    """Tensors by ``part:parameter``, as ``made_for`` has them, for ``into``, which differs in picture sizes alone."""
+    """Tensors by ``part:parameter``, as ``made_for`` has them, for ``into``, which differs in image sizes alone."""
     found = dict(state)
     for name, encoder in into.encoders.items():
         before = made_for.encoders.get(name, encoder)

@@ -17,7 +17,7 @@ class Row:
     """One sample while it is being written down."""
 
     attends: Attends
-    """Which pictures a position behind several may look at, where layers inside the decoder look at all."""
+    """Which images a position behind several may look at, where layers inside the decoder look at all."""
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     asked: list[bool] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Row:
     tags: list[list[int]] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     spans: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """Of every picture: its tokens [first, end), how many views and how many places stand before it."""
+    """Of every image: its tokens [first, end), how many views and how many places stand before it."""
     window: tuple[int, int] = (0, 0)
 
     def _write(self, ids: Sequence[int], *, supervised: bool, asked: bool, sees: tuple[int, int]) -> None:
@@ -49,11 +49,11 @@ class Row:
         return first
 
     def _behind(self, first: int) -> tuple[int, int]:
-        """What text behind the picture that starts with this view sees."""
+        """What text behind the image that starts with this view sees."""
         return first if self.attends == "last" else 0, len(self.views)
 
     def mark(self, ids: Sequence[int], mark: Mark, first: int) -> None:
-        """A mark looks at the view it announces, at the picture it stands for, or at what the text before it sees."""
+        """A mark looks at the view it announces, at the image it stands for, or at what the text before it sees."""
         sees = self._behind(first) if mark.whole else self.window
         if mark.view is not None:
             sees = (first + mark.view, first + mark.view + 1)
@@ -73,7 +73,7 @@ class Row:
         if lost := self.ids[longest:].count(IMAGE_TOKEN_ID):
             raise DataError(
                 f"{len(self.ids)} tokens are to be cut to {longest}, but {lost} visual tokens stand behind that; "
-                "make longest larger, or pictures smaller"
+                "make longest larger, or images smaller"
             )
         self._end(longest)
 
@@ -82,7 +82,7 @@ class Row:
             del column[tokens:]
 
     def cut_document(self, longest: int) -> None:
-        """Leave out what stands behind so many tokens, and from the first picture on that would not be whole.
+        """Leave out what stands behind so many tokens, and from the first image on that would not be whole.
 
         Raises DataError when no text is left.
         """

@@ -1,4 +1,4 @@
-"""Shared features: the trunks look at a picture once, however many questions are asked about it.
+"""Shared features: the trunks look at an image once, however many questions are asked about it.
 
 Shapes: K views, C colour channels, H rows, W columns, D feature channels.
 """
@@ -27,14 +27,14 @@ CAPACITY = 2**30
 
 @dataclass(slots=True)
 class _Kept:
-    """What was seen, by the digest of the picture and the name of the encoder, the longest unused first."""
+    """What was seen, by the digest of the image and the name of the encoder, the longest unused first."""
 
     maps: OrderedDict[str, dict[str, Tensor]] = field(default_factory=OrderedDict)
     looked: int = 0
 
 
 class SharedFeatures:
-    """Answers like ``generate``, but keeps every picture's trunk features by its digest.
+    """Answers like ``generate``, but keeps every image's trunk features by its digest.
 
     Necks, fusion and projector run for each question, so a fusion may read the question. An encoder that the fusion
     steers by another has no features of its own and goes on seeing pixels; one whose features ``processor`` looks up
@@ -53,14 +53,14 @@ class SharedFeatures:
         self._kept = _Kept()
 
     def again(self, model: MLLM, processor: Processor) -> SharedFeatures:
-        """The same pictures for another question: ``model`` has the same trunks, and what one saw the other keeps."""
+        """The same images for another question: ``model`` has the same trunks, and what one saw the other keeps."""
         other = SharedFeatures(model, processor, batch=self.batch, capacity=self.capacity)
         other._kept = self._kept
         return other
 
     @property
     def looked(self) -> int:
-        """Pictures that the trunks have seen."""
+        """Images that the trunks have seen."""
         return self._kept.looked
 
     def answer(self, samples: Sequence[Sample], decoding: Decoding) -> list[str]:
@@ -87,7 +87,7 @@ class SharedFeatures:
 
     @torch.inference_mode()
     def _see(self, samples: Sequence[Sample]) -> None:
-        """Make sure that the features of these samples' pictures are held."""
+        """Make sure that the features of these samples' images are held."""
         if not self.names:
             return
         kept, needed = self._kept.maps, dict[str, tuple[Picture, str]]()
@@ -110,7 +110,7 @@ class SharedFeatures:
             kept.popitem(last=False)
 
     def _features(self, pictures: Sequence[tuple[str, Picture, str]]) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-        """x_KHWD of every encoder for each picture; the pictures pass each trunk together."""
+        """x_KHWD of every encoder for each image; the images pass each trunk together."""
         device = next(self.model.parameters()).device
         pixels: list[Mapping[str, Tensor]] = []
         for _, picture, sample in pictures:

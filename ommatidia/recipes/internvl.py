@@ -1,6 +1,6 @@
 """InternVL 1.5 (Chen et al., 2024, arXiv 2404.16821): InternViT-6B on up to twelve tiles of 448 px and a thumbnail.
 
-The shares of its data are published, its files are not: one file a stage here. No marks stand around a picture. Drop
+The shares of its data are published, its files are not: one file a stage here. No marks stand around an image. Drop
 path in the encoder (0.2 and 0.4) is left out: a trunk always runs in evaluation mode here.
 """
 

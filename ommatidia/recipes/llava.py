@@ -1,7 +1,7 @@
 """LLaVA-1.5 (Liu et al., 2023, arXiv 2310.03744) and LLaVA-NeXT with its tiles (Liu et al., 2024).
 
-One CLIP-L at 336 px, block -2, before a two-layer MLP. The first stage is a picture and its caption without a template,
-and NeXT's sees pictures whole. LLaVA-1.5's cuts them square, where here they are padded as later on.
+One CLIP-L at 336 px, block -2, before a two-layer MLP. The first stage is an image and its caption without a template,
+and NeXT's sees images whole. LLaVA-1.5's cuts them square, where here they are padded as later on.
 """
 
 from __future__ import annotations

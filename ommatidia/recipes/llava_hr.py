@@ -1,6 +1,6 @@
 """LLaVA-HR (Luo et al., 2024, arXiv 2403.03003): CLIP at 448 px, steered between its blocks by ConvNeXt-L at 1024 px.
 
-The first stage sees smaller pictures (336 and 384 px), and its adapters are frozen where they start, as the identity,
+The first stage sees smaller images (336 and 384 px), and its adapters are frozen where they start, as the identity,
 which is the paper's stage without them.
 """
 

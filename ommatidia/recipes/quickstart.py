@@ -122,7 +122,7 @@ def smollm2(experts: str = "lite0_64,lite0", seed: int = 0) -> Recipe:
         source = {"kind": "scene_captions", "scenes": scenes, "pictures": 400}
         seen["sources"][f"captions_{scenes}"] = {"source": source}
     both = {"sources": {**seen["sources"], "plain_talk": {"source": PLAIN_TALK}}}
-    # Texts are longer than questions about pictures: one behind another in a row they waste nothing on padding.
+    # Texts are longer than questions about images: one behind another in a row they waste nothing on padding.
     packed = {"packing": {"tokens": 1024}}
     common = {"data": seen, "batch": 32, "warmup": 0.1, "engine": packed}
     visual = {"encoders.*:neck": 1e-3, "projector": 1e-3}

@@ -1,7 +1,7 @@
 """VILA (Lin et al., 2023, arXiv 2312.07533): a linear projector, and a language model that learns in pre-training.
 
 The projector is the paper's one layer (the released scripts have two), the rates and batches are the scripts'.
-Interleaved documents are wanted in LLaVA's format: the pictures of a document where they stand in its text.
+Interleaved documents are wanted in LLaVA's format: the images of a document where they stand in its text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """VILA's studies (arXiv 2312.07533, section 3): what trains when, what is pre-trained on, and text-only tuning.
 
 Llama-2-7B and CLIP-L at 224 px, 256 visual tokens. The paper does not say how deep its transformer projector is: here a
-Perceiver of as many queries stands for it. ``mmc4_pairs`` is wanted as a file of its own: the same pictures, each with
+Perceiver of as many queries stands for it. ``mmc4_pairs`` is wanted as a file of its own: the same images, each with
 its sentence alone.
 """
 

@@ -1,7 +1,7 @@
 """Agreement: what the ranks settle before they compute a step, so that they meet in every collective of it.
 
 They make equally many micro-batches, and pass each through the encoders either all or none. A rank that has none left,
-or no picture where another has one, takes a blank: a sample that nothing is to be learned from.
+or no image where another has one, takes a blank: a sample that nothing is to be learned from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ommatidia.core.types import Example
 from ommatidia.train.ranks import Ranks
 
 Blank = Callable[[bool], Example]
-"""A sample without labels, with or without a picture."""
+"""A sample without labels, with or without an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def agree(
 ) -> Agreed:
     """Bring this rank's micro-batches in line with the others'.
 
-    Those with pictures come last, counted from the end: where few ranks have some, they meet. Raises RunError where a
+    Those with images come last, counted from the end: where few ranks have some, they meet. Raises RunError where a
     blank is needed and there is none.
     """
     ordered = sorted((tuple(examples) for examples in split), key=_sees)

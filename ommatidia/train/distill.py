@@ -1,7 +1,7 @@
 """Distillation: a mixture of frozen teachers into one student encoder, so that a found mixture can be compressed.
 
 Losses and heads follow AM-RADIO (Ranzinger et al., arXiv 2312.06709, section 3.3), teacher normalisation PHI-S (arXiv
-2410.01680, section 3). Encoders here keep no class token, so a picture's summary is the mean over its grid.
+2410.01680, section 3). Encoders here keep no class token, so an image's summary is the mean over its grid.
 Shapes: K views, H rows, W columns, S student channels, D teacher channels.
 """
 
@@ -79,7 +79,7 @@ class Distillation(Config):
         return self.teachers if self.teacher_model is None else dict(read_config(self.teacher_model).encoders)
 
     def seeing(self, model: MLLMConfig) -> MLLMConfig:
-        """A model with the student and all teachers as encoders, for whom the processor prepares pictures.
+        """A model with the student and all teachers as encoders, for whom the processor prepares images.
 
         How it would join them does not matter: nothing is joined, each is asked by itself.
         Raises ConfigError when the student is no encoder of ``model``.
@@ -271,7 +271,7 @@ class Standard(nn.Module):
         covariance_DD = moments.covariance()
         variance = covariance_DD.diagonal().mean()
         if not variance > 0:
-            raise ConfigError("distill: a teacher's features do not vary over the pictures of this stage")
+            raise ConfigError("distill: a teacher's features do not vary over the images of this stage")
         map_DD = torch.eye(len(covariance_DD), dtype=torch.float64)
         if rotate:
             axes_DD = torch.linalg.eigh(covariance_DD).eigenvectors

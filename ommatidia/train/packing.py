@@ -31,7 +31,7 @@ def packs(examples: Sequence[Example], packing: Packing) -> list[list[Example]]:
 
 
 def alike(examples: Sequence[Example], size: int) -> list[list[Example]]:
-    """``size`` samples each, of like lengths, so that little is padded; those without pictures keep together, so that
+    """``size`` samples each, of like lengths, so that little is padded; those without images keep together, so that
     fewer micro-batches run the encoders."""
     ordered = sorted(examples, key=lambda example: (not example.views, example.ids.numel()))
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]

@@ -24,7 +24,7 @@ from ommatidia.train.ranks import Ranks
 from ommatidia.train.stage import Stage
 
 VISUAL = ("encoders.", "fusion", "projector", "injection", "distillation")
-"""Parts that only pictures reach, by how their names begin."""
+"""Parts that only images reach, by how their names begin."""
 
 
 class Trainable(Protocol):
@@ -104,7 +104,7 @@ class Copies(Parallel):
         self.scale = world
         visual = [name.startswith(VISUAL) for name in trained.rates]
         self._only_visual = all(visual)
-        # Without pictures nothing reaches the visual parts; with them a fusion may leave some of its paths out.
+        # Without images nothing reaches the visual parts; with them a fusion may leave some of its paths out.
         self._any_visual = any(visual)
         self._copy = self._wrapped()
 
@@ -132,7 +132,7 @@ class Copies(Parallel):
 class _Shard(_Loss):
     """A loss that reaches every trained parameter outside the blocks, be it with nothing.
 
-    Ranks sum the gradients of those that have one; a path of the fusion that only some rank's pictures take must not
+    Ranks sum the gradients of those that have one; a path of the fusion that only some rank's images take must not
     let them differ about which those are.
     """
 

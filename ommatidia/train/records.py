@@ -53,7 +53,7 @@ class Records:
         if self._seen == _ENOUGH and self._wait > _LARGE * self._seconds:
             share = self._wait / self._seconds
             console().warn(
-                f"{share:.0%} of the time so far was spent waiting for data; more engine.workers, smaller pictures or "
+                f"{share:.0%} of the time so far was spent waiting for data; more engine.workers, smaller images or "
                 "stored features would help"
             )
 

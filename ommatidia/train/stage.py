@@ -92,9 +92,9 @@ class Stage(Config):
     chat: ChatFormat | None = None
     """The form in which this stage writes its samples; None: the model's own. LLaVA's first stage: ``plain``."""
     tiling: TilingConfig | None = None
-    """How this stage cuts pictures; None: as the model does (NVLM pre-trains on one tile)."""
+    """How this stage cuts images; None: as the model does (NVLM pre-trains on one tile)."""
     encoders: dict[str, EncoderConfig] | None = None
-    """Encoders of the model at the picture sizes of this stage; None: at the model's (LLaVA-HR starts small). Where
+    """Encoders of the model at the image sizes of this stage; None: at the model's (LLaVA-HR starts small). Where
     positions are weights of the trunk, they are resampled to the next stage's grid."""
     seed: Annotated[int, Field(ge=0)] | None = None
     """None: the recipe's seed."""
@@ -147,7 +147,7 @@ class Stage(Config):
         return {name: value for name, value in super().hashed().items() if name not in unset}
 
     def reading(self, model: MLLMConfig) -> MLLMConfig:
-        """The model as it reads in this stage: the same parts, by this stage's chat format, tiling and picture sizes.
+        """The model as it reads in this stage: the same parts, by this stage's chat format, tiling and image sizes.
 
         Raises ConfigError where packing does not suit the decoder, or where the tiling or a size does not fit the
         model, or would need other weights.
@@ -192,7 +192,7 @@ class Stage(Config):
             if others := encoder.differs(model.encoders[name]):
                 raise ConfigError(
                     f"stage {self.name!r}: encoders.{name}: not the model's own, by its {', '.join(others)}; only the "
-                    "size of the picture and how it is prepared may be another"
+                    "size of the image and how it is prepared may be another"
                 )
         return self.encoders or {}
 

@@ -56,7 +56,7 @@ class Trainer:
         key: what else fixes the result (start weights, data); a checkpoint made under another key is refused.
         tracking: where curves of the metrics are kept; by default in the folder, those of ``stage.engine.log``.
         ranks: the processes that train together; by default this one alone.
-        blank: what a rank runs that has no sample, or no picture, where others have one.
+        blank: what a rank runs that has no sample, or no image, where others have one.
         held_out: the examples of ``stage.validation``.
         flops: operations of the model in one step over all ranks, by arithmetic; None: its utilisation is not told.
 

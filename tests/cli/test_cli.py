@@ -68,7 +68,7 @@ def omma(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model, and a picture beside it."""
+    """An untrained model, and an image beside it."""
     folder = tmp_path_factory.mktemp("saved")
     cfg = recipe("coarse").model
     Image.new("RGB", (40, 30), (20, 200, 20)).save(folder / "green.png")
@@ -285,7 +285,7 @@ def test_inspect_writes_a_picture(omma: Omma, model: Path, tmp_path: Path) -> No
     with Image.open(tmp_path / "look.png") as picture:
         assert picture.format == "PNG"
     seen = omma("inspect", str(model), "--image", str(model.parent / "green.png"), "--out", "seen.png")
-    assert "picture: seen.png" in seen.out
+    assert "image: seen.png" in seen.out
     assert (tmp_path / "seen.png").is_file()
 
 

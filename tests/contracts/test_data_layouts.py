@@ -31,7 +31,7 @@ PHRASE = "Answer the question using a single word or phrase."
 
 
 def image(folder: Path, number: int) -> str:
-    """A picture below ``pics``, and its path relative to ``folder``."""
+    """An image below ``pics``, and its path relative to ``folder``."""
     (folder / "pics").mkdir(exist_ok=True)
     noise = np.random.RandomState(number).randint(0, 255, (20, 24, 3), np.uint8)
     Image.fromarray(noise).save(folder / "pics" / f"{number}.png")

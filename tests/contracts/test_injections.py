@@ -137,7 +137,7 @@ def test_same_seed_same_weights(cfg: MLLMConfig) -> None:
 
 @pytest.mark.parametrize("row", [1, 3])
 def test_cost(kind: str, row: int) -> None:
-    """Of a picture that is cut and one that is not: what the decoder does is counted elsewhere and subtracted here."""
+    """Of an image that is cut and one that is not: what the decoder does is counted elsewhere and subtracted here."""
     cfg = model_config(kind, Halves(tags=False))
     model, one = build_model(cfg, seed=0).eval(), batch(cfg, row)
     grid = cfg.visual_grid()

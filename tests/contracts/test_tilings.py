@@ -26,7 +26,7 @@ SIZES = [(height, width) for height in SIDES for width in SIDES] + [(1, 1000), (
 
 @dataclass(frozen=True)
 class Painted:
-    """A picture of this size in which every place differs."""
+    """An image of this size in which every place differs."""
 
     height: int
     width: int

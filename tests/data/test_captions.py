@@ -1,4 +1,4 @@
-"""Captions: one a picture, the scene's own words, the same pictures as the task's questions."""
+"""Captions: one an image, the scene's own words, the same images as the task's questions."""
 
 from __future__ import annotations
 

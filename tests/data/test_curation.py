@@ -171,7 +171,7 @@ def test_resolution(curated, tmp_path) -> None:
     with pytest.raises(DataError, match=r"sample 'gone': .*gone\.png: no such file"):
         curated({"s": missing}, rule)
     _, passages = curated({"s": missing}, {**rule, "unreadable": "drop"})
-    assert passages[1].dropped["a picture is missing or broken"] == 1
+    assert passages[1].dropped["an image is missing or broken"] == 1
 
 
 def test_duplicates(curated, tmp_path) -> None:
@@ -192,7 +192,7 @@ def test_duplicates(curated, tmp_path) -> None:
         assert [record["id"] for record in found] == kept
     found, passages = curated({"s": records}, {"kind": "duplicates", "by": "picture", "at_most": 2})
     assert [record["id"] for record in found] == ["first", "again", "elsewhere"]
-    assert passages[1].dropped == {"the same picture came 2 times before": 1}
+    assert passages[1].dropped == {"the same image came 2 times before": 1}
 
 
 def test_near_duplicates(curated, tmp_path) -> None:

@@ -78,11 +78,11 @@ def say(prompt: str) -> str:
     if "topics of the subfield" in prompt:
         return "- heron\n- raven" if '"Birds"' in prompt else "* lynx\n* otter\n* viper\n* walrus\n* Raven"
     beast = next(beast for beast in BEASTS if f'page "{beast.title()}"' in prompt)
-    return f"Question: What does the {beast} in the picture eat?\nAnswer: The {beast} eats what it finds."
+    return f"Question: What does the {beast} in the image eat?\nAnswer: The {beast} eats what it finds."
 
 
 def corpus(folder: Path, *, words: int = 60) -> Path:
-    """A page for each beast: one good picture, one in a section that is skipped, one without text, one missing."""
+    """A page for each beast: one good image, one in a section that is skipped, one without text, one missing."""
     lines = []
     for number, beast in enumerate(BEASTS):
         Image.new("RGB", (80, 70), (number * 40, 90, 20)).save(folder / f"{beast}.png")
@@ -141,7 +141,7 @@ def test_topics_to_records(serve, tmp_path) -> None:
     assert first["file"] == str(tmp_path / "documents.jsonl")
     sample = LlavaJSON(path=out).open()[1]
     assert (sample.question, sample.answer) == (
-        "\nWhat does the raven in the picture eat?",
+        "\nWhat does the raven in the image eat?",
         "The raven eats what it finds.",
     )
     assert sample.images[0].size() == (70, 80)
@@ -227,7 +227,7 @@ def test_limits(serve, tmp_path) -> None:
     written = write(DataEngine.parse(many), out)
     assert written.pictures == {"asked about": 18, "missing or broken": 6}
     assert len(set(server.asked)) == len(server.asked)
-    assert len(lines(out)) == 6  # the same picture, question and answer once
+    assert len(lines(out)) == 6  # the same image, question and answer once
     small = engine(tmp_path, server.url, side_least=71)
     assert write(DataEngine.parse(small), out).pictures["too small"] == 6
     assert out.read_bytes() == b""

@@ -72,7 +72,7 @@ def test_what_is_one_picture_follows_the_files(folder: Path) -> None:
         Image.new("RGB", (8 + number, 8)).save(folder / f"{number}.png")
     source = written(folder, [record(k, image=f"{k}.png") for k in range(24)], split="train", holdout=0.5)
     before = source.fingerprint()
-    for number in range(1, 24, 2):  # every other picture becomes the one before it
+    for number in range(1, 24, 2):  # every other image becomes the one before it
         shutil.copy(folder / f"{number - 1}.png", folder / f"{number}.png")
     assert source.fingerprint() != before
     opened = source.open()

@@ -1,4 +1,4 @@
-"""Good pictures come out as upright RGB; each kind of bad one is refused with one clear line."""
+"""Good images come out as upright RGB; each kind of bad one is refused with one clear line."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_what_a_decoder_left_is_a_picture_like_any_other() -> None:
     for act in (Image.Image.copy, lambda image: image.crop((0, 0, *image.size)), lambda image: image.convert("RGB")):
         assert (np.asarray(act(BytesPicture(data).open())) == expected).all()
     held.paste((1, 2, 3), (0, 0, 4, 4))
-    assert held.pixels is None  # the decoder's bytes no longer tell what the picture shows
+    assert held.pixels is None  # the decoder's bytes no longer tell what the image shows
     assert (np.asarray(held)[:4, :4] == (1, 2, 3)).all()
     assert (np.asarray(held)[4:] == expected[4:]).all()
     again = copy.deepcopy(BytesPicture(data).open())

@@ -198,14 +198,14 @@ def test_pairs_in_shards(tmp_path: Path) -> None:
         ("1.json", line(id=71, text="words of the row", width=200, height=300, clip_a=0.9)),
         ("2.png", picture(3)),
         ("2.json", line(id=72, text="alike", width=400, height=400, clip_a=0.1)),
-        ("3.json", line(id=73, text="no picture", width=400, height=400, clip_a=0.9)),
+        ("3.json", line(id=73, text="no image", width=400, height=400, clip_a=0.9)),
     ]
     path = tar(tmp_path / "a.tar", members)
     config = Pairs(path=path, least_side=250, similarity=("clip_a",), least_similarity=0.3)
     source = config.open()
     assert len(source) == 2
     assert (source[0].id, source[0].answer, source[0].images[0].size()) == ("70", "words of the text", (8, 9))
-    with pytest.raises(DataError, match=r"a\.tar, sample 'key 3 at offset \d+': 0 pictures beside the caption"):
+    with pytest.raises(DataError, match=r"a\.tar, sample 'key 3 at offset \d+': 0 images beside the caption"):
         source[1]
     assert [p.kind for p in problems("p", config.inspect())] == ["missing image"]
     assert Pairs(path=path).open()[1].answer == "words of the row"

@@ -1,4 +1,4 @@
-"""Tiny real parts for the tests of eval: a picture, a source and answerers."""
+"""Tiny real parts for the tests of eval: an image, a source and answerers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ommatidia.eval import Benchmark, SourceBenchmark
 
 @dataclass(frozen=True)
 class Dot:
-    """A one-coloured picture of ``colour`` x 10 columns."""
+    """A one-coloured image of ``colour`` x 10 columns."""
 
     colour: int
 
@@ -42,7 +42,7 @@ def sample_of(number: int, *, answer: str | None = None, picture: int | None = N
 
 
 class CountingSource(SourceConfig):
-    """``size`` questions, two on each picture; the listed positions are unreadable."""
+    """``size`` questions, two on each image; the listed positions are unreadable."""
 
     kind: Literal["test_counting"] = "test_counting"
     size: int = 20
@@ -58,7 +58,7 @@ class CountingSource(SourceConfig):
 
     def __getitem__(self, index: int) -> Sample:
         if index in self.broken:
-            raise DataError("the picture is missing")
+            raise DataError("the image is missing")
         if self.twice and index == self.size - 1:
             index = 0
         sample = sample_of(index, picture=index // 2 + 1, task=f"parity {index % 2}")

@@ -1,4 +1,4 @@
-"""Tiny made-up copies of the published benchmarks, each in exactly its published layout: drawn pictures, own words."""
+"""Tiny made-up copies of the published benchmarks, each in exactly its published layout: drawn images, own words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 def picture(number: int) -> Row:
-    """A drawn picture as the hub stores it."""
+    """A drawn image as the hub stores it."""
     image = Image.new("RGB", (24, 16), (40 * number % 256, 90, 200))
     ImageDraw.Draw(image).rectangle((number % 8, 2, number % 8 + 8, 12), fill=(255, 220, 0))
     data = io.BytesIO()
@@ -314,7 +314,7 @@ FILES: Mapping[str, tuple[str, Callable[[], list[Row]]]] = {
     "nocaps": (f"NoCaps/data/validation{_ONE}", nocaps),
     "flickr30k": (f"flickr30k/data/test{_ONE}", flickr30k),
 }  # fmt: skip
-"""File of each benchmark below the data folder, and its rows; GQA's pictures are a table of their own."""
+"""File of each benchmark below the data folder, and its rows; GQA's images are a table of their own."""
 
 KEPT = {"seed": 2, "mmbench_plain": 2}
 """Rows that are asked, where not all are."""

@@ -208,7 +208,7 @@ def mmbench(root: Path) -> None:
         for row in rows:
             cells = {k: "" if v == "nan" else v for k, v in row.items() if k in names}
             stored = base64.b64encode(row["image"]["bytes"]).decode()
-            # A rotation may point at the row that holds the picture.
+            # A rotation may point at the row that holds the image.
             image = stored if row["index"] < 1_000_000 else str(row["index"] % 1_000_000)
             table.writerow({**cells, "image": image, "l2-category": row["L2-category"]})
 

@@ -50,7 +50,7 @@ def test_shuffled_moves_every_picture():
     samples = benchmark.samples()
     shown = [benchmark.prompt(sample, mode="shuffled").images for sample in samples]
     assert all(images != sample.images and len(images) == 1 for images, sample in zip(shown, samples))
-    assert shown[0] == shown[1]  # the two questions on one picture still share one
+    assert shown[0] == shown[1]  # the two questions on one image still share one
     assert {i[0].digest for i in shown} == {s.images[0].digest for s in samples}
     assert shown == [benchmark_of().prompt(sample, mode="shuffled").images for sample in samples]
     with pytest.raises(DataError, match="only one distinct"):
@@ -62,7 +62,7 @@ def test_questions_must_be_there():
         with pytest.raises(DataError, match="no question"):
             prompt_of(Sample("s", messages))
     drawn = Sample("s", (Message("user", ("Draw",)), Message("assistant", (ImagePart(0),))), (Dot(1),))
-    with pytest.raises(DataError, match="holds a picture"):
+    with pytest.raises(DataError, match="holds an image"):
         prompt_of(drawn)
 
 
@@ -83,7 +83,7 @@ def test_refusals():
         benchmark_of(CountingSource(size=0))
     with pytest.raises(ConfigError, match="group"):
         benchmark_of(group="ocr")
-    with pytest.raises(DataError, match="counting, sample '#3': the picture is missing"):
+    with pytest.raises(DataError, match="counting, sample '#3': the image is missing"):
         benchmark_of(CountingSource(broken=(3,))).samples()[3]
 
 

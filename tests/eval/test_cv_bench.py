@@ -37,7 +37,7 @@ CLEAR = Clarity()
 
 
 def coco(folder: Path, pictures: int = 6) -> Path:
-    """Pictures of 100 x 80 pixels: a dog on one side of a bench, cups below, a crowd of people."""
+    """Images of 100 x 80 pixels: a dog on one side of a bench, cups below, a crowd of people."""
     names = {1: "person", 18: "dog", 15: "bench", 47: "cup", 90: "kite"}
     annotations, images = [], []
     for number in range(pictures):
@@ -57,7 +57,7 @@ def coco(folder: Path, pictures: int = 6) -> Path:
 
 
 def ade(folder: Path) -> Path:
-    """One picture with two lamps and a bed; one lamp has a part of its own."""
+    """One image with two lamps and a bed; one lamp has a part of its own."""
     mask = np.zeros((60, 80, 3), dtype=np.uint8)
     for (rows, columns), kind, number in (
         ((slice(0, 20), slice(0, 20)), 300, 1),

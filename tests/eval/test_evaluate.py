@@ -128,7 +128,7 @@ def test_other_pictures_are_refused(tmp_path):
     lines = path.read_text().splitlines()
     lines[0] = lines[0].replace("dot-", "spot-")
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(RunError, match="other pictures"):
+    with pytest.raises(RunError, match="other images"):
         predict(benchmark_of(), Oracle(), path)
 
 
@@ -152,14 +152,14 @@ def test_damage_and_gaps_are_told(tmp_path):
 
 def test_unreadable_samples_are_counted_and_listed(tmp_path):
     path, source = tmp_path / "a.jsonl", CountingSource(broken=(3,))
-    with pytest.raises(DataError, match=r"'#3': 1 of 20 samples unreadable, tolerated 0.0%.*picture is missing"):
+    with pytest.raises(DataError, match=r"'#3': 1 of 20 samples unreadable, tolerated 0.0%.*image is missing"):
         predict(benchmark_of(source), Oracle(), path)
     tolerant = benchmark_of(source, tolerance=0.05)
-    assert predict(tolerant, Oracle(), path).unreadable == {"#3": "the picture is missing"}
+    assert predict(tolerant, Oracle(), path).unreadable == {"#3": "the image is missing"}
     assert predict(tolerant, Oracle(), path).asked == 0
     assert path.read_text().count("unreadable") == 1
     scored = score_file(tolerant, path)
-    assert (scored.n, scored.mean, scored.unreadable) == (19, 1.0, {"#3": "the picture is missing"})
+    assert (scored.n, scored.mean, scored.unreadable) == (19, 1.0, {"#3": "the image is missing"})
     with pytest.raises(DataError, match="1 of 20"):
         score_file(benchmark_of(source), path)
     mended = benchmark_of()
@@ -206,7 +206,7 @@ def test_blind_answers_without_pictures(tmp_path):
     predict(benchmark_of(), answerer, path, mode="blind")
     scored = score_file(benchmark_of(), path)
     assert (scored.mode, scored.mean) == ("blind", 0.05)
-    assert scored.interval.clusters == 10  # still clustered by the picture that was hidden
+    assert scored.interval.clusters == 10  # still clustered by the image that was hidden
 
 
 @pytest.mark.parametrize("mode", ["blank", "shuffled"])

@@ -1,4 +1,4 @@
-"""Few-shot: seeded examples with their pictures in place, never the question's own, and told apart in every digest."""
+"""Few-shot: seeded examples with their images in place, never the question's own, and told apart in every digest."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_too_few_and_unusable_examples_are_errors():
     with pytest.raises(DataError, match="4 of 5 examples"):
         shown(5, source={"kind": "test_counting", "size": 6}).prompt(benchmark_of().samples()[0])
     silent = shown(2, source={"kind": "test_counting", "size": 40, "broken": tuple(range(1, 40))})
-    with pytest.raises(DataError, match="picture is missing"):
+    with pytest.raises(DataError, match="image is missing"):
         silent.prompt(benchmark_of().samples()[9])
     with pytest.raises(ConfigError, match=r"few_shot\.source must name"):
         benchmark_of(CountingSource(), few_shot={"shots": 2}).prompt(benchmark_of().samples()[0])

@@ -34,7 +34,7 @@ def released(name: str, data: Path, size: int | None = None, **fields: object) -
 
 
 def asked(benchmark: Benchmark) -> list[tuple[object, ...]]:
-    """All that matters of every question: words, references, what the scorer reads, and the pictures' pixels."""
+    """All that matters of every question: words, references, what the scorer reads, and the images' pixels."""
     found = []
     for _, sample in benchmark.readable():
         assert not isinstance(sample, DataError), sample

@@ -84,7 +84,7 @@ def test_mme(tmp_path):
     rows = [(r["answer"], r["target"], {"task": r["category"], "pair": r["question_id"]}) for r in mme_rows()]
     result = scored(tmp_path, "mme", rows)
     assert result.summary["perception"] == 325.0
-    # The mean over categories, though existence has two pictures and OCR one.
+    # The mean over categories, though existence has two images and OCR one.
     assert result.mean == pytest.approx(325.0 / 400.0)
     assert result.n == 3
     assert result.weights == pytest.approx((0.75, 0.75, 1.5))

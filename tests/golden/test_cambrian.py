@@ -98,7 +98,7 @@ class Recorded:
         return range(top, bottom), range(left, right)
 
     def batch(self, *, static: bool) -> Batch:
-        """The recorded rows: only what shows the picture, or every cell with a mask over what does not."""
+        """The recorded rows: only what shows the image, or every cell with a mask over what does not."""
         places, ids, labels, masks = [], [], [], []
         for row, (ids_T, mask_T) in enumerate(zip(self.given["input_ids"], self.given["attention_mask"], strict=True)):
             first = row * self.side**2

@@ -48,7 +48,7 @@ def settings(sizes: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 class Recorded:
-    """The case, its pictures as pixels, and our encoders with its weights."""
+    """The case, its images as pixels, and our encoders with its weights."""
 
     def __init__(self, case: Any) -> None:
         self.case, self.out = case, case.tensors("outputs")

@@ -1,4 +1,4 @@
-"""Eagle's two ways from a picture to pixels, exact up to float rounding: both end in bytes."""
+"""Eagle's two ways from an image to pixels, exact up to float rounding: both end in bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_pixels(golden: Callable, name: str, mode: str, fit: str) -> None:
     assert pixels_CHW.shape == (3, 1024, 1024)
     assert torch.isfinite(pixels_CHW).all()
     if f"{name}.{mode}" in case.config["original_raises"]:
-        return  # the original stops here; a sensible picture is all there is to ask
+        return  # the original stops here; a sensible image is all there is to ask
     out = case.tensors("outputs")
     double = pixels_CHW.double()
     for what, ours, bound in (

@@ -14,7 +14,7 @@ BOS = 1
 
 
 def messages(turns: list[str | None]) -> tuple[Message, ...]:
-    """User and assistant in turns, ``<image>`` marking the places of pictures; None is where an answer is wanted."""
+    """User and assistant in turns, ``<image>`` marking the places of images; None is where an answer is wanted."""
     out = []
     for number, turn in enumerate(turns):
         if turn is None:

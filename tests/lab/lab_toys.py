@@ -1,4 +1,4 @@
-"""A laboratory small enough for a test: pictures of 32 pixels, a few thousand weights, stages of a few steps."""
+"""A laboratory small enough for a test: images of 32 pixels, a few thousand weights, stages of a few steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ APPEND: dict[str, Any] = {"kind": "sequence_append", "grid": [2, 2], "resample":
 
 
 def pictures(task: str, split: str = "train", count: int = 6) -> dict[str, Any]:
-    """A drawn source of 32 pixel pictures with two questions each."""
+    """A drawn source of 32 pixel images with two questions each."""
     return {"kind": f"drawn_{task}", "split": split, "pictures": count, "per_picture": 2, "size": 32}
 
 

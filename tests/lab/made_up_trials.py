@@ -29,7 +29,7 @@ def trial(
                 continue
             count = counts if isinstance(counts, int) else counts[benchmark.name]
             scores = tuple(
-                Score(f"{benchmark.name}-{i}", float(i < count), cluster=f"picture {i}") for i in range(QUESTIONS)
+                Score(f"{benchmark.name}-{i}", float(i < count), cluster=f"image {i}") for i in range(QUESTIONS)
             )
             interval = mean_interval([s.value for s in scores], [s.cluster for s in scores])
             scored[benchmark.name, mode] = Scored(

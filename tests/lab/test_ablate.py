@@ -227,7 +227,7 @@ def test_each_trunk_looks_once_for_all_treatments(fusion):
         with treated.under(Taken(treatment, ("fine",))) as shared:
             plain[treatment] = shared.answer(asked, six)
     assert whole.looked == len({s.images[0].digest for s in asked}) == 6
-    # The same by hand, each picture seen again for every question.
+    # The same by hand, each image seen again for every question.
     for change in ("zero", "mean"):
         means = mean_features(model, [processor.collate([processor(s, answer=False) for s in asked])])
         with ablated(model, {"fine": zeros if change == "zero" else replaced(means["fine"])}):

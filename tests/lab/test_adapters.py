@@ -51,7 +51,7 @@ def carried_out(recipe: Recipe, folder: Path) -> Path:
 
 
 def stopping(monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
-    """Of the streams of samples with pictures, each ends behind so many batches, as a signal would end it."""
+    """Of the streams of samples with images, each ends behind so many batches, as a signal would end it."""
     batches = Loader.__iter__
 
     def stop(loader: Loader) -> Iterator[Any]:

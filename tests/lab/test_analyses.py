@@ -124,7 +124,7 @@ def test_the_ablation_is_that_of_the_answers(analysed: tuple[Store, list[Trial],
 def test_pages_hold_the_analyses(analysed: tuple[Store, list[Trial], Report]) -> None:
     _, _, report = analysed
     page, text = render_html(report), render_markdown(report)
-    for heading in ("Is the picture needed?", "inside the mixture (zero)", "inside the mixture (shuffle)"):
+    for heading in ("Is the image needed?", "inside the mixture (zero)", "inside the mixture (shuffle)"):
         assert heading in page
         assert heading in text
     assert page.count("data:image/svg+xml;base64,") == 3

@@ -28,7 +28,7 @@ def test_audit_end_to_end(tmp_path: Path):
         assert each["blind_over_chance"] == pytest.approx(each["blind"]["mean"] - each["chance"])
     assert len(list((tmp_path / "out").glob("*.jsonl"))) == 8
     picture = (tmp_path / "out" / "audit.svg").read_text()
-    assert "no pictures" in picture
+    assert "no images" in picture
     assert "random guess" in picture
     assert len(told.tables[0][2]) == 2
 

@@ -43,7 +43,7 @@ def marked(scored: Scored, right: int) -> Scored:
 
 @pytest.fixture(scope="module")
 def decided(searched: Searched) -> tuple[list[Trial], Report]:
-    """The same search, had its designs answered as ``RIGHT`` says, and one question less without pictures."""
+    """The same search, had its designs answered as ``RIGHT`` says, and one question less without images."""
     record, trials = recall(searched.store, "tiny")
     trials = [
         replace(

@@ -18,7 +18,7 @@ from ommatidia.lab.data.curating import curate_file, run_engine
 
 
 def corpus(folder: Path) -> Path:
-    """Twelve pictures with a question; the last picture is one of the benchmark ``words``."""
+    """Twelve images with a question; the last image is one of the benchmark ``words``."""
     records = []
     for number in range(12):
         image = Image.new("RGB", (64, 48), (number * 20, 0, 0))
@@ -57,7 +57,7 @@ def test_a_plan_becomes_a_file_and_a_report(tmp_path: Path) -> None:
 
 
 def test_a_benchmark_is_kept_out_by_name(tmp_path: Path) -> None:
-    """Drawn pictures have no bytes in common with a file of them, but the same look."""
+    """Drawn images have no bytes in common with a file of them, but the same look."""
     for pictures, left in (("bytes", 12), ("appearance", 11)):
         config = plan(tmp_path, {"kind": "decontaminate", "benchmarks": ["words"], "pictures": pictures})
         told = curate_file(config, tmp_path / f"{pictures}.jsonl")

@@ -1,4 +1,4 @@
-"""Training on interleaved documents: a loss on every word, pictures where they belong, packed as well as padded."""
+"""Training on interleaved documents: a loss on every word, images where they belong, packed as well as padded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKED = {"packing": {"tokens": 160, "views": 5}}
 
 
 def sources(folder: Path) -> dict[str, Any]:
-    """Documents of both layouts over three pictures: with two of them, with one, and with none."""
+    """Documents of both layouts over three images: with two of them, with one, and with none."""
     for colour in COLOURS:
         Image.new("RGB", (32, 24), colour).save(folder / f"{colour}.png")
     matched = [

@@ -120,7 +120,7 @@ def test_the_record_of_a_sample_and_of_a_result(model: Path, copies: Path, tmp_p
     assert (result["prompt"], result["scorer"], result["scorer_version"]) == ("lmms-eval", "mmbench", 4)
     assert (result["n"], result["clusters"], result["judge"], result["confidence"]) == (2, 2, "rules", 0.95)
     assert result["low"] <= result["score"] <= result["high"]
-    assert scores["pope/full"]["clusters"] == 2  # twelve questions on two pictures
+    assert scores["pope/full"]["clusters"] == 2  # twelve questions on two images
     ((_, columns, rows),) = done.tables
     assert [row[0] for row in rows] == ["pope", "mmbench", "average"]
     assert rows[1][columns.index("scorer")] == "mmbench v4, judge rules"

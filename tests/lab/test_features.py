@@ -1,4 +1,4 @@
-"""Stored features: what the trunk gives, in 16 bits, by picture; broken pictures by name; a stop loses no row."""
+"""Stored features: what the trunk gives, in 16 bits, by image; broken images by name; a stop loses no row."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def carry_out(job: FeatureJob, store: Store) -> None:
 
 
 def images(folder: Path) -> dict[str, Any]:
-    """A conversation file over five pictures, one of them torn."""
+    """A conversation file over five images, one of them torn."""
     for number in range(5):
         Image.new("RGB", (20, 20), (50 * number, 9, 9)).save(folder / f"{number}.png")
     (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:40])
@@ -59,12 +59,12 @@ def test_what_is_stored_is_what_the_trunk_gives(store_folder: Path) -> None:
         (stored,) = look(picture.digest)
         assert stored.dtype == torch.float16
         torch.testing.assert_close(stored, x_HWD.half(), rtol=1e-2, atol=1e-2)
-    with pytest.raises(RunError, match=r"features of eye on drawn counts .*: no stored features for picture 0000"):
+    with pytest.raises(RunError, match=r"features of eye on drawn counts .*: no stored features for image 0000"):
         look("0000")
 
 
 def shapes(folder: Path) -> dict[str, Any]:
-    """A conversation file over pictures of unlike shapes, the third of them torn behind its header."""
+    """A conversation file over images of unlike shapes, the third of them torn behind its header."""
     sizes = [(64, 32), (32, 32), (32, 96), (20, 60), (100, 20)]
     turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "red"}]
     for number, size in enumerate(sizes):

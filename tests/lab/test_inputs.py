@@ -29,7 +29,7 @@ COLOURS = ("red", "green", "blue")
 
 
 def paint(folder: Path, *, shift: int = 0, cut: int = 0) -> None:
-    """Twelve pictures of three colours; the first ``cut`` of them are truncated."""
+    """Twelve images of three colours; the first ``cut`` of them are truncated."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(12):
         image = Image.new("RGB", (32, 32), "white")
@@ -41,7 +41,7 @@ def paint(folder: Path, *, shift: int = 0, cut: int = 0) -> None:
 
 
 def project(folder: Path, **looks: int) -> Path:
-    """A LLaVA file with its pictures."""
+    """A LLaVA file with its images."""
     paint(folder / "pics", **looks)
     records = [
         {
@@ -64,7 +64,7 @@ def source(folder: Path, split: str) -> dict[str, Any]:
 
 
 def design(folder: Path, *, tolerance: float = 0.0, language: dict[str, Any] | None = None) -> Recipe:
-    """One expert with stored features, one stage, one benchmark: the held-out pictures."""
+    """One expert with stored features, one stage, one benchmark: the held-out images."""
     data = recipe_data("coarse", steps=4)
     mine = {"sources": {"mine": {"source": source(folder, "train")}}, "tolerance": tolerance}
     data["stages"] = [data["stages"][-1] | {"data": mine, "batch": 4}]
@@ -245,4 +245,4 @@ def test_a_language_model_changed_in_the_middle_is_another(tmp_path: Path) -> No
     data[len(data) // 2] ^= 1
     weights.write_bytes(data)
     os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert run(place) == 3  # the training and its answers, with and without pictures; no features, no gallery
+    assert run(place) == 3  # the training and its answers, with and without images; no features, no gallery

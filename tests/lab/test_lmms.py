@@ -104,7 +104,7 @@ def test_a_request_becomes_a_prompt() -> None:
     for how, says in (({"num_beams": 3}, "only one beam"), ({"penalty_alpha": 1}, "'penalty_alpha' is not known")):
         with pytest.raises(ConfigError, match=says):
             lmms.asked("x", "?", [], how)
-    with pytest.raises(ConfigError, match="1 places for 2 pictures"):
+    with pytest.raises(ConfigError, match="1 places for 2 images"):
         lmms.asked("x", "<image>?", [one, two], {})
     assert lmms.cut("a b STOP c. d", ("STOP", ". ")) == "a b "
     assert lmms.cut("a b", ("", "x")) == "a b"

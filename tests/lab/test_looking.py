@@ -108,7 +108,7 @@ def test_a_place_that_cannot_hold_the_picture_is_named(saved: dict[str, Path], t
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"look\.png: cannot be written: "):
         inspect_model(saved["sees"], saved["red"], "What?", tmp_path / "file" / "look.png")
-    for name, near in (("look.pnng", "did you mean 'png'"), ("look", "unknown kind of picture ''")):
+    for name, near in (("look.pnng", "did you mean 'png'"), ("look", "unknown kind of image ''")):
         with pytest.raises(ConfigError) as error:
             inspect_model(saved["sees"], saved["red"], "What?", tmp_path / name)
         assert near in str(error.value)
@@ -137,7 +137,7 @@ def test_a_dialogue_without_pictures(saved: dict[str, Path]) -> None:
 
 
 def test_what_cannot_be_talked_about_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="has no encoders and cannot see a picture"):
+    with pytest.raises(ConfigError, match="has no encoders and cannot see an image"):
         talk(saved["blind"], saved["red"])
     with pytest.raises(DataError, match=r"none\.png"):
         talk(saved["sees"], tmp_path / "none.png")

@@ -144,7 +144,7 @@ def test_features_are_stored_where_it_pays() -> None:
     assert features(recipe("coarse", "vit")) == {"coarse", "vit"}
     assert features(recipe("coarse", "vit", features="never")) == set()
     once = recipe_data("coarse", "vit", steps=1)
-    once["stages"][1]["batch"] = once["stages"][2]["batch"] = 4  # 8 looks at 12 pictures
+    once["stages"][1]["batch"] = once["stages"][2]["batch"] = 4  # 8 looks at 12 images
     assert features(Recipe.parse(once)) == set()
 
 

@@ -37,4 +37,4 @@ def test_an_audit_that_has_no_images_to_exchange(tmp_path):
     data = recipe_data("coarse")
     data["benchmarks"] = [{**data["benchmarks"][0], "source": {"kind": "llava_json", "path": str(tmp_path / "d.json")}}]
     search = singles(recipe=data).model_copy(update={"analyses": ("audit",)})
-    assert "cannot shuffle pictures: only one distinct set of 1" in refused(search, tmp_path)
+    assert "cannot shuffle images: only one distinct set of 1" in refused(search, tmp_path)

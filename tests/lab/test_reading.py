@@ -1,4 +1,4 @@
-"""A stage that reads otherwise than its model: another chat format, tiling or picture size, the same weights."""
+"""A stage that reads otherwise than its model: another chat format, tiling or image size, the same weights."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_a_tiled_recipe_is_shown_with_its_pictures() -> None:
     assert rows[1] == ["640x480", 1, 4, "'<tile_global_thumbnail>'"]
     assert rows[4] == ["500x2000", 3, 12, "'<tile_1>' '<tile_2>' '<tile_global_thumbnail>'"]
     assert [table[0] for table in describe(one)] == ["parts", "memory", "stages", "notes"]
-    # Its pictures are square: one view, and the words of one tag more.
+    # Its images are square: one view, and the words of one tag more.
     plain = next(row for row in describe(one)[0][2] if row[0] == "language")[1]
     said = next(row for row in parts if row[0] == "language")[1]
     assert said.endswith("(4 visual)")

@@ -40,7 +40,7 @@ def equal(a: Example, b: Example) -> bool:
 
 @pytest.fixture
 def design(tmp_path: Path) -> Recipe:
-    """Its last stage learns dialogues with one, two and no pictures, and documents."""
+    """Its last stage learns dialogues with one, two and no images, and documents."""
     for number in range(3):
         Image.new("RGB", (40 + 30 * number, 40), (80 * number, 9, 9)).save(tmp_path / f"{number}.png")
 

@@ -1,4 +1,4 @@
-"""Tiny real parts for the tests of models: pictures of one colour, dialogues, a model of a few thousand weights."""
+"""Tiny real parts for the tests of models: images of one colour, dialogues, a model of a few thousand weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCRATCH: dict[str, Any] = {"kind": "scratch", "width": 32, "layers": 1, "heads":
 
 @dataclass(frozen=True)
 class Colour:
-    """A picture of two colours, the left half and the right half."""
+    """An image of two colours, the left half and the right half."""
 
     left: int
     right: int = 0
@@ -76,7 +76,7 @@ def sample(*parts: Part, answer: str | None = "yes", images: tuple[Colour, ...] 
 
 
 def mixed_samples() -> list[Sample]:
-    """No picture, one, two, and one again: the rows of a batch differ in everything."""
+    """No image, one, two, and one again: the rows of a batch differ in everything."""
     red, blue = Colour(250), Colour(3, 90)
     return [
         sample("How are you?", answer="well", name="words"),

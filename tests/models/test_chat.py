@@ -57,7 +57,7 @@ TWO_ROUNDS = {
 
 
 def parts_of(text: str) -> tuple[Part, ...]:
-    """Parts of a text in which ``<image>`` marks the places of pictures."""
+    """Parts of a text in which ``<image>`` marks the places of images."""
     pieces = text.split("<image>")
     parts: list[Part] = [pieces[0]]
     for number, piece in enumerate(pieces[1:]):

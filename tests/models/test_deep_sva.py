@@ -1,4 +1,4 @@
-"""Layers inside the decoder: prompts and decode steps, any padding and pictures, gradients, and what stays as it is."""
+"""Layers inside the decoder: prompts and decode steps, any padding and images, gradients, and what stays as it is."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ommatidia.models.model import MLLM
 
 SIDE = 4
 WORDS = 5
-"""Words before and after each picture, and after the last."""
+"""Words before and after each image, and after the last."""
 ROWS: tuple[tuple[tuple[int, int], ...], ...] = (((30, 40),), (), ((90, 10), (20, 20)), ((16, 50),), ((9, 9),))
-"""The sizes of the pictures of each row."""
+"""The sizes of the images of each row."""
 DEEP = {"kind": "deep_sva", "row_end": True, "count": 2, "start": 0, "stride": 2}
 
 
@@ -79,7 +79,7 @@ class Row:
 
 
 def batch(numbers: Sequence[int] = range(len(ROWS)), *, left: bool = False, static: bool = False) -> Batch:
-    """Rows of words and unpadded pictures. ``static``: every cell has a slot, beside the picture under the mask."""
+    """Rows of words and unpadded images. ``static``: every cell has a slot, beside the image under the mask."""
     rows, views = [], 0
     for number in numbers:
         row = Row(number)

@@ -121,7 +121,7 @@ def read(processor: Processor, example: Example, position: int) -> str:
 
 
 def seen_text(cfg: MLLMConfig) -> dict[tuple[int, int], str]:
-    """Of a sample with a wide and a tall picture: the text that sees each interval of views."""
+    """Of a sample with a wide and a tall image: the text that sees each interval of views."""
     processor = Processor(cfg)
     example = processor(sample("See ", ImagePart(0), "then", ImagePart(1), "?", images=(Wide(9), Colour(1))))
     assert example.sees is not None
@@ -135,7 +135,7 @@ def seen_text(cfg: MLLMConfig) -> dict[tuple[int, int], str]:
 def test_who_sees_what() -> None:
     last = seen_text(model_config(CrossAttention(every=1, mark="<image>"), Halves()))
     assert last == {
-        (0, 0): "<|user|>See ()",  # a mark that announces no view sees what the text before the picture does
+        (0, 0): "<|user|>See ()",  # a mark that announces no view sees what the text before the image does
         (0, 3): "<image>then()",
         (0, 1): "<tile 0>",
         (1, 2): "<tile 1>",

@@ -96,7 +96,7 @@ def test_the_model_sees(built: tuple[MLLM, Processor]) -> None:
     words_T = dark.ids_BT[0] != IMAGE_TOKEN_ID
     with torch.no_grad():
         change_TE = (model(dark) - model(bright))[0].abs()
-    assert change_TE[0].max() == 0, "what stands before the picture does not know it"
+    assert change_TE[0].max() == 0, "what stands before the image does not know it"
     assert change_TE[words_T].max() > 1e-3
 
 

@@ -63,7 +63,7 @@ def sample(image: Any, question: str = "What is it?") -> Sample:
 
 
 class Wide(Colour):
-    """A picture twice as wide as high."""
+    """An image twice as wide as high."""
 
     def size(self) -> tuple[int, int]:
         return 30, 61
@@ -73,7 +73,7 @@ class Wide(Colour):
 
 
 def logits(folder: Path, model: Any, one: Sample) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ours and the stock model's for one prompt with a picture."""
+    """Ours and the stock model's for one prompt with an image."""
     ours, processor = load(folder)
     batch = processor.collate([processor(one, answer=False)])
     ids = torch.where(batch.ids_BT == IMAGE_TOKEN_ID, IMAGE, batch.ids_BT)

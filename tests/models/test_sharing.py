@@ -1,4 +1,4 @@
-"""Shared features: the trunks see a picture once, and the answers are those of plain generation."""
+"""Shared features: the trunks see an image once, and the answers are those of plain generation."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_windows_hold_their_own_cells_and_come_back() -> None:
     [
         (480, 640, 24, (3, 0)),
         (480, 640, 96, (12, 0)),
-        (1080, 1920, 24, (5, 0)),  # 13 rows of picture, of which 14 are kept
+        (1080, 1920, 24, (5, 0)),  # 13 rows of image, of which 14 are kept
         (1080, 1920, 96, (21, 0)),  # 54 rows: 13.5 of the coarse ones
         (1920, 1080, 24, (0, 5)),
         (500, 1000, 24, (6, 0)),

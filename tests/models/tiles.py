@@ -1,4 +1,4 @@
-"""A tiling for tests of injections: a wide picture becomes its left and its right half, and a thumbnail behind them."""
+"""A tiling for tests of injections: a wide image becomes its left and its right half, and a thumbnail behind them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Wide(Colour):
 
 
 def cut_samples() -> list[Sample]:
-    """No picture, one that is cut, two of which one is cut, and one that is not: rows that differ in everything."""
+    """No image, one that is cut, two of which one is cut, and one that is not: rows that differ in everything."""
     red, blue = Wide(250, 40), Wide(3, 190)
     return [
         sample("How are you?", answer="well", name="words"),

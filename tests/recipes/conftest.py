@@ -80,7 +80,7 @@ def run_own(omma: Command, tmp_path: Path) -> Command:
 
 @pytest.fixture
 def own_data(tmp_path: Path) -> Callable[..., Path]:
-    """Twelve pictures and questions as a LLaVA-format file, after ``spoil`` has had its way with them."""
+    """Twelve images and questions as a LLaVA-format file, after ``spoil`` has had its way with them."""
 
     def make(spoil: Spoil | None = None) -> Path:
         return write_data(tmp_path / "mine", spoil)

@@ -1,4 +1,4 @@
-"""A person's own data: trained, judged by the held-out part with and without pictures, and then talked with."""
+"""A person's own data: trained, judged by the held-out part with and without images, and then talked with."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_nvlm_announces_its_tiles(tags: str, first: str) -> None:
 
 
 def teraflops(recipe: Recipe, *, visual: int, views: float = 1) -> dict[str, float]:
-    """Of one forward pass over a picture and 256 tokens of text, logits everywhere."""
+    """Of one forward pass over an image and 256 tokens of text, logits everywhere."""
     costs = cost_by_part(recipe.model, text_tokens=TEXT, views=views, head_tokens=TEXT + visual, visual_tokens=visual)
     found = {part: cost.flops / 1e12 for part, cost in costs.items()}
     found["vision"] = sum(flops for part, flops in found.items() if part.startswith("encoders."))
@@ -227,7 +227,7 @@ def test_the_page_of_the_studies_says_what_show_prints(omma: Callable[..., Any])
         *_, language, total = tables["parts"]
         billions = int(total["parameters"].replace(",", "")) / 1e9
         visual = language["gives"].partition("(")[2].partition(" ")[0]
-        operations = float(total["GFLOP a picture"].replace(",", "")) / 1e3
+        operations = float(total["GFLOP an image"].replace(",", "")) / 1e3
         memory = tables["memory"][-1]["GB"].replace(",", "")
         assert told == [f"{billions:.2f}", visual, f"{operations:.1f}", memory], reference
 

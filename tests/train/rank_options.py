@@ -67,7 +67,7 @@ OPTIONS = {
 
 
 def trainer(folder: Path, ranks: Ranks, option: Option, mode: str) -> Trainer:
-    """Six samples of a loop of nine in a step: words alone, one picture, two; a rank takes three in two passes."""
+    """Six samples of a loop of nine in a step: words alone, one image, two; a rank takes three in two passes."""
     language = {**model_toys.SCRATCH, "layers": 2}
     config = whole_model.config(language=language, **option.model)
     engine = {"timeout": 60.0, "async_save": False, "keep_last": 2, "parallel": mode, **option.engine}

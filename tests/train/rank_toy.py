@@ -1,6 +1,6 @@
 """A toy that sees, and the program that several ranks run: ``rank_toy.py FOLDER``.
 
-Pictures stand at even positions alone, so that of two ranks the second never has one; in step ``BLIND`` there is none.
+Images stand at even positions alone, so that of two ranks the second never has one; in step ``BLIND`` there is none.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Seeing(nn.Module):
 
 
 def example(position: int) -> Example:
-    """Sample number ``position`` of the common toy; every other one has a picture, but none in the step ``BLIND``."""
+    """Sample number ``position`` of the common toy; every other one has an image, but none in the step ``BLIND``."""
     words = train_toy.example(position)
     if position % 2 or position // BATCH == BLIND:
         return words

@@ -40,7 +40,7 @@ class Trunk(nn.Module):
 
 
 class Seeing(nn.Module):
-    """Learns to make an encoder's features small; a picture is a target."""
+    """Learns to make an encoder's features small; an image is a target."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ def test_the_refusal_ends_with_the_training() -> None:
 
 
 def trainer(model: Any, value: Stage, folder: Path, *, size: int) -> Trainer:
-    """Batches of one picture an example, which the model learns to see as nothing."""
+    """Batches of one image an example, which the model learns to see as nothing."""
 
     def batches(start: int) -> Any:
         while True:

@@ -270,7 +270,7 @@ def test_a_model_that_counts_otherwise_is_refused(tmp_path):
 
 def test_micro_batches_that_reach_nothing_trained_are_fine(tmp_path):
     class TextOnly(Toy):
-        """Even samples see no picture: the encoder and the projector do not run for them."""
+        """Even samples see no image: the encoder and the projector do not run for them."""
 
         def loss(self, batch):
             if int(batch.sample_ids[0].split("/")[1]) % 2:

@@ -46,7 +46,7 @@ class Decontaminate(Operation):
     def refusal(self, source: str, layout: Layout) -> str:
         if self.by == "picture" or layout == "dialogue":
             return ""
-        return f"by {self.by!r}: a {layout} has no question; decontaminate it by: picture, in a curation of its own"
+        return f"by {self.by!r}: a {layout} has no question; decontaminate it by: image, in a curation of its own"
 
     def benchmarks_read(self) -> tuple[str, ...]:
         return self.benchmarks
@@ -112,7 +112,7 @@ class _Guarding(Step):
         except DataError as error:
             raise error.at(source=record.file, sample=record.id) from None
         if by == "both":
-            return Verdict(None, "picture and question of an evaluation set") if seen else Verdict(record)
+            return Verdict(None, "image and question of an evaluation set") if seen else Verdict(record)
         if seen:
-            return Verdict(None, "a picture of an evaluation set")
+            return Verdict(None, "an image of an evaluation set")
         return Verdict(None, "a question of an evaluation set") if asked else Verdict(record)

@@ -1,4 +1,4 @@
-"""Duplicates: records whose words or pictures came before, exactly."""
+"""Duplicates: records whose words or images came before, exactly."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ommatidia.data.curation.record import Record
 
 
 class Duplicates(Operation):
-    """Of records alike, the first ones stay. Pictures are alike when their files are, byte for byte."""
+    """Of records alike, the first ones stay. Images are alike when their files are, byte for byte."""
 
     kind: Literal["duplicates"] = "duplicates"
     by: Literal["text_and_pictures", "text", "picture"] = "text_and_pictures"
-    """``picture``: any one picture of the record counts; MM1 drops those seen more than ten times."""
+    """``picture``: any one image of the record counts; MM1 drops those seen more than ten times."""
     at_most: Annotated[int, Field(ge=1)] = 1
     """How often the same may come."""
 
@@ -39,7 +39,7 @@ class _Recognising(Step):
     def decide(self, record: Record) -> Verdict:
         keys = self._keys(record)
         if any(self._seen.times(key) >= self._operation.at_most for key in keys):
-            what = {"text": "words", "picture": "picture"}.get(self._operation.by, "words and pictures")
+            what = {"text": "words", "picture": "image"}.get(self._operation.by, "words and images")
             again = "before" if self._operation.at_most == 1 else f"{self._operation.at_most} times before"
             return Verdict(None, f"the same {what} came {again}")
         for key in keys:

@@ -67,7 +67,7 @@ def _text(message: Message) -> str:
     if message.role == "assistant" and any(isinstance(part, ImagePart) for part in message.parts):
         raise DataError("an image in an answer, which LLaVA's layout has no place for; leave it out", kind="field")
     if message.role != "assistant" and PLACEHOLDER in message.text:
-        cause = f"the {message.role}'s words hold {PLACEHOLDER}, which would be read as the place of a picture"
+        cause = f"the {message.role}'s words hold {PLACEHOLDER}, which would be read as the place of an image"
         raise DataError(cause, kind="placeholders")
     return "".join(PLACEHOLDER if isinstance(part, ImagePart) else part for part in message.parts)
 

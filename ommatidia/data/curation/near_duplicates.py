@@ -39,14 +39,14 @@ _OFFSETS = _RANDOM.randint(0, 2**31 - 1, _MINIMA).astype(np.uint64)
 
 
 class NearDuplicates(Operation):
-    """Of records with nearly the same words, and by default the same pictures, the first stays."""
+    """Of records with nearly the same words, and by default the same images, the first stays."""
 
     kind: Literal["near_duplicates"] = "near_duplicates"
     likeness: Annotated[float, Field(ge=0.6, le=1)] = 0.8
     """Share of word triples in common from which two texts are the same. Below 0.6 the bands would miss too many."""
     of: Literal["dialogue", "questions", "answers"] = "dialogue"
     same_pictures: bool = True
-    """Whether only records with the same pictures are compared; those without a picture, or without a word, stay."""
+    """Whether only records with the same images are compared; those without an image, or without a word, stay."""
 
     @property
     def rows(self) -> int:

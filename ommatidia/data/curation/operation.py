@@ -59,7 +59,7 @@ class Step(ABC):
 
     @abstractmethod
     def decide(self, record: Record) -> Verdict:
-        """Called for every record in order. Raises DataError for a picture that cannot be read."""
+        """Called for every record in order. Raises DataError for an image that cannot be read."""
 
 
 class Operation(Config, family=True):

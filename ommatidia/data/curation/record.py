@@ -56,7 +56,7 @@ class Record:
         return "conversations" not in self.data
 
     def dialogue(self) -> tuple[tuple[Message, ...], tuple[Picture, ...]]:
-        """Messages and pictures, none of them opened. Raises DataError for a wrong layout."""
+        """Messages and images, none of them opened. Raises DataError for a wrong layout."""
         try:
             if not self.document:
                 return read_dialogue(self.data, self.origin.picture)

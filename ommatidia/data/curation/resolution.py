@@ -1,4 +1,4 @@
-"""Resolution: records whose pictures are too small, too large or too narrow."""
+"""Resolution: records whose images are too small, too large or too narrow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ommatidia.data.curation.record import Record
 
 
 class Resolution(Operation):
-    """Only records whose pictures have such sides, by their headers. MM1's documents: 100 to 10,000 px, ratio to 2."""
+    """Only records whose images have such sides, by their headers. MM1's documents: 100 to 10,000 px, ratio to 2."""
 
     kind: Literal["resolution"] = "resolution"
     least: Annotated[int, Field(ge=1)] | None = None
@@ -22,7 +22,7 @@ class Resolution(Operation):
     ratio: Annotated[float, Field(ge=1)] | None = None
     """Longer side over shorter side."""
     unreadable: Literal["refuse", "drop"] = "refuse"
-    """What to do about a picture that is missing or broken: end with its name, or drop its record and count it."""
+    """What to do about an image that is missing or broken: end with its name, or drop its record and count it."""
 
     @property
     def looks(self) -> bool:
@@ -32,20 +32,20 @@ class Resolution(Operation):
         return _Looking(self)
 
     def fault(self, record: Record) -> str:
-        """What is wrong with its pictures; empty: nothing. Raises DataError for one that cannot be read."""
+        """What is wrong with its images; empty: nothing. Raises DataError for one that cannot be read."""
         for picture in record.pictures():
             try:
                 short, long = sorted(picture.size())
             except DataError as error:
                 if self.unreadable == "drop":
-                    return "a picture is missing or broken"
+                    return "an image is missing or broken"
                 raise error.at(source=record.file, sample=record.id) from None
             if self.least is not None and short < self.least:
-                return f"a picture with a side below {self.least} px"
+                return f"an image with a side below {self.least} px"
             if self.most is not None and long > self.most:
-                return f"a picture with a side above {self.most} px"
+                return f"an image with a side above {self.most} px"
             if self.ratio is not None and long > self.ratio * short:
-                return f"a picture longer than {self.ratio:g} times its width"
+                return f"an image longer than {self.ratio:g} times its width"
         return ""
 
 

@@ -1,4 +1,4 @@
-"""Cambrian-1's data engine over a local corpus: topics, documents with pictures, questions and answers."""
+"""Cambrian-1's data engine over a local corpus: topics, documents with images, questions and answers."""
 
 from ommatidia.data.data_engine.engine import DataEngine, Written, write
 

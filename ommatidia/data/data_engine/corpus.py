@@ -1,4 +1,4 @@
-"""A corpus of documents with pictures, one a line, and the places in them where a picture stands beside text.
+"""A corpus of documents with images, one a line, and the places in them where an image stands beside text.
 
 A line is ``{"id", "title", "url"?, "sections": [{"title", "text", "images": [{"path", "caption"}]}]}``, as an
 encyclopedia's pages come out of most dumps.
@@ -18,7 +18,7 @@ from ommatidia.core.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Text under one heading, and its pictures as (path, caption)."""
+    """Text under one heading, and its images as (path, caption)."""
 
     title: str
     text: str

@@ -1,6 +1,6 @@
-"""The data engine (Cambrian-1, section 5.2): knowledge questions about pictures of a local corpus, by a language model.
+"""The data engine (Cambrian-1, section 5.2): knowledge questions about images of a local corpus, by a language model.
 
-Fields -> subfields -> topics (by the writer) -> documents (by search) -> pictures beside text -> one question and its
+Fields -> subfields -> topics (by the writer) -> documents (by search) -> images beside text -> one question and its
 answer for each (by the writer) -> filters -> LLaVA records that say where they come from. Every reply is kept as it
 comes, so that a run that was stopped anywhere asks nothing twice; everything else is arithmetic and made again.
 """
@@ -111,13 +111,13 @@ class DataEngine(Config):
     """Documents that a topic's search takes."""
     skip_sections: tuple[str, ...] = ("history", "references", "external links", "see also", "notes", "further reading")
     words_least: Annotated[int, Field(ge=0)] = 50
-    """Words that the text beside a picture must exceed."""
+    """Words that the text beside an image must exceed."""
     side_least: Annotated[int, Field(ge=2)] = 64
-    """Pixels of a picture's shorter side."""
+    """Pixels of an image's shorter side."""
     consistent: bool = True
-    """Whether a pair must share a word with the picture's caption or title."""
+    """Whether a pair must share a word with the image's caption or title."""
     most: Annotated[int, Field(ge=1)] | None = None
-    """Pictures that are asked about, in order; None: all that were found."""
+    """Images that are asked about, in order; None: all that were found."""
     writer: Writer
     filters: tuple[Operation, ...] = (
         Length(question_least=3, question_most=60, answer_most=120),
@@ -129,13 +129,13 @@ class DataEngine(Config):
 
 @dataclass
 class Written:
-    """What a run did. Every call and every picture is in exactly one count."""
+    """What a run did. Every call and every image is in exactly one count."""
 
     calls: dict[str, Counter[str]] = field(default_factory=dict)
     """By step: calls that were ``made`` and ``held``, and what came of them: ``used``, ``nonsense``, ``dropped``;
     those that ``failed``, and those that were not made since they were ``over the cap``."""
     pictures: Counter[str] = field(default_factory=Counter)
-    """Pictures of the documents that were found, by what became of them."""
+    """Images of the documents that were found, by what became of them."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Dropped pairs by reason."""
     passages: list[Passage] = field(default_factory=list)
@@ -158,7 +158,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A picture beside text."""
+    """An image beside text."""
 
     topic: tuple[str, str, str]
     number: int
@@ -299,7 +299,7 @@ class _Writing:
         return list(topics.values())
 
     def _blocks(self, topics: list[tuple[str, str, str]]) -> Iterator[_Block]:
-        """Pictures beside enough text, of the documents that topics find; a document belongs to its first topic."""
+        """Images beside enough text, of the documents that topics find; a document belongs to its first topic."""
         index = Index(document.text for document in self._documents)
         seen: set[int] = set()
         asked: set[str] = set()

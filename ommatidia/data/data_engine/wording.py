@@ -21,7 +21,7 @@ QUESTION = (
     "sentences. The reader sees the picture but neither the caption nor the section: do not mention them. "
     "Reply with two lines, the first beginning with Question: and the second with Answer: and nothing else.",
 )
-"""The writer never sees the picture (as in Cambrian-1): its caption must carry what is asked."""
+"""The writer never sees the image (as in Cambrian-1): its caption must carry what is asked."""
 
 _ITEM = re.compile(r"^\s*(?:[-*\u2022]|\(?\d+[.):])?\s*(.*?)\s*[.;,]?\s*$")
 _PAIR = re.compile(
@@ -62,7 +62,7 @@ def fault(question: str, answer: str, *, beside: str, consistent: bool) -> str:
     """Why a pair is not used; empty: it is.
 
     ``beside`` is title and caption: with ``consistent`` the pair must share a word with them, or nothing says that it
-    is about this picture (the commonest complaint about Cambrian-1's generated data).
+    is about this image (the commonest complaint about Cambrian-1's generated data).
     """
     if _REFUSAL.search(answer) or _REFUSAL.search(question):
         return "the writer refused"

@@ -14,7 +14,7 @@ from ommatidia.data.synthetic.shapes import COLOUR_NAMES, SHAPES, Shape, draw_sh
 from ommatidia.data.synthetic.task import Group, Question, Split, Task, side
 
 SIZES = {"small": 0.065, "large": 0.13}
-"""Radius as a fraction of the picture's side."""
+"""Radius as a fraction of the image's side."""
 
 _PLACES = tuple((x, y) for x in (0.18, 0.5, 0.82) for y in (0.18, 0.5, 0.82))
 
@@ -43,7 +43,7 @@ class AttributeScene:
             asked.append(Question(f"what is the {shape.colour} shape?", shape.form, "form", SHAPES))
             asked.append(Question(f"is the {shape.form} large or small?", how, "size", tuple(SIZES)))
         shape, stranger = rng.sample(self.shapes, 2)
-        # Both parts of the question are in the picture either way: only their belonging together decides.
+        # Both parts of the question are in the image either way: only their belonging together decides.
         together = rng.random() < 0.5
         article = "an" if shape.colour[0] in "aeiou" else "a"
         text = f"is there {article} {shape.colour} {(shape if together else stranger).form}?"

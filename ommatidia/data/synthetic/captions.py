@@ -1,4 +1,4 @@
-"""Captions: the drawn pictures with a description to give instead of a question to answer, one sample a picture."""
+"""Captions: the drawn images with a description to give instead of a question to answer, one sample an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_DRAWN = ("easy_vqa",)
 
 
 class DrawnCaptions(DrawnConfig):
-    """Pictures of one drawn task, each with its scene in words."""
+    """Images of one drawn task, each with its scene in words."""
 
     kind: Literal["scene_captions"] = "scene_captions"
     scenes: str = "attributes"
@@ -46,7 +46,7 @@ class DrawnCaptions(DrawnConfig):
 
 
 class CaptionSource:
-    """Record ``i`` describes picture ``i``."""
+    """Record ``i`` describes image ``i``."""
 
     def __init__(self, config: DrawnCaptions) -> None:
         self._drawn = DrawnSource(config)
@@ -62,5 +62,5 @@ class CaptionSource:
         return Sample(f"caption-{sample.id}", messages, sample.images, {**sample.meta, "task": "caption"})
 
     def pictures(self) -> Iterator[Picture]:
-        """All pictures, in order, undrawn."""
+        """All images, in order, undrawn."""
         return self._drawn.pictures()

@@ -1,4 +1,4 @@
-"""Described scenes: the drawn tasks without pictures, for a language model to learn questions and answers from."""
+"""Described scenes: the drawn tasks without images, for a language model to learn questions and answers from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawn sources, one kind a task: pictures, questions and exact answers from (seed, picture number) alone."""
+"""Drawn sources, one kind a task: images, questions and exact answers from (seed, image number) alone."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ def meta(task: Task, question: Question, *, form: str, cluster: str) -> dict[str
 class DrawnConfig(SourceConfig):
     """What all drawn sources share. Train and test never share a font, a colour pair or a layout.
 
-    The best blind guess that each kind states knows the question and not the picture: the majority answer of every
+    The best blind guess that each kind states knows the question and not the image: the majority answer of every
     question string in train, applied to test, at the default settings (``benchmarks/drawn_tasks.py --pictures 2000``).
     """
 
     split: Split = "train"
     pictures: Annotated[int, Field(ge=1)] = 1000
     per_picture: Annotated[int, Field(ge=1)] = 4
-    """Questions about each picture: features of a picture are computed once however many questions it has."""
+    """Questions about each image: features of an image are computed once however many questions it has."""
     size: Annotated[int, Field(ge=32, le=4096)] = 128
-    """Side of the square pictures in pixels."""
+    """Side of the square images in pixels."""
     seed: Annotated[int, Field(ge=0)] = 0
     asks: tuple[str, ...] | None = None
     """Question variants to ask; None: all of the task."""
@@ -102,7 +102,7 @@ class DrawnConfig(SourceConfig):
 
 
 class DrawnSource:
-    """Pictures times questions; record ``i`` is question ``i % per_picture`` about picture ``i // per_picture``."""
+    """Images times questions; record ``i`` is question ``i % per_picture`` about image ``i // per_picture``."""
 
     def __init__(self, config: DrawnConfig) -> None:
         self._config, self._task, self._variants = config, config.task(), config.variants
@@ -127,11 +127,11 @@ class DrawnSource:
         )
 
     def scene(self, number: int) -> Scene:
-        """The scene of picture ``number``."""
+        """The scene of image ``number``."""
         return self._composed(number)[0]
 
     def pictures(self) -> Iterator[Picture]:
-        """All pictures, in order, undrawn."""
+        """All images, in order, undrawn."""
         for number in range(self._config.pictures):
             yield self._picture(self.scene(number))
 

@@ -1,4 +1,4 @@
-"""One shape in one colour, asked about in the words of easy-VQA; described only, for easy-VQA has pictures."""
+"""One shape in one colour, asked about in the words of easy-VQA; described only, for easy-VQA has images."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ DIGITS = tuple("0123456789")
 LETTERS = tuple(sorted(VOWELS + CONSONANTS))
 
 Layout = tuple[float, float, int, float]
-"""Where the free space goes (left, top: 0..1), the tilt in degrees, and the share of the picture's width."""
+"""Where the free space goes (left, top: 0..1), the tilt in degrees, and the share of the image's width."""
 
 LAYOUTS = by_split(
     (x, y, tilt, width)

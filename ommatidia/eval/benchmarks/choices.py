@@ -44,7 +44,7 @@ class Ai2d(Published):
 
 
 class ScienceQa(Published):
-    """ScienceQA (Lu et al. 2022), the questions with a picture."""
+    """ScienceQA (Lu et al. 2022), the questions with an image."""
 
     kind: Literal["scienceqa"] = "scienceqa"
     group: Group = "knowledge"
@@ -77,7 +77,7 @@ class ScienceQa(Published):
 
 
 class SeedBench(Published):
-    """SEED-Bench (Li et al. 2023), the questions on single pictures."""
+    """SEED-Bench (Li et al. 2023), the questions on single images."""
 
     kind: Literal["seed"] = "seed"
     group: Group = "general"

@@ -1,4 +1,4 @@
-"""Documents, charts and text in pictures: DocVQA, InfographicVQA, ChartQA and OCRBench."""
+"""Documents, charts and text in images: DocVQA, InfographicVQA, ChartQA and OCRBench."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class ChartQa(Published):
 
 
 class OcrBench(Published):
-    """OCRBench (Liu et al. 2023): a thousand questions on text in pictures."""
+    """OCRBench (Liu et al. 2023): a thousand questions on text in images."""
 
     kind: Literal["ocrbench"] = "ocrbench"
     group: Group = "ocr_chart"

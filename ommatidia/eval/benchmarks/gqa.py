@@ -21,7 +21,7 @@ _IMAGES = "testdev_balanced_images"
 
 
 class Gqa(Published):
-    """GQA test-dev, balanced; questions and pictures are two tables."""
+    """GQA test-dev, balanced; questions and images are two tables."""
 
     kind: Literal["gqa"] = "gqa"
     group: Group = "general"

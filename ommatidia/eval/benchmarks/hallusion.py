@@ -16,7 +16,7 @@ _PLACE = ("category", "subcategory", "set_id", "figure_id", "question_id")
 
 
 class HallusionBench(Published):
-    """HallusionBench, the questions with a picture, scored by yes and no without a judge."""
+    """HallusionBench, the questions with an image, scored by yes and no without a judge."""
 
     kind: Literal["hallusion"] = "hallusion"
     group: Group = "general"

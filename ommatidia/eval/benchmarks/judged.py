@@ -49,7 +49,7 @@ class MmVet(Published):
 
 
 class LlavaBench(Published):
-    """LLaVA-Bench in the wild (Liu et al. 2023): 60 questions on 24 pictures, against stored answers of GPT-4."""
+    """LLaVA-Bench in the wild (Liu et al. 2023): 60 questions on 24 images, against stored answers of GPT-4."""
 
     kind: Literal["llava_bench"] = "llava_bench"
     group: Group = "general"

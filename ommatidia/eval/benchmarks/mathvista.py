@@ -1,4 +1,4 @@
-"""MathVista: mathematics in pictures (Lu et al. 2023)."""
+"""MathVista: mathematics in images (Lu et al. 2023)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _YES_OR_NO = " Please answer yes or no."
 
 
 class Mme(Published):
-    """MME: two yes-or-no questions a picture; the headline is perception / 2000."""
+    """MME: two yes-or-no questions an image; the headline is perception / 2000."""
 
     kind: Literal["mme"] = "mme"
     group: Group = "general"
@@ -40,7 +40,7 @@ class Mme(Published):
         question = str(row["question"]).strip()
         text = question if self.prompt == "official" else question.replace(_YES_OR_NO, "") + SHORT
         place = f"{row['category']}/{row['question_id']}"
-        # Two questions on one picture differ in their words alone.
+        # Two questions on one image differ in their words alone.
         return at.sample(
             f"{place}#{at.position}",
             text,

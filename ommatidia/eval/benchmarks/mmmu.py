@@ -1,4 +1,4 @@
-"""MMMU: college questions with pictures in and between the words (Yue et al. 2023)."""
+"""MMMU: college questions with images in and between the words (Yue et al. 2023)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Mmmu(Published):
     kind: Literal["mmmu"] = "mmmu"
     group: Group = "knowledge"
     interleaved: bool = True
-    """Whether pictures stand where the question names them; otherwise they come first and the tags stay as words."""
+    """Whether images stand where the question names them; otherwise they come first and the tags stay as words."""
 
     facts = Facts(
         title="MMMU",
@@ -72,7 +72,7 @@ def _letter(answer: Answer) -> str:
 
 
 def _between(words: str, numbers: list[str]) -> list[Part]:
-    """The words with each tag replaced by its picture."""
+    """The words with each tag replaced by its image."""
     pieces = _TAG.split(words)
     parts: list[Part] = []
     for place, piece in enumerate(pieces):

@@ -1,4 +1,4 @@
-"""POPE: is an object in the picture? Random, popular and adversarial objects (Li et al. 2023)."""
+"""POPE: is an object in the image? Random, popular and adversarial objects (Li et al. 2023)."""
 
 from __future__ import annotations
 

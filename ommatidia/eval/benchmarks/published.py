@@ -245,7 +245,7 @@ class Place:
 
     position: int
     folder: Path
-    """What paths of pictures are relative to."""
+    """What paths of images are relative to."""
 
     def sample(
         self,
@@ -255,7 +255,7 @@ class Place:
         references: Sequence[object],
         **meta: Any,
     ) -> Sample:
-        """A question: pictures first and a line break, then ``text``; or ``text`` as parts that place them itself.
+        """A question: images first and a line break, then ``text``; or ``text`` as parts that place them itself.
 
         Entries of ``meta`` that are None are left out. Without references it can be asked and not scored.
         """
@@ -272,7 +272,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Naming(Place):
-    """A place at which a row only says which files its pictures are; none of them is looked at."""
+    """A place at which a row only says which files its images are; none of them is looked at."""
 
     named: list[str] = field(default_factory=list)
 

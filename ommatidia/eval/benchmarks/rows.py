@@ -27,7 +27,7 @@ class Rows(Protocol):
     """A finite table, read row by row."""
 
     folder: Path
-    """What relative paths of pictures start from."""
+    """What relative paths of images start from."""
 
     @property
     def columns(self) -> Sequence[str]: ...
@@ -37,7 +37,7 @@ class Rows(Protocol):
     def __getitem__(self, index: int) -> Mapping[str, Any]: ...
 
     def column(self, name: str) -> list[Any]:
-        """One column alone, without reading pictures."""
+        """One column alone, without reading images."""
         ...
 
 
@@ -80,7 +80,7 @@ def open_rows(files: Sequence[Path]) -> Rows:
 
 
 class TableRows:
-    """Rows of memory-mapped Arrow; pictures stay the bytes that were stored."""
+    """Rows of memory-mapped Arrow; images stay the bytes that were stored."""
 
     def __init__(self, files: tuple[Path, ...]) -> None:
         self.folder = files[0].parent
@@ -121,7 +121,7 @@ def _opened(files: tuple[str, ...], digests: tuple[str, ...]) -> Dataset:
 
 
 class HeldRows:
-    """Rows held in memory; pictures are paths relative to ``folder``, stored bytes, or pictures that are drawn."""
+    """Rows held in memory; images are paths relative to ``folder``, stored bytes, or images that are drawn."""
 
     def __init__(self, folder: Path, rows: list[dict[str, Any]]) -> None:
         self.folder, self._rows = folder, rows
@@ -169,14 +169,14 @@ def require(rows: Rows, columns: Sequence[str], place: str) -> None:
 
 
 def path_of(value: Any) -> str | None:
-    """The file that a table names as a picture; None where its bytes are stored, or nothing is named."""
+    """The file that a table names as an image; None where its bytes are stored, or nothing is named."""
     if isinstance(value, Mapping):
         value = None if isinstance(value.get("bytes"), bytes) else value.get("path")
     return value if isinstance(value, str) else None
 
 
 def picture_of(value: Any, folder: Path, name: str) -> Picture:
-    """A picture from what a table holds: {bytes, path}, bytes, or a path below ``folder``; {path, labels} is that file
+    """An image from what a table holds: {bytes, path}, bytes, or a path below ``folder``; {path, labels} is that file
     with letters over some of its words. Raises DataError."""
     if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
         return BytesPicture(value["bytes"], name=f"image of {name}")

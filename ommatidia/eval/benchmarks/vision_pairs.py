@@ -19,7 +19,7 @@ _OPTION = re.compile(r"\([a-z]\)\s*(.*?)(?=\s*\([a-z]\)|$)", re.IGNORECASE | re.
 
 
 class Mmvp(Published):
-    """MMVP (Tong et al. 2024): pairs of pictures that CLIP confuses; both must be right."""
+    """MMVP (Tong et al. 2024): pairs of images that CLIP confuses; both must be right."""
 
     kind: Literal["mmvp"] = "mmvp"
     group: Group = "vision_centric"

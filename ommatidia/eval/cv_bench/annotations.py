@@ -1,4 +1,4 @@
-"""Annotated pictures in three published formats, read into one shape.
+"""Annotated images in three published formats, read into one shape.
 
 Coordinates in pixels, x to the right and y down; points in space in metres, seen from the camera at the origin.
 """
@@ -22,7 +22,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One object of a picture."""
+    """One object of an image."""
 
     name: str
     box: Box
@@ -36,7 +36,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One picture with all its objects."""
+    """One image with all its objects."""
 
     file: Path
     size: tuple[int, int]
@@ -155,7 +155,7 @@ def read_omni3d(annotations: Path, pictures: Path, *, hidden: float = 0.33) -> l
 
 
 def _flat(one: Mapping[str, Any]) -> Box | None:
-    """The object's box in the picture: the tight one where it is known, which is marked by -1 where it is not."""
+    """The object's box in the image: the tight one where it is known, which is marked by -1 where it is not."""
     for key in ("bbox2D_tight", "bbox2D_trunc", "bbox2D_proj"):
         box: Sequence[Any] | None = one.get(key)
         if box is not None and len(box) == 4 and float(box[0]) != -1:

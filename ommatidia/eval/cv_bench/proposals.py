@@ -1,4 +1,4 @@
-"""Questions that ground truth can answer without doubt, proposed from annotated pictures. Pure functions.
+"""Questions that ground truth can answer without doubt, proposed from annotated images. Pure functions.
 
 Nothing here is random but the choice of absent objects and of false numbers, which a seed and the file's name decide.
 """
@@ -21,12 +21,12 @@ Task = Literal["Relation", "Count", "Depth", "Distance"]
 
 
 class Clarity(Config):
-    """How clear an answer must be. Lengths in the plane are shares of the picture, in space metres."""
+    """How clear an answer must be. Lengths in the plane are shares of the image, in space metres."""
 
     smallest: float = Field(default=0.01, ge=0, lt=1)
-    """Share of the picture that an object's box must cover."""
+    """Share of the image that an object's box must cover."""
     gap: float = Field(default=0.02, ge=0, lt=1)
-    """What must lie between two boxes, as a share of the picture's side, to say that one is left of another."""
+    """What must lie between two boxes, as a share of the image's side, to say that one is left of another."""
     offset: float = Field(default=0.3, ge=0)
     """How much nearer, in metres, the nearer object's farthest corner must be than the other's nearest."""
     overlap: float = Field(default=0.3, ge=0, le=1)
@@ -36,7 +36,7 @@ class Clarity(Config):
     options: int = Field(default=5, ge=2)
     """Numbers to choose from, one after another, the true one among them."""
     absent: int = Field(default=1, ge=0)
-    """Questions a picture about something that is not there."""
+    """Questions an image about something that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Proposal:
     """The kinds of objects asked about: target and anchor, the one counted, or the candidates."""
     anchor: str = ""
     boxes: dict[str, Box] = field(default_factory=dict)
-    """What is marked in the picture, by kind; empty where words are enough."""
+    """What is marked in the image, by kind; empty where words are enough."""
 
     @property
     def label(self) -> str:
@@ -60,7 +60,7 @@ class Proposal:
 
 
 def relations(scene: Scene, clarity: Clarity) -> Iterator[Proposal]:
-    """Where one object lies as seen from another, for kinds that the picture holds exactly once."""
+    """Where one object lies as seen from another, for kinds that the image holds exactly once."""
     single = [things[0] for things in _by_name(scene).values() if len(things) == 1 and _plain(things, scene, clarity)]
     height, width = scene.size
     for target, anchor in permutations(single, 2):

@@ -17,7 +17,7 @@ _BETWEEN = " | "
 
 
 def write_review(rows: Sequence[Row], path: Path) -> None:
-    """A CSV file, one question a row, with an empty column ``verdict``; pictures are named relative to the set.
+    """A CSV file, one question a row, with an empty column ``verdict``; images are named relative to the set.
 
     Question, choices (separated by a bar) and answer may be changed where the verdict is to be ``modify``. Raises
     DiskError when it cannot be written.

@@ -33,7 +33,7 @@ def build(
 ) -> list[Proposal]:
     """At most ``each`` questions for every task that the annotations allow, evenly chosen.
 
-    Absent objects that are counted are drawn from the kinds that other pictures of the same source hold.
+    Absent objects that are counted are drawn from the kinds that other images of the same source hold.
     """
     kinds: dict[str, list[str]] = {}
     for scene in scenes:
@@ -54,7 +54,7 @@ def build(
 
 def balanced_choice(proposals: Iterable[Proposal], count: int, *, per_picture: int, seed: int = 0) -> list[Proposal]:
     """Up to ``count`` proposals: sources and answers take turns, rarely asked kinds of objects come first, and no
-    picture is asked about more than ``per_picture`` times."""
+    image is asked about more than ``per_picture`` times."""
     listed = list(proposals)
     order = np.random.default_rng(seed).permutation(len(listed))
     lanes: dict[tuple[str, str], list[Proposal]] = {}
@@ -86,9 +86,9 @@ def _rare_first(proposals: Sequence[Proposal]) -> list[Proposal]:
 
 
 def write_set(proposals: Sequence[Proposal], folder: Path, *, seed: int = 0) -> list[Row]:
-    """Write test_2d.jsonl, test_3d.jsonl and their pictures; ``omma eval`` reads the folder as ``cv_bench``.
+    """Write test_2d.jsonl, test_3d.jsonl and their images; ``omma eval`` reads the folder as ``cv_bench``.
 
-    Right answers take each place among the options equally often. Raises DataError when a picture cannot be read,
+    Right answers take each place among the options equally often. Raises DataError when an image cannot be read,
     DiskError when the folder cannot be written.
     """
     rng, placed = np.random.default_rng(seed), Counter[str]()
@@ -216,7 +216,7 @@ def _picture(proposal: Proposal, choices: Sequence[str], path: Path) -> None:
 
 
 def draw_boxes(image: Any, boxes: Mapping[str, Box]) -> None:
-    """Outlines in the named colours, one two-hundredth of the longer side thick, on the picture itself."""
+    """Outlines in the named colours, one two-hundredth of the longer side thick, on the image itself."""
     from PIL import ImageDraw
 
     pen = ImageDraw.Draw(image)

@@ -26,7 +26,7 @@ Ngram = tuple[str, ...]
 
 
 class Frequencies:
-    """In how many pictures' references each n-gram occurs; a caption's value depends on all of them."""
+    """In how many images' references each n-gram occurs; a caption's value depends on all of them."""
 
     def __init__(self, references: Iterable[Sequence[str]], *, tokens: Tokens = "ptb_like") -> None:
         self._tokenise = _TOKENISE[tokens]
@@ -81,7 +81,7 @@ def cider_each(
 ) -> list[float]:
     """CIDEr-D of each caption, on the scale of ``cider``.
 
-    Raises DataError when candidates and references differ in number, there are none, or a picture has no reference.
+    Raises DataError when candidates and references differ in number, there are none, or an image has no reference.
     """
     if len(candidates) != len(references) or not candidates:
         raise DataError(f"{len(candidates)} captions and references of {len(references)} pictures")
@@ -95,13 +95,13 @@ def cider(
     *,
     tokens: Tokens = "ptb_like",
 ) -> float:
-    """CIDEr-D of a set of captions: the mean over pictures, on the scale where papers print 100 times the value.
+    """CIDEr-D of a set of captions: the mean over images, on the scale where papers print 100 times the value.
 
-    Both in one order, or both by picture. ``spaces`` takes text that is tokenised already and then equals
+    Both in one order, or both by image. ``spaces`` takes text that is tokenised already and then equals
     pycocoevalcap; ``ptb_like`` is our own tokenisation, so that no Java is needed, and a value on it says so. One
-    picture alone scores 0 and small sets cannot be compared with large ones: rarity is counted within the set.
+    image alone scores 0 and small sets cannot be compared with large ones: rarity is counted within the set.
 
-    Raises DataError as ``cider_each``, or when the pictures are not the same.
+    Raises DataError as ``cider_each``, or when the images are not the same.
     """
     if isinstance(candidates, Mapping) and isinstance(references, Mapping):
         if set(candidates) != set(references):

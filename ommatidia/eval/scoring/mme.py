@@ -1,4 +1,4 @@
-"""MME: two yes-or-no questions a picture; a category scores accuracy plus the share of pictures with both right."""
+"""MME: two yes-or-no questions an image; a category scores accuracy plus the share of images with both right."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MmeRecord(TypedDict):
 
     category: str
     question_id: str
-    """The picture: two records share it."""
+    """The image: two records share it."""
     answer: str
     target: str
     """Yes or No."""
@@ -34,7 +34,7 @@ def mme_scores(records: Iterable[MmeRecord | Mapping[str, Any]], *, variant: Var
     categories of ``perception`` (at most 2000) and the four of ``cognition`` (at most 800).
 
     ``variant`` is the rule of ``yes_no``; ``cambrian_mme`` is Cambrian-1's. Raises DataError for an unknown category, a
-    picture without exactly two questions, or a reference that is neither yes nor no.
+    image without exactly two questions, or a reference that is neither yes nor no.
     """
     rights: dict[tuple[str, str], list[bool]] = {}
     for record in records:
@@ -91,7 +91,7 @@ class MmeScorer(ScorerConfig):
         return {"task": str(meta_of(sample, "task")), "pair": str(meta_of(sample, "pair"))}
 
     def units(self, scores: Sequence[Score]) -> Sequence[Score]:
-        """One a picture: the mean of the share of right answers and of whether both are; perception only."""
+        """One an image: the mean of the share of right answers and of whether both are; perception only."""
         units = []
         for (category, picture), pair in _paired(scores).items():
             if category in PERCEPTION:

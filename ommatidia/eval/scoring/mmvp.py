@@ -1,4 +1,4 @@
-"""MMVP: two pictures that CLIP confuses, one question; only both right counts."""
+"""MMVP: two images that CLIP confuses, one question; only both right counts."""
 
 from __future__ import annotations
 

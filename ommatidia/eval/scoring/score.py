@@ -17,7 +17,7 @@ class Score:
     value: float
     """From 0 to 1."""
     cluster: str
-    """Samples of one cluster share a picture; they are resampled together."""
+    """Samples of one cluster share an image; they are resampled together."""
     status: Status = "parsed"
     tags: Mapping[str, str] = field(default_factory=dict)
     """What ``summary`` breaks scores down by, such as the task, and what a set metric joins samples by."""

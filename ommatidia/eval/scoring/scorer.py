@@ -15,7 +15,7 @@ from ommatidia.eval.scoring.score import Score
 class ScorerConfig(Config, family=True):
     """Turns one answer into a value from 0 to 1, and values into what is reported. Pure: no files, no chance, no model.
 
-    A kind whose metric is no plain mean of samples overrides ``units``, which stay resampled by picture. A unit is
+    A kind whose metric is no plain mean of samples overrides ``units``, which stay resampled by image. A unit is
     linear in the value of each of its samples, so that expected values go in and an expected value comes out.
     """
 

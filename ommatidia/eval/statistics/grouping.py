@@ -1,6 +1,6 @@
 """How benchmarks group by the scores of many models: correlation, principal components, average-linkage clusters.
 
-Cambrian-1 (section 3.2) reads its four groups off such a picture by eye and does not say how scores were scaled first;
+Cambrian-1 (section 3.2) reads its four groups off such an image by eye and does not say how scores were scaled first;
 here every benchmark is standardised over the models. Shapes: M models, B benchmarks.
 """
 

@@ -1,1 +1,1 @@
-"""Analyses of finished models: what an expert adds, whether pictures are needed, how benchmarks group."""
+"""Analyses of finished models: what an expert adds, whether images are needed, how benchmarks group."""

@@ -35,7 +35,7 @@ def ablate_checkpoint(
 ) -> CommandResult:
     """Ask a mixture every benchmark with all its experts and with each set of up to ``most`` of them taken away.
 
-    Answers are kept under ``out``, so that a stopped run goes on; beside them ablation.json and a picture for each
+    Answers are kept under ``out``, so that a stopped run goes on; beside them ablation.json and an image for each
     treatment. Raises ConfigError for a model that is no mixture, or whose fusion cannot do without an expert.
     """
     model, processor = load(checkpoint, device=device)
@@ -43,7 +43,7 @@ def ablate_checkpoint(
     if len(experts) < 2:
         raise ConfigError(
             f"{checkpoint}: {len(experts)} encoder{'s' * (len(experts) != 1)}; only experts inside a mixture can be "
-            "taken away. Whether the picture is needed at all: omma audit"
+            "taken away. Whether the image is needed at all: omma audit"
         )
     taken = [one for treatment in treatments for one in takings(experts, treatment, most=most)]
     for one in taken:
@@ -71,7 +71,7 @@ def _told(
     out: Path,
     checkpoint: Path,
 ) -> CommandResult:
-    """Tables, data and pictures, a treatment at a time."""
+    """Tables, data and images, a treatment at a time."""
     told = CommandResult(data={"model": str(checkpoint), "experts": list(experts), "treatments": {}})
     pictures: dict[str, str] = {}
     for treatment in dict.fromkeys(one.treatment for one in taken):

@@ -1,4 +1,4 @@
-"""Inside the language model: how alike visual and text tokens become, and where an answer looks in the picture.
+"""Inside the language model: how alike visual and text tokens become, and where an answer looks in the image.
 
 The first is VILA's figure (arXiv 2312.07533, section 3): frozen language models keep the two apart in their deep
 layers, tuned ones bring them together.
@@ -40,12 +40,12 @@ def align_checkpoints(
 ) -> CommandResult:
     """The likeness of visual and text tokens behind every block, for each checkpoint on the same samples.
 
-    Writes alignment.json and alignment.svg. Raises ConfigError for a model that sees nothing or whose pictures stand
+    Writes alignment.json and alignment.svg. Raises ConfigError for a model that sees nothing or whose images stand
     nowhere in the sequence.
     """
     samples = [s for _, s in benchmark.readable() if isinstance(s, Sample) and s.images]
     if not samples:
-        raise ConfigError(f"{benchmark.name}: no sample has a picture")
+        raise ConfigError(f"{benchmark.name}: no sample has an image")
     curves: dict[str, list[tuple[float, float, float]]] = {}
     for name, folder in checkpoints.items():
         model, processor = load(folder, device=device)
@@ -89,7 +89,7 @@ def attend(
     """
     model, processor = load(checkpoint, device=device)
     if not processor.config.encoders:
-        raise ConfigError(f"{checkpoint}: a language model without encoders sees no picture")
+        raise ConfigError(f"{checkpoint}: a language model without encoders sees no image")
     parts = (ImagePart(0), processor.chat.after_image, question)
     sample = Sample("attend", (Message("user", parts),), (FilePicture(image),))
     said = generate(model, processor, [sample], Decoding())[0] if answer is None else answer
@@ -109,7 +109,7 @@ def attend(
     written(out.parent, {out.with_suffix(".json").name: as_json(data)})
     rows = [[name, f"{100 * share:.1f}"] for name, share in shares.items()]
     table = (f"attention of the answer {said!r}", ("visual tokens", "share of all attention %"), rows)
-    return CommandResult(tables=[table], data=data | {"picture": str(out)}, lines=[f"picture: {out}"])
+    return CommandResult(tables=[table], data=data | {"picture": str(out)}, lines=[f"image: {out}"])
 
 
 def look(model: MLLM, processor: Processor, sample: Sample, *, device: str = "cpu") -> torch.Tensor:
@@ -152,7 +152,7 @@ def _draw(
             pixels = seen_pixels(processor, example, shown, view.picture if whole else row)
             height, width = pixels.shape[:2]
             box = (0, width, height, 0)
-            # Gray below the map, so that no colour of the picture is taken for attention.
+            # Gray below the map, so that no colour of the image is taken for attention.
             axis.imshow(pixels.mean(-1) if name else pixels, extent=box, cmap="gray", vmin=0, vmax=1)
             axis.set_axis_off()
             if name:

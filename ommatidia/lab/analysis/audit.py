@@ -1,7 +1,7 @@
-"""Is the picture needed? Every benchmark with its pictures, without, with blank and with wrong ones, and by guessing.
+"""Is the image needed? Every benchmark with its images, without, with blank and with wrong ones, and by guessing.
 
-The protocol of Cambrian-1, section 3.1 (pictures on, off, random guess), with two conditions between on and off that
-tell a model that reads its picture from one that merely knows that there is one.
+The protocol of Cambrian-1, section 3.1 (images on, off, random guess), with two conditions between on and off that
+tell a model that reads its image from one that merely knows that there is one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def audit_checkpoint(
     """
     model, processor = load(checkpoint, device=device)
     if not processor.config.encoders:
-        raise ConfigError(f"{checkpoint}: a language model without encoders sees no picture in any mode")
+        raise ConfigError(f"{checkpoint}: a language model without encoders sees no image in any mode")
     who = model_digest(checkpoint)
     shared = SharedFeatures(model, processor, batch=batch)
     found: dict[str, tuple[Attribution, float]] = {}
@@ -49,7 +49,7 @@ def audit_checkpoint(
             scored[mode] = ask(benchmark, shared, path, who=who, mode=mode)
         others: dict[str, list[Scored]] = {mode: [scored[mode]] for mode in MODES if mode != "full"}
         found[config.name] = attribute([scored["full"]], others, experts=()), chance(benchmark)
-    # As Cambrian-1 sorts them: what needs its pictures least comes first.
+    # As Cambrian-1 sorts them: what needs its images least comes first.
     order = sorted(found, key=lambda name: found[name][0].lost["blind"].mean)
     return _told({name: found[name] for name in order}, out, checkpoint)
 
@@ -68,6 +68,6 @@ def _told(found: Mapping[str, tuple[Attribution, float]], out: Path, checkpoint:
     words = (f"{words} %" for words in (*CONDITIONS.values(), GUESS))
     picture = audit_bars([audit_row(name, each, guess) for name, (each, guess) in found.items()])
     told = CommandResult(data=data)
-    told.tables = [("is the picture needed", ("benchmark", *words, "vision gain", "blind - guess"), rows)]
+    told.tables = [("is the image needed", ("benchmark", *words, "vision gain", "blind - guess"), rows)]
     told.lines = [f"written: {path}" for path in written(out, {"audit.json": as_json(data), "audit.svg": picture})]
     return told

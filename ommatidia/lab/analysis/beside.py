@@ -1,4 +1,4 @@
-"""Side by side: the samples that one design answers better than another, as a page of pictures with both answers."""
+"""Side by side: the samples that one design answers better than another, as a page of images with both answers."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _card(sample: Sample, held: tuple[Answered, Answered], difference: float, *,
 
 
 def _pictures(sample: Sample, *, of: int) -> tuple[str, ...]:
-    """Raises RunError when a picture cannot be read: it was read to be answered."""
+    """Raises RunError when an image cannot be read: it was read to be answered."""
     found = []
     for picture in sample.images:
         try:

@@ -135,7 +135,7 @@ def group_benchmarks(
     method: Method = "pearson",
     clusters: int | None = None,
 ) -> CommandResult:
-    """Averages, likeness, components and groups as tables, groups.json and two pictures.
+    """Averages, likeness, components and groups as tables, groups.json and two images.
 
     Where the scores show groups there are as many as components, or ``clusters``, with how stable they are.
     Raises ConfigError when there are fewer than three models with all scores.

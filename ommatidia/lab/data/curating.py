@@ -62,7 +62,7 @@ def run_engine(path: Path, out: Path, *, changes: Sequence[str] = ()) -> Command
     columns = ("made", "held", "used", "nonsense", "dropped", "failed", "over the cap")
     calls = [[step, *(counts[column] for column in columns)] for step, counts in written.calls.items()]
     told = CommandResult([("calls", ("step", *columns), calls)])
-    for title, counts in (("pictures found", written.pictures), ("pairs dropped", written.reasons)):
+    for title, counts in (("images found", written.pictures), ("pairs dropped", written.reasons)):
         if counts:
             told.tables.append((title, ("what", "count"), [list(row) for row in counts.most_common()]))
     if written.passages:

@@ -1,4 +1,4 @@
-"""Previews: a page with a few records of a source, words and pictures in their order, faults beside them."""
+"""Previews: a page with a few records of a source, words and images in their order, faults beside them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ommatidia.core.types import ImagePart, Part, Picture
 from ommatidia.models.processor import Processor
 
 _SIDE = 240
-"""Pixels of the longer side of a picture on the page."""
+"""Pixels of the longer side of an image on the page."""
 
 _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"

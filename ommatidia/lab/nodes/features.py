@@ -1,8 +1,8 @@
-"""Features: a frozen trunk's output for every view of a source's pictures, stored once, shared by every design that
+"""Features: a frozen trunk's output for every view of a source's images, stored once, shared by every design that
 uses it.
 
-Layout: ``features.npy``, float16 N_H_W_D memory-mapped, one row a view, and ``index.json``, picture digest to first row
-and number of rows, or to the reason why the picture could not be read: whoever asks for it gets that DataError and
+Layout: ``features.npy``, float16 N_H_W_D memory-mapped, one row a view, and ``index.json``, image digest to first row
+and number of rows, or to the reason why the image could not be read: whoever asks for it gets that DataError and
 counts it against its own tolerance.
 """
 
@@ -38,15 +38,15 @@ from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
 from ommatidia.models.vision.tiling import TilingConfig, Whole
 
 _BATCH = 32
-"""Views at once; a picture's are never parted, so it may be a few more."""
+"""Views at once; an image's are never parted, so it may be a few more."""
 
 _LOOK = 48
-"""How many pictures are measured to estimate the mean number of views."""
+"""How many images are measured to estimate the mean number of views."""
 
 
 @dataclass(frozen=True)
 class FeatureJob(Computation):
-    """One trunk over the pictures of one source, cut to views as the tiling says."""
+    """One trunk over the images of one source, cut to views as the tiling says."""
 
     kind: ClassVar[str] = "features"
     version: ClassVar[int] = 4
@@ -65,7 +65,7 @@ class FeatureJob(Computation):
 
     @property
     def whole(self) -> bool:
-        """Whether the encoder sees each picture once, however it is cut."""
+        """Whether the encoder sees each image once, however it is cut."""
         return self.name in self.tiling.seen_whole
 
     def identity(self) -> Any:
@@ -94,7 +94,7 @@ class FeatureJob(Computation):
     def execute(self, store: Store, scratch: Path, out: Path) -> dict[str, Any]:
         sights = _sights(pictures_of(self.source, tolerant=True), self.tiling, self.whole)
         if not sights:
-            raise DataError("no pictures to see", source=self.source.describe())
+            raise DataError("no images to see", source=self.source.describe())
         grid, total = self.encoder.trunk_grid(), sights[-1].end
         shape = (total, grid.height, grid.width, grid.dim)
         # Rows are finished in order, so a killed job goes on behind the last row it counted.
@@ -125,7 +125,7 @@ class FeatureJob(Computation):
         return said if total == len(sights) else {**said, "views": total}
 
     def _prepared(self, sights: list[_Sight]) -> Iterator[_Batch]:
-        """First row, pixels (zeros for an unreadable picture), and what was unreadable; decoded one batch ahead."""
+        """First row, pixels (zeros for an unreadable image), and what was unreadable; decoded one batch ahead."""
         prepare = sight(self.tiling, self.name, self.encoder)
 
         def load(group: list[_Sight]) -> _Batch:
@@ -147,7 +147,7 @@ class FeatureJob(Computation):
                 yield batch
 
     def lookup(self, store: Store) -> Callable[[str], Tensor]:
-        """Stored features of a picture's views by digest, x_KHWD float16; nothing is read before it is asked for."""
+        """Stored features of an image's views by digest, x_KHWD float16; nothing is read before it is asked for."""
         folder = self.folder(store)
         rows = np.load(folder / "features.npy", mmap_mode="r")
         index: dict[str, tuple[int, int] | str] = json.loads((folder / "index.json").read_text())
@@ -155,7 +155,7 @@ class FeatureJob(Computation):
         def look(digest: str) -> Tensor:
             found = index.get(digest)
             if found is None:
-                raise RunError(f"{self.label}: no stored features for picture {digest[:12]}")
+                raise RunError(f"{self.label}: no stored features for image {digest[:12]}")
             if isinstance(found, str):
                 raise DataError(found)
             first, views = found
@@ -166,7 +166,7 @@ class FeatureJob(Computation):
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What an encoder sees of one picture, and the rows that it fills."""
+    """What an encoder sees of one image, and the rows that it fills."""
 
     picture: Picture
     first: int
@@ -189,7 +189,7 @@ _Batch = tuple[int, Tensor, dict[str, str]]
 
 
 def _sights(pictures: list[Picture], tiling: TilingConfig, whole: bool) -> list[_Sight]:
-    """The pictures and their rows, one after another; an unreadable picture has one."""
+    """The images and their rows, one after another; an unreadable image has one."""
     sights, first = [], 0
     for picture in pictures:
         views = 1
@@ -211,7 +211,7 @@ def _grouped(sights: list[_Sight]) -> list[list[_Sight]]:
 
 
 def _resumed(path: Path, log: Path) -> tuple[int, dict[str, str]]:
-    """Rows that an interrupted job finished, and which pictures among them were unreadable."""
+    """Rows that an interrupted job finished, and which images among them were unreadable."""
     if not path.is_file() or not log.is_file():
         return 0, {}
     state = json.loads(log.read_text())
@@ -248,7 +248,7 @@ def _trunk(encoder: VisionEncoder, pixels_BCHW: Tensor, precision: str) -> Tenso
 
 
 def pictures_of(source: SourceConfig, *, tolerant: bool) -> list[Picture]:
-    """The distinct pictures of a source, in the order they first occur.
+    """The distinct images of a source, in the order they first occur.
 
     A tolerant look passes over records that cannot be used: whoever draws one counts it against its own tolerance.
     Raises DataError for the first of them otherwise.
@@ -258,7 +258,7 @@ def pictures_of(source: SourceConfig, *, tolerant: bool) -> list[Picture]:
 
 
 def picture_count(source: SourceConfig, *, tolerant: bool = True) -> int:
-    """How many distinct pictures a source has. Raises DataError as ``pictures_of`` does."""
+    """How many distinct images a source has. Raises DataError as ``pictures_of`` does."""
     count, fault = _picture_count(source, source.fingerprint())
     if fault is not None and not tolerant:
         raise fault
@@ -275,7 +275,7 @@ def _picture_count(source: SourceConfig, fingerprint: str) -> tuple[int, DataErr
 
 
 def views_per_picture(source: SourceConfig, tiling: TilingConfig) -> float:
-    """The mean number of views of a source's pictures, judged by some of them."""
+    """The mean number of views of a source's images, judged by some of them."""
     if tiling.cutting() is None:
         return 1.0
     return _views_per_picture(source, source.fingerprint(), tiling)

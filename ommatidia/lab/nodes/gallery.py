@@ -1,4 +1,4 @@
-"""Gallery: what a report says of a benchmark from the store alone: some samples in pictures and words, and the score of
+"""Gallery: what a report says of a benchmark from the store alone: some samples in images and words, and the score of
 a random guess."""
 
 from __future__ import annotations

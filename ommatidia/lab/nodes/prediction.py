@@ -29,7 +29,7 @@ from ommatidia.models.generate import Decoding
 from ommatidia.models.processor import Processor
 from ommatidia.models.sharing import SharedFeatures
 
-_SEEN: dict[Mode, str] = {"full": "", "blind": " without pictures", "blank": ", gray", "shuffled": ", wrong pictures"}
+_SEEN: dict[Mode, str] = {"full": "", "blind": " without images", "blank": ", gray", "shuffled": ", wrong images"}
 
 
 @dataclass(frozen=True)

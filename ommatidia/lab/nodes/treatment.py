@@ -19,8 +19,8 @@ from ommatidia.models.processor import Processor
 from ommatidia.models.sharing import SharedFeatures
 
 Treatment = Literal["zero", "mean", "shuffle", "remove"]
-"""zero: features of an expert are 0. mean: each place holds its mean over the benchmark's pictures. shuffle: the expert
-looks at another sample's picture. remove: the expert does not run and its own tokens leave the sequence."""
+"""zero: features of an expert are 0. mean: each place holds its mean over the benchmark's images. shuffle: the expert
+looks at another sample's image. remove: the expert does not run and its own tokens leave the sequence."""
 
 TREATMENTS: tuple[Treatment, ...] = get_args(Treatment)
 

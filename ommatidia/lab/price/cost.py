@@ -55,12 +55,12 @@ class SampleTokens:
 
 
 Sizes = tuple[tuple[int, int], ...]
-"""(height, width) in pixels of a sample's pictures."""
+"""(height, width) in pixels of a sample's images."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """Some samples of a mixture: mean words and supervised words, the sizes of each one's pictures; and how many
+    """Some samples of a mixture: mean words and supervised words, the sizes of each one's images; and how many
     samples there are in all."""
 
     text: float
@@ -79,7 +79,7 @@ class _Looked:
 
 
 def _told(model: MLLMConfig, size: tuple[int, int], speech: MLLMConfig) -> tuple[int, int, int]:
-    """Views, visual tokens and tokens of marks that a picture of this size brings."""
+    """Views, visual tokens and tokens of marks that an image of this size brings."""
     visual = marks = 0
     for piece in model.script(*size):
         if isinstance(piece, Mark):
@@ -102,7 +102,7 @@ def _processor(speech: MLLMConfig) -> Processor:
 def _look(
     read: Callable[[int], Sample], places: Iterable[int], speech: MLLMConfig, samples: int, *, answer: bool
 ) -> _Looked:
-    """Samples at some places; pictures are measured by their headers, not decoded."""
+    """Samples at some places; images are measured by their headers, not decoded."""
     text = supervised = 0
     found: list[Sizes] = []
     for place in places:
@@ -125,7 +125,7 @@ def sample_tokens(data: MixtureConfig, model: MLLMConfig) -> SampleTokens:
 
 
 def benchmark_tokens(benchmark: BenchmarkConfig, model: MLLMConfig, *, views: bool) -> SampleTokens:
-    """Mean prompt of a benchmark; without pictures when ``views`` is False."""
+    """Mean prompt of a benchmark; without images when ``views`` is False."""
     speech = _speech(model)
     looked = _benchmark_looked(benchmark, benchmark.fingerprint(), speech)
     return (looked if views else replace(looked, sizes=((),) * len(looked.sizes))).read_by(model, speech)
@@ -225,7 +225,7 @@ def sample_cost(model: MLLMConfig, tokens: SampleTokens) -> dict[str, Cost]:
 
 
 def largest_cost(model: MLLMConfig, *, text_tokens: int, head_tokens: int) -> dict[str, Cost]:
-    """Per part: one forward pass over one picture of the size that brings most visual tokens, and some words."""
+    """Per part: one forward pass over one image of the size that brings most visual tokens, and some words."""
     views = len(model.tiling.views(*model.tiling.largest()))
     visual = model.most_visual_tokens
     return cost_by_part(
@@ -234,5 +234,5 @@ def largest_cost(model: MLLMConfig, *, text_tokens: int, head_tokens: int) -> di
 
 
 def _looks(model: MLLMConfig, tokens: SampleTokens) -> dict[str, float]:
-    """How often each encoder runs for a sample: once a view, or once a picture that it sees whole."""
+    """How often each encoder runs for a sample: once a view, or once an image that it sees whole."""
     return {n: tokens.pictures if n in model.tiling.seen_whole else tokens.views for n in model.encoders}

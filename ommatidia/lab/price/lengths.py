@@ -32,7 +32,7 @@ def mean_tokens(stage: Stage, model: MLLMConfig) -> SampleTokens:
 
 
 def assumed_tokens(model: MLLMConfig) -> SampleTokens:
-    """One picture of the size that brings most visual tokens, and some text."""
+    """One image of the size that brings most visual tokens, and some text."""
     seen = (0, 0, 0)
     if model.encoders:
         seen = (1, len(model.tiling.views(*model.tiling.largest())), model.most_visual_tokens)

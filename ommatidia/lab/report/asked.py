@@ -1,4 +1,4 @@
-"""From scores under other pictures, and without some experts, to the values a report shows."""
+"""From scores under other images, and without some experts, to the values a report shows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def estimate(interval: Estimate) -> Interval:
 
 
 def audit_row(benchmark: str, found: Attribution, guess: float | None) -> AuditRow:
-    """From the scores with pictures and, as ablations, those in the other conditions."""
+    """From the scores with images and, as ablations, those in the other conditions."""
     scores = {mode: estimate(found.left.get(mode, found.full)) for mode in CONDITIONS}
     return AuditRow(benchmark, scores, estimate(found.lost["blind"]), guess)
 
@@ -63,7 +63,7 @@ def audit_of(trials: Sequence[Trial], reader: NodeReader, names: Mapping[str, st
         scored = {mode: [found[benchmark, mode]] for mode in CONDITIONS if (benchmark, mode) in found}
         if len(scored) == len(CONDITIONS):
             rows.append(audit_row(benchmark, attribute(scored.pop("full"), scored, experts=()), guess_of(key, reader)))
-    # As Cambrian-1 sorts them: what needs its pictures least comes first.
+    # As Cambrian-1 sorts them: what needs its images least comes first.
     rows.sort(key=lambda row: row.gain.mean)
     audit = Audit(names[trial.design], trial.recipe.seed, tuple(rows)) if rows else None
     return audit, _unfinished("audit", len(read) - len(found), len(read))

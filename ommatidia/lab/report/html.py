@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: style, script, pictures and figures are all inside it."""
+"""The report as one self-contained HTML page: style, script, images and figures are all inside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 def render_html(report: Report) -> str:
     """The page as text: equal reports give equal pages. Every value is escaped.
 
-    Raises RunError when an example's picture cannot be read.
+    Raises RunError when an example's image cannot be read.
     """
     designs = ranked(report.designs)
     script = (FOLDER / "report.js.j2").read_text(encoding="utf-8")

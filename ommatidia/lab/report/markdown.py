@@ -157,7 +157,7 @@ def _asked(report: Report) -> list[str]:
     found = []
     if (audit := report.audit) is not None:
         about = f"{audit.design}, seed {audit.seed}."
-        found.append(f"## Is the picture needed?\n\n{as_text(about)}\n\n{_words(audit_words(audit))}")
+        found.append(f"## Is the image needed?\n\n{as_text(about)}\n\n{_words(audit_words(audit))}")
     for one in report.ablations:
         title = f"## What each expert is worth inside the mixture ({one.treatment})"
         about = f"{one.design}, seed {one.seed}, with experts taken away at inference."

@@ -101,7 +101,7 @@ class DesignRow:
     curves: dict[int, tuple[Curve, ...]] = field(default_factory=dict)
     versus_best: Verdict | None = None
     visual_tokens: int | None = None
-    """Of one picture: of the largest where the tiling lets the number depend on the size."""
+    """Of one image: of the largest where the tiling lets the number depend on the size."""
     parameters: int | None = None
     trained_parameters: int | None = None
     train_flops: float | None = None
@@ -197,7 +197,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class ExampleCard:
-    """One question with its picture (PNG bytes, or None for text only) and every design's reply, by design name."""
+    """One question with its image (PNG bytes, or None for text only) and every design's reply, by design name."""
 
     benchmark: str
     question: str
@@ -244,7 +244,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Whether one trained design needs its pictures; the benchmark that needs them least comes first."""
+    """Whether one trained design needs its images; the benchmark that needs them least comes first."""
 
     design: str
     seed: int

@@ -1,4 +1,4 @@
-"""What the tables and pictures agree on: the order of designs, what is missing from each, and the warnings."""
+"""What the tables and images agree on: the order of designs, what is missing from each, and the warnings."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _verdict(found: Adjusted | None) -> Verdict:
 
 
 def _blind(group: Sequence[Trial]) -> dict[str, float]:
-    """What the same models score without pictures; a model that sees nothing is its own blind score."""
+    """What the same models score without images; a model that sees nothing is its own blind score."""
     mode = "blind" if group[0].recipe.model.encoders else "full"
     found: dict[str, list[float]] = {}
     for trial in group:

@@ -46,7 +46,7 @@ def asked_sections(report: Report) -> tuple[Asked, ...]:
 
 def audit_words(audit: Audit) -> Words:
     """Scores by condition, guessing, and what seeing is worth."""
-    head = ("benchmark", *(f"{words} %" for words in CONDITIONS.values()), f"{GUESS} %", "pictures over none")
+    head = ("benchmark", *(f"{words} %" for words in CONDITIONS.values()), f"{GUESS} %", "images over none")
     rows = []
     for row in audit.rows:
         cells = [_score(row.scores[mode]) for mode in CONDITIONS]
@@ -96,13 +96,13 @@ def likeness_note(likeness: Likeness) -> str:
 def _audit(audit: Audit) -> Asked:
     return Asked(
         "audit",
-        "Is the picture needed?",
-        f"{audit.design}, seed {audit.seed}, asked with its pictures, with those of other questions, with gray ones "
+        "Is the image needed?",
+        f"{audit.design}, seed {audit.seed}, asked with its images, with those of other questions, with gray ones "
         "and with none (Cambrian-1, section 3.1).",
         ((_uri(audit_bars(audit.rows)), "scores by benchmark and condition"),),
         audit_words(audit),
-        "What needs its pictures least comes first. A benchmark whose score does not fall with wrong pictures measures "
-        "which answers are common. The gain is paired and clustered by picture.",
+        "What needs its images least comes first. A benchmark whose score does not fall with wrong images measures "
+        "which answers are common. The gain is paired and clustered by image.",
     )
 
 
@@ -115,7 +115,7 @@ def _ablation(ablation: Ablation) -> Asked:
         ablation_words(ablation),
         "Utilisation: the share of the whole score that is lost. Information gap: the largest of one expert less the "
         "smallest; noise alone makes it positive; where all experts are worth the same its lower bound is above zero "
-        "in 5 % of cases. Intervals are paired, clustered by picture.",
+        "in 5 % of cases. Intervals are paired, clustered by image.",
     )
 
 

@@ -39,7 +39,7 @@ class RankedRow:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A ranking table: its heading, one sentence about it, the axis above the pictures, and its rows."""
+    """A ranking table: its heading, one sentence about it, the axis above the images, and its rows."""
 
     title: str
     note: str
@@ -83,7 +83,7 @@ class HeatMap:
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """One accuracy-against-cost picture and its front, cheapest first, as (rank, name, score, cost)."""
+    """One accuracy-against-cost image and its front, cheapest first, as (rank, name, score, cost)."""
 
     title: str
     picture: Markup
@@ -92,7 +92,7 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class GainTable:
-    """Contribution of each expert: the heading axis and (contribution, pictures: overall then by group)."""
+    """Contribution of each expert: the heading axis and (contribution, images: overall then by group)."""
 
     groups: tuple[str, ...]
     axis: Markup
@@ -101,7 +101,7 @@ class GainTable:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One example: picture as a data URI (None: text only) and replies in ranking order, the first few apart."""
+    """One example: image as a data URI (None: text only) and replies in ranking order, the first few apart."""
 
     benchmark: str
     question: str

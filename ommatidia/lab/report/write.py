@@ -41,7 +41,7 @@ def _holds_results(folder: Path) -> bool:
 def write_report(report: Report, folder: Path, *, replace: bool = False) -> Path:
     """Render everything, then write it; returns the path of the page.
 
-    Raises RunError when the folder cannot be written, an example's picture cannot be read, or the page in place shows
+    Raises RunError when the folder cannot be written, an example's image cannot be read, or the page in place shows
     more than this one would and ``replace`` does not ask for it.
     """
     files = {
@@ -95,7 +95,7 @@ def _extent(data: dict[str, Any]) -> dict[str, int]:
 
 
 def render_json(report: Report) -> str:
-    """The results as JSON, equal for equal records and nodes; pictures in base64, a loss that is not finite as null."""
+    """The results as JSON, equal for equal records and nodes; images in base64, a loss that is not finite as null."""
     plain = _plain({name: value for name, value in dataclasses.asdict(report).items() if name != "notes"})
     return json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 

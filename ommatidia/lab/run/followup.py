@@ -30,7 +30,7 @@ from ommatidia.models.ablation import check_without
 from ommatidia.train.ranks import ranks
 
 Analysis = Literal["audit", "ablation", "ablation:mean", "ablation:shuffle", "ablation:remove"]
-"""audit: asked with gray and with wrong pictures too. ablation: without each set of experts, zeroed as published or
+"""audit: asked with gray and with wrong images too. ablation: without each set of experts, zeroed as published or
 treated otherwise."""
 
 ANALYSES: tuple[Analysis, ...] = get_args(Analysis)
@@ -52,7 +52,7 @@ def subject_of(trials: Sequence[Trial], analysis: Analysis, seeds: SearchSeeds =
 
 
 def audit_jobs(trial: TrialPlan) -> dict[tuple[str, Mode], PredictionJob]:
-    """Answers in every mode, by benchmark. Gray pictures are not among those whose features are stored."""
+    """Answers in every mode, by benchmark. Gray images are not among those whose features are stored."""
     found: dict[tuple[str, Mode], PredictionJob] = {}
     for benchmark in trial.recipe.benchmarks:
         full = trial.predictions[benchmark.name, "full"]

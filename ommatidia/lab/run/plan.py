@@ -83,7 +83,7 @@ class Plan:
             return sum((job.price() for job in self.jobs.values()), Price())
 
     def unshared_price(self) -> Price:
-        """Of every trial working alone: each stage again, each picture encoded each time it is read."""
+        """Of every trial working alone: each stage again, each image encoded each time it is read."""
         with settled():
             alone = [plan_trial(trial.recipe.model_copy(update={"features": "never"})) for trial in self.trials]
             return sum((job.price() for trial in alone for job in trial.jobs()), Price())
@@ -143,7 +143,7 @@ def _plan_trial(recipe: Recipe) -> TrialPlan:
 
 
 def _whole_source(benchmark: BenchmarkConfig) -> list[SourceConfig]:
-    """The source whose pictures a benchmark shows, when it shows all of them; of a few, storing features is no gain."""
+    """The source whose images a benchmark shows, when it shows all of them; of a few, storing features is no gain."""
     if isinstance(benchmark, SourceBenchmark) and benchmark.limit is None:
         return [benchmark.source]
     return []
@@ -194,7 +194,7 @@ def alone(model: MLLMConfig, name: str) -> MLLMConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Speed:
-    """What the caching rule knows of a kind of device: arithmetic, reading stored features, decoding a picture."""
+    """What the caching rule knows of a kind of device: arithmetic, reading stored features, decoding an image."""
 
     flops: float
     bytes: float
@@ -205,7 +205,7 @@ _SPEEDS = {"cpu": _Speed(1e11, 1e9, 2e-3), "cuda": _Speed(3e14, 3e9, 1e-4)}
 
 
 def storable(recipe: Recipe) -> frozenset[str]:
-    """Encoders whose trunks stay frozen in every stage, see the picture alone, and are cheaper to load than to run."""
+    """Encoders whose trunks stay frozen in every stage, see the image alone, and are cheaper to load than to run."""
     if recipe.features == "never":
         return frozenset()
     reads = reads_per_picture(recipe)
@@ -220,7 +220,7 @@ def storable(recipe: Recipe) -> frozenset[str]:
 def feature_jobs(
     recipe: Recipe, model: MLLMConfig, sources: list[SourceConfig], stored: frozenset[str]
 ) -> tuple[FeatureJob, ...]:
-    """Feature jobs of the model's ``stored`` encoders, for each source that has pictures."""
+    """Feature jobs of the model's ``stored`` encoders, for each source that has images."""
     return tuple(
         FeatureJob(name, encoder, source, recipe.feature_precision, recipe.device, model.tiling, recipe.threads)
         for name, encoder in model.encoders.items()
@@ -236,7 +236,7 @@ def stays_frozen(recipe: Recipe, name: str) -> bool:
 
 
 def pays(recipe: Recipe, encoder: EncoderConfig, reads: float) -> bool:
-    """The caching rule: loading beats decoding and running again, and pictures are read more than once in this recipe.
+    """The caching rule: loading beats decoding and running again, and images are read more than once in this recipe.
 
     It looks at the recipe and this encoder alone, so that a design's keys never depend on what else is planned.
     """
@@ -247,7 +247,7 @@ def pays(recipe: Recipe, encoder: EncoderConfig, reads: float) -> bool:
 
 
 def reads_per_picture(recipe: Recipe) -> float:
-    """How often the recipe's stages read each picture, on average.
+    """How often the recipe's stages read each image, on average.
 
     Raises DataError for a record that cannot be used, where a stage tolerates none: before anything is trained.
     """

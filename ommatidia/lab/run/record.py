@@ -68,7 +68,7 @@ class TrialEntry(Entry):
     visual_tokens: int
     parameters: int
     flops_per_sample: float
-    """Of one question with a picture of the largest size."""
+    """Of one question with an image of the largest size."""
 
     @property
     def address(self) -> str:

@@ -45,7 +45,7 @@ class Trial:
 
     @property
     def full(self) -> list[Scored]:
-        """The benchmarks' outcomes with pictures, in the recipe's order."""
+        """The benchmarks' outcomes with images, in the recipe's order."""
         return [self.scored[b.name, "full"] for b in self.recipe.benchmarks if (b.name, "full") in self.scored]
 
     @property

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MARK = "<image>"
-"""Where a task puts a picture into its text itself."""
+"""Where a task puts an image into its text itself."""
 MOST = 1024
 """Tokens to generate where a task says nothing."""
 _KNOWN = frozenset({"max_new_tokens", "max_gen_toks", "temperature", "do_sample", "top_p", "num_beams", "until"})
@@ -30,7 +30,7 @@ _KNOWN = frozenset({"max_new_tokens", "max_gen_toks", "temperature", "do_sample"
 
 @dataclass(frozen=True)
 class GivenPicture:
-    """A picture that is open already."""
+    """An image that is open already."""
 
     image: Image
 
@@ -47,7 +47,7 @@ class GivenPicture:
 
 @dataclass(frozen=True)
 class Asked:
-    """One request of the harness: the words, the pictures, how to generate and where to stop."""
+    """One request of the harness: the words, the images, how to generate and where to stop."""
 
     sample: Sample
     decoding: Decoding
@@ -55,7 +55,7 @@ class Asked:
 
 
 def asked(name: str, context: str, pictures: Sequence[Image], how: Mapping[str, Any]) -> Asked:
-    """A request as a prompt: pictures first and a line break, unless the words place them.
+    """A request as a prompt: images first and a line break, unless the words place them.
 
     Raises ConfigError for ways of generating that we do not have: they would change the result without a word.
     """
@@ -68,7 +68,7 @@ def asked(name: str, context: str, pictures: Sequence[Image], how: Mapping[str, 
     if len(pieces) == 1:
         parts = [*(ImagePart(n) for n in range(len(pictures))), f"\n{context}" if pictures else context]
     elif len(pieces) - 1 != len(pictures):
-        raise ConfigError(f"{name}: {len(pieces) - 1} places for {len(pictures)} pictures")
+        raise ConfigError(f"{name}: {len(pieces) - 1} places for {len(pictures)} images")
     else:
         for n, piece in enumerate(pieces):
             parts += [ImagePart(n - 1)] if n else []
@@ -86,7 +86,7 @@ def asked(name: str, context: str, pictures: Sequence[Image], how: Mapping[str, 
 
 
 class Answering:
-    """Answers requests in their order; those that generate alike share batches and looks at pictures."""
+    """Answers requests in their order; those that generate alike share batches and looks at images."""
 
     def __init__(self, folder: str, *, device: str = "cpu", batch: int = 8) -> None:
         model, processor = load(folder, device=device)

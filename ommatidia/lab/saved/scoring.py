@@ -154,7 +154,7 @@ def scores_table(scored: Mapping[str, Scored]) -> Table:
 
 
 def score_table(scored: Mapping[tuple[str, Any], Scored]) -> Table:
-    """The benchmarks with their intervals, the score without pictures beside each, and their average."""
+    """The benchmarks with their intervals, the score without images beside each, and their average."""
     rows: list[list[Any]] = []
     names = [name for name, mode in scored if mode == "full"]
     for name in names:
@@ -166,7 +166,7 @@ def score_table(scored: Mapping[tuple[str, Any], Scored]) -> Table:
         full = [scored[name, "full"] for name in names]
         average = macro_mean({one.benchmark: one.mean for one in full}, {one.benchmark: one.group for one in full})
         rows.append(["average", f"{100 * average:.1f}", *[""] * 5])
-    columns = ("benchmark", "score %", "95 % interval", "n", "without pictures %", "prompt", "scorer")
+    columns = ("benchmark", "score %", "95 % interval", "n", "without images %", "prompt", "scorer")
     return "scores", columns, rows
 
 

@@ -1,4 +1,4 @@
-"""Talk: a dialogue with a saved model about some pictures."""
+"""Talk: a dialogue with a saved model about some images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ommatidia.models.processor import Processor
 
 @dataclass
 class Talk:
-    """Keeps the turns. Pictures stand at the head of the first question, as the models were trained."""
+    """Keeps the turns. Images stand at the head of the first question, as the models were trained."""
 
     model: MLLM
     processor: Processor
@@ -30,13 +30,13 @@ class Talk:
     def open(
         cls, checkpoint: Path, images: Sequence[Path], *, max_new_tokens: int, temperature: float, device: str
     ) -> Talk:
-        """Load the model and check the pictures. Raises ConfigError, RunError or DataError."""
+        """Load the model and check the images. Raises ConfigError, RunError or DataError."""
         model, processor = load(checkpoint, device=device)
         pictures = tuple(FilePicture(path) for path in images)
         for picture in pictures:
-            picture.open()  # refuse a broken picture before a question is asked about it
+            picture.open()  # refuse a broken image before a question is asked about it
         if pictures and not processor.config.encoders:
-            raise ConfigError(f"{checkpoint}: this model has no encoders and cannot see a picture")
+            raise ConfigError(f"{checkpoint}: this model has no encoders and cannot see an image")
         if not pictures and processor.config.encoders:
             console().log("no --image given: the model answers from text alone")
         return cls(model, processor, pictures, Decoding(max_new_tokens=max_new_tokens, temperature=temperature))

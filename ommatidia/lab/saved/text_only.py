@@ -155,7 +155,7 @@ def compare_words(
     batch: int = 8,
     device: str = "cpu",
 ) -> CommandResult:
-    """The harness's tasks for one saved model, and for the one it came from: what training on pictures cost.
+    """The harness's tasks for one saved model, and for the one it came from: what training on images cost.
 
     ``include`` is a folder of task files. Tasks that run code which the model wrote (HumanEval, MBPP) are refused by
     the harness unless ``run_code``. Raises ConfigError; RunError where it lacks data, a metric or that consent.

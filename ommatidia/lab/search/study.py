@@ -19,7 +19,7 @@ def encoder(name: str, **changes: Any) -> dict[str, Any]:
 
 def sources(data: str, **files: tuple[str, int | None] | tuple[str, int | None, str]) -> dict[str, Any]:
     """A mixture of LLaVA-format files below the folder ``data``: by name their path, about how many records were
-    published (None: nobody says), and the folder of their pictures where that is not the file's own. Every record
+    published (None: nobody says), and the folder of their images where that is not the file's own. Every record
     counts alike: an epoch shows each once."""
     return {"sources": {name: {"source": _source(data, *file)} for name, file in files.items()}}
 
@@ -43,12 +43,12 @@ def llava_captions(data: str) -> dict[str, Any]:
 
 
 def llava_dialogues(data: str) -> dict[str, Any]:
-    """The 665 thousand dialogues of LLaVA-1.5's second stage, laid out as there: beside the folders of pictures."""
+    """The 665 thousand dialogues of LLaVA-1.5's second stage, laid out as there: beside the folders of images."""
     return sources(data, sft=("llava_v1_5_mix665k.json", 665_000))
 
 
 def plain(start: str = "<s>") -> dict[str, Any]:
-    """LLaVA's form of a stage of captions: the mark that the tokenizer sets before a text, picture, caption, newline.
+    """LLaVA's form of a stage of captions: the mark that the tokenizer sets before a text, image, caption, newline.
     What was asked is left out."""
     return {**CHAT_FORMATS["plain"], "start": start}
 

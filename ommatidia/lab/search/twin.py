@@ -1,6 +1,6 @@
 """Tiny twins: a recipe or a search with the same kinds of parts and stages at a size that runs in seconds on a CPU.
 
-Encoders become their catalog twins, the language model a decoder of some ten thousand weights, data drawn pictures,
+Encoders become their catalog twins, the language model a decoder of some ten thousand weights, data drawn images,
 and two drawn benchmarks are asked. So every step of a study is walked before a GPU is rented; the scores mean nothing.
 """
 
@@ -149,7 +149,7 @@ def _small_value(value: Any) -> Any:
 
 
 def _parts_of(encoder: EncoderConfig) -> str:
-    """What an encoder is made of, whatever the size of its picture and where its weights come from."""
+    """What an encoder is made of, whatever the size of its image and where its weights come from."""
     return digest({name: value for name, value in encoder.to_dict().items() if name not in _SIZE_OR_LOOK})
 
 
@@ -172,7 +172,7 @@ def _side(encoder: EncoderConfig) -> int:
 
 
 def _encoder(name: str, encoder: EncoderConfig) -> dict[str, Any]:
-    """The catalog twin of the entry nearest in size; a picture twice the native size stays twice the twin's."""
+    """The catalog twin of the entry nearest in size; an image twice the native size stays twice the twin's."""
     side, whole = _side(encoder), encoder.to_dict()
     entries = _entries(_parts_of(encoder), _class_of(whole))
     if not entries:
@@ -222,7 +222,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
 
 
 def _source(name: str, source: Config) -> dict[str, Any]:
-    """Drawn pictures, another kind for another source; text alone for a source whose name starts with ``text``."""
+    """Drawn images, another kind for another source; text alone for a source whose name starts with ``text``."""
     if name.startswith("text"):
         return dict(_TEXT)
     kind = _DRAWN[int(digest(source.to_dict())[:8], 16) % len(_DRAWN)]

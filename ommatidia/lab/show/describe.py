@@ -81,7 +81,7 @@ def _tokens(recipe: Recipe) -> SampleTokens:
 
 
 def _parts(recipe: Recipe) -> Table:
-    """Part by part: grid out, parameters, operations for the mean picture of the last mixture and its dialogue."""
+    """Part by part: grid out, parameters, operations for the mean image of the last mixture and its dialogue."""
     model, tokens = recipe.model, _tokens(recipe)
     share = 1 / tokens.pictures if tokens.pictures else 1.0
     views, visual = (tokens.views * share, tokens.visual * share) if tokens.views else (1.0, model.tokens_per_view)
@@ -101,11 +101,11 @@ def _parts(recipe: Recipe) -> Table:
     unit, scale = ("GFLOP", 1e9) if total_f > _MANY else ("MFLOP", 1e6)
     rows = [[name, grids.get(name, ""), f"{c.parameters:,}", f"{c.flops / scale:,.1f}"] for name, c in costs.items()]
     rows.append(["total", "", f"{total_p:,}", f"{total_f / scale:,.1f}"])
-    return "parts", ("part", "gives", "parameters", f"{unit} a picture"), rows
+    return "parts", ("part", "gives", "parameters", f"{unit} an image"), rows
 
 
 def _pictures(recipe: Recipe) -> list[Table]:
-    """Picture size by picture size: views, visual tokens and marks, where the tiling lets them depend on it."""
+    """Image size by image size: views, visual tokens and marks, where the tiling lets them depend on it."""
     model = recipe.model
     if not model.encoders or isinstance(model.tiling, Whole):
         return []
@@ -176,7 +176,7 @@ def _notes(recipe: Recipe) -> list[Table]:
         height, width = recipe.model.tiling.largest()
         size = f" of {width}x{height} px" if height * width > 1 else ""  # otherwise all sizes bring as much
         text = f"{ASSUMED_TEXT} tokens of text, {ASSUMED_SUPERVISED} of them supervised"
-        lines.append(f"assumed: a sample of one picture{size} and {text}, marks not counted; {why}")
+        lines.append(f"assumed: a sample of one image{size} and {text}, marks not counted; {why}")
     if any(absent(stage) for stage in recipe.stages):
         lines.append("records: ? where the data is not here; (~N) is what was published")
     lines.append(
@@ -199,7 +199,7 @@ def _designs(recipes: tuple[Recipe, ...]) -> Table:
                 recipe.seed,
             ]
         )
-    return "designs", ("design", "visual tokens", "M parameters", "GFLOP a picture", "seed"), rows
+    return "designs", ("design", "visual tokens", "M parameters", "GFLOP an image", "seed"), rows
 
 
 def _priced(recipes: Sequence[Recipe], machine: Machine | None) -> tuple[list[Table], dict[str, Any]]:
@@ -267,7 +267,7 @@ def _expected(recipes: Sequence[Recipe], store: Store) -> tuple[list[list[Any]],
         "GFLOP": round(total / 1e9),
         "GFLOP without sharing": round(alone / 1e9),
         "sharing saves": f"{alone / max(total, 1.0):.1f}x",
-        "assumed": f"{next(p.assumed for p in shared.values() if p.assumed)}: samples as published, of one picture and "
+        "assumed": f"{next(p.assumed for p in shared.values() if p.assumed)}: samples as published, of one image and "
         f"{ASSUMED_TEXT} tokens of text; evaluation and stored features not priced",
     }
     if unknown := sum(price.samples is None for price in shared.values()):

@@ -1,4 +1,4 @@
-"""One sample as the model sees it: each encoder's view, the token row, the label mask; as a picture and as data."""
+"""One sample as the model sees it: each encoder's view, the token row, the label mask; as an image and as data."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Where the picture was written, and the same facts as tables and data."""
+    """Where the image was written, and the same facts as tables and data."""
 
     path: Path
     tables: list[Table]
@@ -69,9 +69,9 @@ def inspect_recipe(value: Config, stage: str | None, index: int, out: Path) -> I
 
 
 def inspect_model(folder: Path, image: Path | None, question: str, out: Path) -> Inspection:
-    """A picture and a question as a saved model would receive them."""
+    """An image and a question as a saved model would receive them."""
     if image is None:
-        raise ConfigError("--image: name a picture to look at with this model")
+        raise ConfigError("--image: name an image to look at with this model")
     processor = Processor(read_config(folder))
     parts: tuple[Part, ...] = (ImagePart(0), processor.chat.after_image, question)
     sample = Sample(image.name, (Message("user", parts),), (FilePicture(image),))
@@ -85,7 +85,7 @@ def _inspect(processor: Processor, sample: Sample, out: Path, *, answer: bool) -
     figure = _draw(processor, sample, example, runs)
     formats = figure.canvas.get_supported_filetypes()
     if (suffix := out.suffix.removeprefix(".")) not in formats:
-        raise ConfigError(f"{out}: {unknown('kind of picture', suffix, formats)}")
+        raise ConfigError(f"{out}: {unknown('kind of image', suffix, formats)}")
     drawn = io.BytesIO()
     figure.savefig(drawn, format=suffix, dpi=110)
     put_file(out, drawn.getvalue())
@@ -115,7 +115,7 @@ def _inspect(processor: Processor, sample: Sample, out: Path, *, answer: bool) -
 
 
 def _shown(processor: Processor, sample: Sample) -> list[Picture]:
-    """The pictures of a sample in the order of its words; none for a model that sees nothing."""
+    """The images of a sample in the order of its words; none for a model that sees nothing."""
     parts = [part for message in sample.messages for part in message.parts if isinstance(part, ImagePart)]
     return [sample.images[part.index] for part in parts] if processor.config.encoders else []
 
@@ -164,7 +164,7 @@ def _draw(processor: Processor, sample: Sample, example: Example, runs: Sequence
 
 
 def _draw_views(axes: Any, processor: Processor, sample: Sample, example: Example) -> None:
-    """One row a view: what was cut, and what each encoder sees of it; a whole picture stands in its first row."""
+    """One row a view: what was cut, and what each encoder sees of it; a whole image stands in its first row."""
     tiling = processor.config.tiling
     cut = [view for picture in _shown(processor, sample) for view in tiling.cut(picture.open())]
     said = marks(processor, sample)

@@ -53,7 +53,7 @@ FAMILIES: dict[str, type[Config]] = {
 
 
 PICTURE_SIZES = ((336, 336), (480, 640), (768, 1024), (1080, 1920), (2000, 500))
-"""(height, width) in pixels: pictures of which tables tell what a tiling makes of them."""
+"""(height, width) in pixels: images of which tables tell what a tiling makes of them."""
 
 _VIEW = Grid(24, 24, 1)
 """What one view brings in the table of tilings: CLIP-L at 336 px."""
@@ -110,7 +110,7 @@ def _features(kind: str, encoder: Mapping[str, Any]) -> str:
 
 
 def _tilings() -> Table:
-    """What every tiling's default makes of some picture sizes, in visual tokens."""
+    """What every tiling's default makes of some image sizes, in visual tokens."""
     name, columns, rows = _family("tilings")
     for row in rows:
         tiling = TilingConfig.kinds()[row[0]]()

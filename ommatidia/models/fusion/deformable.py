@@ -1,6 +1,6 @@
 """Deformable attention: each token of the first encoder looks at a few learned points of the other maps.
 
-Shapes: K views, R maps (one a view or one a picture), N tokens of the first encoder, D their channels, C width of the
+Shapes: K views, R maps (one a view or one an image), N tokens of the first encoder, D their channels, C width of the
 attention, A heads, L levels (the other encoders), P points a head and level, H rows, W columns.
 """
 

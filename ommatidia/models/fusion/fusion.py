@@ -48,7 +48,7 @@ class FusionConfig(Config, family=True):
 
     @property
     def counts_on_padding(self) -> bool:
-        """Whether the features are taken for those of pictures that were centred on a square canvas."""
+        """Whether the features are taken for those of images that were centred on a square canvas."""
         return False
 
     def over(self, blocks: Mapping[str, Blocks]) -> FusionConfig:

@@ -1,4 +1,4 @@
-"""A sum of encoders in which the picture decides how much each of them counts.
+"""A sum of encoders in which the image decides how much each of them counts.
 
 Shapes: K views, H rows, W columns, S encoders, D channels.
 """

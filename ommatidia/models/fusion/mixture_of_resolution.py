@@ -1,4 +1,4 @@
-"""The mixture-of-resolution adaptation of LLaVA-HR (arXiv 2403.03003, section 3): a fast encoder that sees the picture
+"""The mixture-of-resolution adaptation of LLaVA-HR (arXiv 2403.03003, section 3): a fast encoder that sees the image
 at low resolution is steered, between its blocks, by the map of a slow one that sees it at high resolution.
 
 Names follow the published checkpoint, 1x1 convolutions as linear layers: ``align_stages_latent.i`` is ``adapters.i``,

@@ -1,6 +1,6 @@
 """Patch info mining: each token of the first encoder asks the finer maps what lies under it (Mini-Gemini).
 
-Shapes: K views, R maps (one a view or one a picture), H rows, W columns, N = H * W tokens, M cells of a window,
+Shapes: K views, R maps (one a view or one an image), H rows, W columns, N = H * W tokens, M cells of a window,
 D channels of the first encoder, C channels of a finer map.
 """
 
@@ -29,7 +29,7 @@ class PatchMining(FusionConfig):
     LayerNorm and Linear give query, key and value (one head); the answer is added to the raw token (Mini-Gemini,
     arXiv 2403.18814). With several finer maps their windows form one softmax. ``window`` is the side of a
     window in cells, to which ``resample`` brings the maps; None: every map is a whole multiple of the first grid and
-    stays as it is. A finer encoder may see pictures whole while the first sees tiles: each view then mines its region
+    stays as it is. A finer encoder may see images whole while the first sees tiles: each view then mines its region
     of the map (its HD variant).
     """
 

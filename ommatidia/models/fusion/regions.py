@@ -1,6 +1,6 @@
-"""Maps of whole pictures beside views of their parts: what of a map belongs to each view.
+"""Maps of whole images beside views of their parts: what of a map belongs to each view.
 
-Shapes: K views, P pictures, R either of them, H rows, W columns, D channels.
+Shapes: K views, P images, R either of them, H rows, W columns, D channels.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from ommatidia.core.types import Views
 
 
 def per_picture(rows: int, views: Views) -> bool:
-    """Whether ``rows`` maps are one for each picture rather than one for each view. Raises AlignmentError."""
+    """Whether ``rows`` maps are one for each image rather than one for each view. Raises AlignmentError."""
     if rows == len(views):
         return False
     pictures = int(views.pictures_K.max()) + 1 if len(views) else 0
     if rows != pictures:
-        raise AlignmentError(f"{rows} maps for {len(views)} views of {pictures} pictures")
+        raise AlignmentError(f"{rows} maps for {len(views)} views of {pictures} images")
     return True
 
 
 def centres(height: int, width: int, views: Views, *, whole: bool) -> Tensor:
     """Centres of a view's cells as fractions (x, y) of the map they are looked up in: xy_KHW2 in float32.
 
-    ``whole``: the map shows the picture, and a view only its box of it; otherwise each view has a map of its own.
+    ``whole``: the map shows the image, and a view only its box of it; otherwise each view has a map of its own.
     """
     boxes_K4 = views.boxes_K4.float()
     if not whole:
@@ -40,7 +40,7 @@ def centres(height: int, width: int, views: Views, *, whole: bool) -> Tensor:
 
 
 def cut(x_PHWD: Tensor, views: Views, height: int, width: int) -> Tensor:
-    """Each view's box of its picture's map as x_KHWD of this size, bilinear; a box of that many cells comes exactly."""
+    """Each view's box of its image's map as x_KHWD of this size, bilinear; a box of that many cells comes exactly."""
     grid_KHW2 = 2 * centres(height, width, views, whole=True) - 1
     x_KDHW = x_PHWD.permute(0, 3, 1, 2)[views.pictures_K].float()
     out = functional.grid_sample(x_KDHW, grid_KHW2, mode="bilinear", padding_mode="border", align_corners=False)

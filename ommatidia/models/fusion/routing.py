@@ -1,6 +1,6 @@
 """Routing: for each view a gate picks the experts that the first encoder's tokens then read (MoVA's adapter).
 
-Shapes: K views, R maps (one a view or one a picture), H rows, W columns, N = H * W tokens, D channels of the first
+Shapes: K views, R maps (one a view or one an image), H rows, W columns, N = H * W tokens, D channels of the first
 encoder, C channels of an expert, X experts, E width of the question's embedding, A heads.
 """
 

@@ -64,9 +64,9 @@ class SVA(FusionConfig):
     sides: dict[str, Positive] = Field(default_factory=dict)
     context: Literal["first", "shown"] = "first"
     """The global context: the mean of all cells of the first encoder, padding included, as released; or the mean over
-    all encoders of the cells that show the picture."""
+    all encoders of the cells that show the image."""
     padded: bool = True
-    """Cells beside the picture are not looked at. False for pictures that are stretched or cropped."""
+    """Cells beside the image are not looked at. False for images that are stretched or cropped."""
 
     @model_validator(mode="after")
     def _checked(self) -> Self:

@@ -1,4 +1,4 @@
-"""Windows: what each query of a Spatial Vision Aggregator looks at, and which cells of it show the picture.
+"""Windows: what each query of a Spatial Vision Aggregator looks at, and which cells of it show the image.
 
 Cambrian-1 (arXiv 2406.16860), section 3.2. Shapes: K views, S rows and columns of an encoder's square grid, L of the
 queries, m = S / L of a window, N = K * L * L queries (view, row, column), M = m * m cells of a window, C channels.
@@ -62,8 +62,8 @@ def windows(
 ) -> Windows:
     """Cut x_KSSC and shown_KSS of every encoder into the windows of the queries.
 
-    A window of one encoder that shows nothing of the picture may be looked at everywhere: its query stands beside the
-    picture too, and attention over nothing has no value.
+    A window of one encoder that shows nothing of the image may be looked at everywhere: its query stands beside the
+    image too, and attention over nothing has no value.
     """
     masks = []
     for name, cells in sizes.cells.items():
@@ -84,7 +84,7 @@ def to_windows(x_KSSC: Tensor, cells: int) -> Tensor:
 
 
 def showing(sizes: Sequence[tuple[int, int]], side: int) -> Tensor:
-    """shown_KSS: True at the cells of a square grid that show a centred picture of this (height, width), one a view."""
+    """shown_KSS: True at the cells of a square grid that show a centred image of this (height, width), one a view."""
     cells = torch.arange(side)
     boxes_K4 = torch.tensor([content(side, side, *size, at_least=1) for size in sizes]).reshape(-1, 4)
     top, left, bottom, right = boxes_K4.T[..., None]

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class CrossAttention(GatedConfig):
-    """Gated layers look at the views of the last picture or of all; only a tiling's marks stay in the text.
+    """Gated layers look at the views of the last image or of all; only a tiling's marks stay in the text.
 
     The tokens of a tile's tag see that tile alone (NVLM, 2409.11402). Published values:
 
-    | | every | first | heads | head_dim | activation | pictures | mark |
+    | | every | first | heads | head_dim | activation | images | mark |
     |---|---|---|---|---|---|---|---|
     | Flamingo-3B, 9B, 80B (2204.14198) | 1, 4, 7 | 0 | | 128 | squared_relu | last | ``<image>`` |
     | OpenFlamingo-3B, 4B, 9B (2308.01390) | 1, 2, 4 | every - 1 | 8 | 64 | gelu | last | ``<image>`` |
@@ -36,7 +36,7 @@ class CrossAttention(GatedConfig):
     kind: Literal["cross_attention"] = "cross_attention"
     pictures: Literal["last", "all"] = "last"
     mark: str = ""
-    """Text that stands for each picture, before its tags, and sees all of it; empty: none."""
+    """Text that stands for each image, before its tags, and sees all of it; empty: none."""
 
     def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
         start = (Mark(self.mark, whole=True),) if self.mark else ()

@@ -37,7 +37,7 @@ class DeepSVA(InjectionConfig):
 
     kind: Literal["deep_sva"] = "deep_sva"
     row_end: bool = False
-    """As ``inline`` has it: Cambrian-1 ends the rows of the unpadded picture."""
+    """As ``inline`` has it: Cambrian-1 ends the rows of the unpadded image."""
     count: Annotated[int, Field(gt=0)] = 10
     start: Annotated[int, Field(ge=0)] = 0
     stride: Annotated[int, Field(gt=0)] = 3

@@ -4,7 +4,7 @@
     x <- x + tanh(b) * ffn(norm(x))                     model is what it was until the first step has been taken
 
 Queries are the positions of the text, keys and values the projected views of their own row. A position that sees no
-view passes as it is, both branches left out, so that text before and without pictures is the language model's own.
+view passes as it is, both branches left out, so that text before and without images is the language model's own.
 
 Shapes: B batch, T tokens, E language width, K views that are looked at, L keys a view, M views a row at most, I width
 of all heads together.
@@ -66,7 +66,7 @@ class GatedConfig(InjectionConfig):
     bias: bool = False
     """Whether the matrices have biases; the norms always do."""
     pictures: Literal["last", "all"]
-    """Which pictures before a position it looks at."""
+    """Which images before a position it looks at."""
 
     @property
     def attends(self) -> Attends:

@@ -1,4 +1,4 @@
-"""Hybrid injection (NVLM-H): the picture at a glance stands in the text, its tiles are looked at inside the decoder."""
+"""Hybrid injection (NVLM-H): the image at a glance stands in the text, its tiles are looked at inside the decoder."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Hybrid(GatedConfig):
-    """The view that shows all of a picture stands in the text; gated layers look at the others (2409.11402).
+    """The view that shows all of an image stands in the text; gated layers look at the others (2409.11402).
 
     The text of a tile's tag leaves the sequence and stands beside the tile's tokens among keys and values, through the
-    language model's own embeddings; row ends of a tiling are left out. A picture of one view is inline alone. NVLM-H
+    language model's own embeddings; row ends of a tiling are left out. An image of one view is inline alone. NVLM-H
     has ``layers`` = 10, ``every`` = 6 (34B) or 8 (72B).
     """
 
@@ -34,7 +34,7 @@ class Hybrid(GatedConfig):
         inline = {number for number, view in enumerate(views) if view.overview or len(views) == 1}
         if not inline:
             raise ConfigError(
-                f"injection: hybrid wants one view of a picture to show all of it, but of the {len(views)} views that "
+                f"injection: hybrid wants one view of an image to show all of it, but of the {len(views)} views that "
                 "the tiling cuts a large one into none is its overview"
             )
         return tuple(kept for piece in script if (kept := _kept(piece, inline, grid.tokens)) is not None)
@@ -43,7 +43,7 @@ class Hybrid(GatedConfig):
         return HybridInjection(self.module_layers(language))
 
     def cost(self, grid: Grid, language: LanguageShape, *, tokens: int, views: float) -> Cost:
-        """For one picture: its first view is inline, and the few words of the tags among the keys are not counted."""
+        """For one image: its first view is inline, and the few words of the tags among the keys are not counted."""
         return self.layers_cost(language, tokens=tokens, keys=max(views - 1, 0) * grid.tokens)
 
     @classmethod

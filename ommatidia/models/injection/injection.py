@@ -1,4 +1,4 @@
-"""The contract of an injection: what stands in the text for a picture, and what happens there and inside the decoder.
+"""The contract of an injection: what stands in the text for an image, and what happens there and inside the decoder.
 
 Shapes: B batch, T tokens, K views, H rows, W columns, E language width, N visual places of the whole batch.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a batch's pictures have become on their way into the language model."""
+    """What a batch's images have become on their way into the language model."""
 
     v_KHWE: Tensor
     """Projected views."""
@@ -44,7 +44,7 @@ class Seen:
 
     @classmethod
     def by(cls, batch: Batch, v_KHWE: Tensor, memory: Any = None) -> Seen:
-        """The views of a batch that has pictures."""
+        """The views of a batch that has images."""
         assert batch.views is not None
         slots_BT = batch.ids_BT == IMAGE_TOKEN_ID
         return cls(v_KHWE, batch.views, slots_BT, batch.places_N, batch.sees_BT2, memory, batch.tags_KG)
@@ -59,7 +59,7 @@ class InjectionConfig(Config, family=True):
     @property
     def attends(self) -> Attends:
         """What layers inside the decoder may look at from a position of the text: nothing, the views of the last
-        picture before it (Flamingo), or those of all pictures before it (NVLM)."""
+        image before it (Flamingo), or those of all images before it (NVLM)."""
         return "none"
 
     @property
@@ -76,7 +76,7 @@ class InjectionConfig(Config, family=True):
     def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
         """What of a tiling's script stands in the text; ``grid`` is what the projector gives for one of the views.
 
-        Raises ConfigError where this injection cannot show a picture that is cut into such views."""
+        Raises ConfigError where this injection cannot show an image that is cut into such views."""
 
     def reading(self, left: Any, grid: Grid, language: LanguageShape) -> Self:
         """This injection for what the fusion leaves (``FusionConfig.leaves``), the projector's grid and the decoder.

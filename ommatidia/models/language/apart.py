@@ -30,7 +30,7 @@ def family_of(config: Any) -> str:
 
 
 def unsteered(family: str) -> str:
-    """Why a pack of pictures cannot run: what an injection's layers look at is laid out for the whole row."""
+    """Why a pack of images cannot run: what an injection's layers look at is laid out for the whole row."""
     return (
         f"packing: {family} runs a pack sample by sample, which the layers of this injection inside the decoder "
         "do not; train without engine.packing, or inject inline"

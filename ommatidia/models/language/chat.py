@@ -46,9 +46,9 @@ class ChatFormat(Config):
     after_end: str = ""
     """Text between an assistant turn and the next one; not supervised."""
     after_image: str = "\n"
-    """What stands between a picture and the question about it, where somebody writes one (``omma chat``)."""
+    """What stands between an image and the question about it, where somebody writes one (``omma chat``)."""
     drop_user_text: bool = False
-    """LLaVA's stage-1 form: the picture, then the caption; what the user said is left out."""
+    """LLaVA's stage-1 form: the image, then the caption; what the user said is left out."""
 
     @classmethod
     def named(cls, name: str) -> Mapping[str, Any]:
@@ -64,7 +64,7 @@ class ChatFormat(Config):
         )  # fmt: skip
 
     def render(self, messages: Sequence[Message], *, answer: bool) -> list[Segment | ImagePart]:
-        """Segments and picture places in order; with ``answer=False`` everything up to where the model should speak.
+        """Segments and image places in order; with ``answer=False`` everything up to where the model should speak.
 
         A document stands there as it is, between the mark of the beginning and the one that ends an answer.
 
@@ -176,7 +176,7 @@ def _chatml(system: str, newline: str) -> dict[str, Any]:
 _FIELDS: dict[str, dict[str, Any]] = {
     # One control token a role: what the small models from scratch are trained with.
     "compact": {"after_image": "", "user_prefix": "<|user|>", "assistant_prefix": "<|assistant|>", "end": "<|end|>"},
-    # LLaVA stage 1: picture, caption, newline.
+    # LLaVA stage 1: image, caption, newline.
     "plain": {"start": "<s>", "end": "\n", "drop_user_text": True},
     "vicuna_v1": {
         "start": "<s>",

@@ -163,7 +163,7 @@ def _theirs(name: str, encoder: str) -> str:
 
 
 def _processor(config: MLLMConfig, tokenizer: Any, layout: dict[str, Any]) -> Any:
-    """The stock processor that prepares pictures as this design does."""
+    """The stock processor that prepares images as this design does."""
     from transformers import CLIPImageProcessor, LlavaNextProcessor, LlavaProcessor
 
     (encoder,) = config.encoders.values()

@@ -1,6 +1,6 @@
 """LLaVA-1.5 and LLaVA-NeXT checkpoints, in the layout of their authors and in that of transformers.
 
-Both take block -2 of CLIP; what stands behind it has no part in the result and is left aside. NeXT cuts pictures by its
+Both take block -2 of CLIP; what stands behind it has no part in the result and is left aside. NeXT cuts images by its
 pinpoints and ends rows with a learned vector.
 """
 

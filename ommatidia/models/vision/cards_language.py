@@ -1,4 +1,4 @@
-"""Cards of encoders trained on pictures with text: CLIP and its kin."""
+"""Cards of encoders trained on images with text: CLIP and its kin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cards of encoders trained on pictures alone."""
+"""Cards of encoders trained on images alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Features of a latent diffusion model: what Stable Diffusion's UNet makes of a slightly noised picture.
+"""Features of a latent diffusion model: what Stable Diffusion's UNet makes of a slightly noised image.
 
-Cambrian-1 (2406.16860), encoder comparison, after DIFT (2306.03881): the picture's latent, noised to step 250 of 1000,
+Cambrian-1 (2406.16860), encoder comparison, after DIFT (2306.03881): the image's latent, noised to step 250 of 1000,
 goes through the UNet once with the empty prompt, and the outputs of its four up-blocks are the features. Needs the
 extra ``diffusion`` (the diffusers library).
 Shapes: B batch, C colour channels, H rows, W columns, T prompt tokens, D feature channels.
@@ -37,10 +37,10 @@ _VAE: dict[str, Any] = {
 
 
 class DiffusionEncoder(ImageEncoderConfig):
-    """Up-block maps of Stable Diffusion, each resized to a sixteenth of the picture and joined along the channels.
+    """Up-block maps of Stable Diffusion, each resized to a sixteenth of the image and joined along the channels.
 
     ``features`` counts the up-blocks from 0, the coarsest. The noise is drawn once, from ``noise_seed``, so that
-    features depend on the picture alone. ``unet`` and ``vae`` are what differs from Stable Diffusion 2.1.
+    features depend on the image alone. ``unet`` and ``vae`` are what differs from Stable Diffusion 2.1.
     """
 
     kind: Literal["diffusion"] = "diffusion"

@@ -37,7 +37,7 @@ from ommatidia.models.vision.weights import (
 class EncoderConfig(Config, family=True):
     """A vision encoder. A bare name is an entry of the catalog, with ``@128`` or ``@96x128`` for another image size.
 
-    A member says how a picture becomes pixels (``preprocess``) and how its trunk is made (``trunk``); grid, cost and
+    A member says how an image becomes pixels (``preprocess``) and how its trunk is made (``trunk``); grid, cost and
     digest follow by running the trunk once on the meta device, where tensors have shapes but no memory.
     """
 
@@ -149,7 +149,7 @@ class EncoderConfig(Config, family=True):
 
 
 class ImageEncoderConfig(EncoderConfig):
-    """Base of encoders that see one resized picture."""
+    """Base of encoders that see one resized image."""
 
     image_size: ImageSize = (224, 224)
     """(rows, columns) in pixels; one number stands for a square."""

@@ -1,4 +1,4 @@
-"""The bare patch embedding, a control: the trunk only cuts the picture into patches; all that is learned is the neck.
+"""The bare patch embedding, a control: the trunk only cuts the image into patches; all that is learned is the neck.
 
 Shapes: B batch, C colour channels, H rows, W columns, D feature channels.
 """

@@ -1,4 +1,4 @@
-"""Pix2Struct's encoder (Lee et al., 2022, arXiv 2210.03347, section 2): a picture of any shape as a budget of patches.
+"""Pix2Struct's encoder (Lee et al., 2022, arXiv 2210.03347, section 2): an image of any shape as a budget of patches.
 
 The whole way from pixels to patches runs on the pixels' own device. Module names follow the published checkpoint.
 Shapes: B batch, C colour channels, H rows, W columns, D feature channels.
@@ -31,10 +31,10 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class Pix2StructEncoder(PublishedEncoderConfig):
-    """Pixels are standardised per picture and resized so that at most ``max_patches`` patches keep their aspect ratio.
+    """Pixels are standardised per image and resized so that at most ``max_patches`` patches keep their aspect ratio.
 
     The normalisation that the pixels arrive with is undone first, so it changes nothing. No text is drawn into the
-    picture. The defaults are Pix2Struct-L; ``last`` is behind its final norm.
+    image. The defaults are Pix2Struct-L; ``last`` is behind its final norm.
     """
 
     kind: Literal["pix2struct"] = "pix2struct"
@@ -150,7 +150,7 @@ def patch_grid(rows: int, columns: int, *, patch: int, budget: int) -> tuple[int
 def flat_patches(pixels_BCHW: Tensor, *, mean: Triple, std: Triple, patch: int, budget: int) -> Tensor:
     """The patches (B, rows, columns, patch * patch * C) of normalised pixels, channels innermost, in float32.
 
-    Each picture is brought back to 0..255, standardised over all its values (a constant one by the smallest deviation
+    Each image is brought back to 0..255, standardised over all its values (a constant one by the smallest deviation
     that its number of values can resolve), and resized with an antialiased bilinear filter.
     """
     pixels_BCHW = pixels_BCHW.float()

@@ -1,4 +1,4 @@
-"""Preprocess: a picture becomes the pixels that one encoder was trained to see. An encoder owns its transform."""
+"""Preprocess: an image becomes the pixels that one encoder was trained to see. An encoder owns its transform."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ HALF: Triple = (0.5, 0.5, 0.5)
 _FILTERS: dict[str, Image.Resampling] = {name.lower(): Image.Resampling[name] for name in Image.Resampling.__members__}
 
 _LARGEST = 2**25
-"""Pixels of a picture in between; more would be a matter of memory rather than of seeing."""
+"""Pixels of an image in between; more would be a matter of memory rather than of seeing."""
 
 
 class Preprocess(Config):
     """Resize to ``size`` (rows, columns), scale to 0..1, subtract ``mean``, divide by ``std``.
 
-    ``fit`` says what happens to the aspect ratio: ``pad`` keeps all of the picture and fills the rest with the mean
+    ``fit`` says what happens to the aspect ratio: ``pad`` keeps all of the image and fills the rest with the mean
     colour (zeros after normalising), ``stretch`` ignores it, ``crop`` keeps the largest centred part that fits.
     ``pad_first`` and ``crop_last`` do so the other way round, as LLaVA, Cambrian-1 and Eagle do in their modes ``pad``
-    and ``square``: the picture is filled up with the mean colour as bytes and then resized, or resized and then cut.
+    and ``square``: the image is filled up with the mean colour as bytes and then resized, or resized and then cut.
     ``stretch_first`` is ``stretch`` by Pillow, as LLaVA-NeXT and SigLIP were trained: the very bytes.
     """
 
@@ -60,7 +60,7 @@ class Preprocess(Config):
     )
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """The picture as float32 pixels_CHW. Any picture size works, 1x1 included."""
+        """The image as float32 pixels_CHW. Any image size works, 1x1 included."""
         return self._normalised(self._shaped(_Opened(image)))
 
     def _shape(self) -> tuple[Any, ...]:
@@ -72,7 +72,7 @@ class Preprocess(Config):
         return red, green, blue
 
     def _shaped(self, decoded: _Opened) -> Tensor:
-        """The picture as bytes_HWC in its final size; with ``pad`` without its border."""
+        """The image as bytes_HWC in its final size; with ``pad`` without its border."""
         image = decoded.image
         rows, columns = self.size
         resample = _FILTERS[self.interpolation]
@@ -91,7 +91,7 @@ class Preprocess(Config):
         return _resized(decoded, height, width, self.interpolation)
 
     def _normalised(self, bytes_HWC: Tensor) -> Tensor:
-        # Few passes over the picture: one reorders bytes into floats, two scale them, (x / 255 - mean) / std.
+        # Few passes over the image: one reorders bytes into floats, two scale them, (x / 255 - mean) / std.
         height, width = bytes_HWC.shape[:2]
         whole = (height, width) == self.size
         canvas_CHW = torch.empty(3, *self.size) if whole else torch.zeros(3, *self.size)
@@ -106,7 +106,7 @@ def prepare_all(image: Image.Image, transforms: Mapping[str, Preprocess]) -> dic
     """pixels_CHW for every name, as each transform alone would give them.
 
     Equal transforms are computed once and give the same tensor; those that differ in mean and std alone share the
-    resized picture.
+    resized image.
     """
     decoded = _Opened(image)
     shaped: dict[tuple[Any, ...], Tensor] = {}
@@ -121,12 +121,12 @@ def prepare_all(image: Image.Image, transforms: Mapping[str, Preprocess]) -> dic
 
 
 def _bytes(image: Image.Image) -> Tensor:
-    """bytes_HWC of an RGB picture."""
+    """bytes_HWC of an RGB image."""
     return torch.from_numpy(np.array(image))
 
 
 class _Opened:
-    """An RGB picture, and its bytes as a tensor, taken out of Pillow once however many transforms want them."""
+    """An RGB image, and its bytes as a tensor, taken out of Pillow once however many transforms want them."""
 
     def __init__(self, image: Image.Image) -> None:
         self.image = image if image.mode == "RGB" else image.convert("RGB")
@@ -139,7 +139,7 @@ class _Opened:
 
 
 def _resized(decoded: _Opened, height: int, width: int, interpolation: Interpolation) -> Tensor:
-    """bytes_HWC of the picture at another size.
+    """bytes_HWC of the image at another size.
 
     Torch resizes bytes by Pillow's own method several times faster; about one byte in three hundred differs, by one
     level. Where a published checkpoint is to see the very bytes it was trained on, the fits ``pad_first``,
@@ -157,7 +157,7 @@ def _resized(decoded: _Opened, height: int, width: int, interpolation: Interpola
 def _centred(image: Image.Image, rows: int, columns: int) -> tuple[float, float, float, float]:
     """The largest centred box of the shape rows x columns, in source coordinates.
 
-    A 1 x 10000 picture must not be blown up before most of it is cut away.
+    A 1 x 10000 image must not be blown up before most of it is cut away.
     """
     scale = min(image.height / rows, image.width / columns)
     cut_x, cut_y = (image.width - columns * scale) / 2, (image.height - rows * scale) / 2
@@ -165,12 +165,12 @@ def _centred(image: Image.Image, rows: int, columns: int) -> tuple[float, float,
 
 
 def _resize_and_crop(image: Image.Image, rows: int, columns: int, resample: Image.Resampling) -> Image.Image:
-    """Resize until the picture just covers rows x columns, then cut its centre out."""
+    """Resize until the image just covers rows x columns, then cut its centre out."""
     if image.height * columns <= image.width * rows:
         height, width = rows, int(rows * image.width / image.height)
     else:
         height, width = int(columns * image.height / image.width), columns
-    if height * width > _LARGEST:  # cut first: the same picture up to rounding
+    if height * width > _LARGEST:  # cut first: the same image up to rounding
         return image.resize((columns, rows), resample, box=_centred(image, rows, columns))
     top, left = (height - rows) // 2, (width - columns) // 2
     resized = image if image.size == (width, height) else image.resize((width, height), resample)
@@ -180,9 +180,9 @@ def _resize_and_crop(image: Image.Image, rows: int, columns: int, resample: Imag
 def _pad_and_resize(
     image: Image.Image, rows: int, columns: int, resample: Image.Resampling, fill: tuple[int, int, int]
 ) -> Image.Image:
-    """Centre the picture on a canvas of the shape rows : columns and resize it.
+    """Centre the image on a canvas of the shape rows : columns and resize it.
 
-    Equal, byte for byte, to one resize of the whole canvas, which for a long thin picture would fill the memory:
+    Equal, byte for byte, to one resize of the whole canvas, which for a long thin image would fill the memory:
     resizing goes along the rows first, so strips of rows give the same bytes one after another.
     """
     width = max(image.width, round(image.height * columns / rows))

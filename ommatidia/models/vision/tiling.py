@@ -1,8 +1,8 @@
-"""Tiling: how one picture becomes views, and in which order their tokens stand in the text.
+"""Tiling: how one image becomes views, and in which order their tokens stand in the text.
 
-A tiling works on pictures and shapes alone, so it goes with any mixture of encoders: each prepares every view by its
-own transform. What it says in advance (views, marks, places) is exact for every picture size, before any weight.
-Shapes: K views of a picture, H rows and W columns of visual tokens a view.
+A tiling works on images and shapes alone, so it goes with any mixture of encoders: each prepares every view by its
+own transform. What it says in advance (views, marks, places) is exact for every image size, before any weight.
+Shapes: K views of an image, H rows and W columns of visual tokens a view.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ommatidia.core.types import View
 class Mark:
     """Plain text between the views, such as a tile tag. ``view``: which one it announces; None: no single one.
 
-    ``whole``: it stands for the picture and sees all of it, where layers inside the decoder look at pictures."""
+    ``whole``: it stands for the image and sees all of it, where layers inside the decoder look at images."""
 
     text: str
     view: int | None = None
@@ -40,25 +40,25 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """A run of visual tokens: their numbers counted through K, H, W of this picture, or ROW_END."""
+    """A run of visual tokens: their numbers counted through K, H, W of this image, or ROW_END."""
 
     numbers: Sequence[int]
 
 
 Script = tuple[Mark | Tag | Places, ...]
-"""What stands in the text where a picture stands, and the tags beside it. A tiling writes marks and places alone."""
+"""What stands in the text where an image stands, and the tags beside it. A tiling writes marks and places alone."""
 
 
 class TilingConfig(Config, family=True):
-    """How a picture is cut into views. Heights and widths are pixels of the decoded picture."""
+    """How an image is cut into views. Heights and widths are pixels of the decoded image."""
 
     @abstractmethod
     def views(self, height: int, width: int) -> tuple[View, ...]:
-        """The views of a picture of this size, in the order they go through the encoders."""
+        """The views of an image of this size, in the order they go through the encoders."""
 
     @abstractmethod
     def cut(self, image: Image.Image) -> list[Image.Image]:
-        """The pictures that the views show, one each, resized only where the tiling itself asks for it."""
+        """The images that the views show, one each, resized only where the tiling itself asks for it."""
 
     @abstractmethod
     def script(self, height: int, width: int, grid: Grid) -> Script:
@@ -69,7 +69,7 @@ class TilingConfig(Config, family=True):
 
     @abstractmethod
     def largest(self) -> tuple[int, int]:
-        """(height, width) of a picture that brings as many views and visual tokens as any picture can."""
+        """(height, width) of an image that brings as many views and visual tokens as any image can."""
 
     def __str__(self) -> str:
         kind = type(self).model_fields.get("kind")
@@ -77,12 +77,12 @@ class TilingConfig(Config, family=True):
 
     @property
     def seen_whole(self) -> tuple[str, ...]:
-        """Encoders that see each picture once, as ``canvas`` lays it out; their maps are cut to the views."""
+        """Encoders that see each image once, as ``canvas`` lays it out; their maps are cut to the views."""
         return ()
 
     def canvas(self, image: Image.Image) -> Image.Image:
-        """The whole picture as the tiling lays it out, at its own resolution, borders included; views' boxes are
-        fractions of it. An encoder that sees pictures whole stretches it to its own size."""
+        """The whole image as the tiling lays it out, at its own resolution, borders included; views' boxes are
+        fractions of it. An encoder that sees images whole stretches it to its own size."""
         return image
 
     def view_grid(self, grid: Grid) -> Grid:
@@ -94,10 +94,10 @@ class TilingConfig(Config, family=True):
         return self
 
     def suits(self, fits: Mapping[str, str]) -> None:
-        """Raises ConfigError where the way in which an encoder fits pictures (by name) contradicts the tiling."""
+        """Raises ConfigError where the way in which an encoder fits images (by name) contradicts the tiling."""
 
     def cutting(self) -> Any:
-        """What decides the pixels of the views, as plain data; None: every picture is one view, as it is."""
+        """What decides the pixels of the views, as plain data; None: every image is one view, as it is."""
         return None
 
     @classmethod
@@ -107,7 +107,7 @@ class TilingConfig(Config, family=True):
 
 
 class Whole(TilingConfig):
-    """One view: the whole picture, each encoder at its own resolution (Eagle, LLaVA-1.5)."""
+    """One view: the whole image, each encoder at its own resolution (Eagle, LLaVA-1.5)."""
 
     kind: Literal["whole"] = "whole"
 

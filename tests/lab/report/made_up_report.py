@@ -205,7 +205,7 @@ def contributions() -> tuple[Contribution, ...]:
 QUESTIONS = (
     ("easy_vqa", "What color is the shape?", "teal"),
     ("scenes_yes_no", "Is there a rectangle in the image that is larger than the circle to its left?", "no"),
-    ("drawn_words", "Which word is written in the picture?", "harbour"),
+    ("drawn_words", "Which word is written in the image?", "harbour"),
     ("bar_charts", "What is the value of the highest bar?", "42"),
     ("counting", "How many circles are there?", "3"),
     ("nearer_of_two", "Which is nearer to the red box: A the circle, or B the square?", "B"),
@@ -222,7 +222,7 @@ def examples(rows: tuple[DesignRow, ...]) -> tuple[ExampleCard, ...]:
             if d.failed is None:
                 right = rng.random() < 0.6
                 wrong = rng.choice(
-                    ("red", "the harbor", "7", "I cannot see a shape in the picture, but it may be blue.", "")
+                    ("red", "the harbor", "7", "I cannot see a shape in the image, but it may be blue.", "")
                 )
                 answers[d.name] = Reply(reference if right else wrong, right)
         made.append(ExampleCard(benchmark, question, reference, picture(number), answers))

@@ -1,4 +1,4 @@
-"""Arithmetic behind the pictures: axes, ticks, labels, the Pareto front, thinned curves, numbers for people."""
+"""Arithmetic behind the images: axes, ticks, labels, the Pareto front, thinned curves, numbers for people."""
 
 from __future__ import annotations
 

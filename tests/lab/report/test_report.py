@@ -258,7 +258,7 @@ def test_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="a file is there; name a new or empty folder"):
         write_report(bare(), tmp_path / "file")
-    card = ExampleCard("b", "q", "r", b"not a picture", {})
+    card = ExampleCard("b", "q", "r", b"not an image", {})
     with pytest.raises(RunError, match="no readable image"):
         write_report(bare(examples=(card,)), tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -1,4 +1,4 @@
-"""Deformable attention: starts, constant maps, rings, a naive loop on two levels, pictures seen whole."""
+"""Deformable attention: starts, constant maps, rings, a naive loop on two levels, images seen whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patch mining: windows, the folded arithmetic against the plain one, pictures seen whole."""
+"""Patch mining: windows, the folded arithmetic against the plain one, images seen whole."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_view_of_a_picture_seen_whole_mines_its_own_region() -> None:
     torch.testing.assert_close(out[:4], module({"query": queries[:4], "fine": crops}, Views.whole(4)).y_KHWD)
     whole = module({"query": queries[4:], "fine": fine}, Views.whole(1)).y_KHWD  # bilinear to 4x4 either way
     torch.testing.assert_close(out[4:], whole)
-    with pytest.raises(AlignmentError, match="2 maps for 5 views of 1 pictures"):
+    with pytest.raises(AlignmentError, match="2 maps for 5 views of 1 images"):
         module({"query": queries, "fine": fine.repeat(2, 1, 1, 1)}, views)
 
 

@@ -58,7 +58,7 @@ def test_bad_values_are_refused(bad: dict) -> None:
 
 
 def whole(image: Image.Image, fit: str, rows: int, columns: int) -> Image.Image:
-    """The same picture by way of the whole canvas or the whole resized picture."""
+    """The same image by way of the whole canvas or the whole resized image."""
     if fit == "pad_first":
         width = max(image.width, round(image.height * columns / rows))
         height = max(image.height, round(image.width * rows / columns))

@@ -320,7 +320,7 @@ def test_all_of_eagle_sees_one_tensor(name: str) -> None:
     ],
 )
 def test_published_sizes_are_known_without_weights(name: str, grid: Grid, parameters: int, gflop: float) -> None:
-    """Parameters less class embedding, final norm and classifier, where there are such; operations of one picture."""
+    """Parameters less class embedding, final norm and classifier, where there are such; operations of one image."""
     config = EncoderConfig.parse(name)
     assert config.grid() == grid
     assert config.trunk_cost().parameters == parameters

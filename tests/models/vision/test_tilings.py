@@ -32,7 +32,7 @@ def words(script: Script) -> list[str]:
 
 
 def counts(tiling: TilingConfig, grid: Grid = CLIP) -> list[tuple[int, int]]:
-    """(views, visual tokens) of pictures of common sizes."""
+    """(views, visual tokens) of images of common sizes."""
     sizes = ((336, 336), (640, 480), (1024, 768), (1920, 1080), (500, 2000))
     return [(len(tiling.views(h, w)), tokens(tiling.script(h, w, grid))) for w, h in sizes]
 
@@ -70,7 +70,7 @@ def test_published_examples() -> None:
 
 
 def test_ties_and_rounding() -> None:
-    """5:4 lies as near to 1:1 and 2:2 as to 3:2: whether the picture has pixels for half of a grid decides."""
+    """5:4 lies as near to 1:1 and 2:2 as to 3:2: whether the image has pixels for half of a grid decides."""
     nvlm = Dynamic(max_tiles=6)
     sizes = ((400, 500), (564, 705), (568, 710), (692, 865), (696, 870), (2000, 2500))
     assert [len(nvlm.layout(*size).tiles) for size in sizes] == [1, 1, 4, 4, 6, 6]
@@ -144,7 +144,7 @@ def test_rows_of_tiles_become_rows_of_one_map() -> None:
     numbers = [n for piece in tiling.script(8, 8, Grid(2, 2, 8)) if isinstance(piece, Places) for n in piece.numbers]
     assert numbers[:4] == [0, 1, 2, 3]
     assert numbers[4:] == [4, 5, 8, 9, ROW_END, 6, 7, 10, 11, ROW_END, 12, 13, 16, 17, ROW_END, 14, 15, 18, 19, ROW_END]
-    # A tall picture: half a tile of padding on either side, one column of each tile left.
+    # A tall image: half a tile of padding on either side, one column of each tile left.
     tall = [n for piece in tiling.script(8, 4, Grid(2, 2, 8)) if isinstance(piece, Places) for n in piece.numbers]
     assert tall[4:] == [5, 8, ROW_END, 7, 10, ROW_END, 13, 16, ROW_END, 15, 18, ROW_END]
 
@@ -235,7 +235,7 @@ def model(**changes: Any) -> MLLMConfig:
         ),
         (
             {"tiling": "dynamic"},
-            "208 visual tokens of a picture of 5376x448 px leave no room for text in a context of 128",
+            "208 visual tokens of an image of 5376x448 px leave no room for text in a context of 128",
         ),
         (
             {
@@ -251,7 +251,7 @@ def model(**changes: Any) -> MLLMConfig:
                 "encoders": {"clip": EYE, "sam": {**EYE, "fit": "stretch"}},
                 "injection": {"kind": "inline", "row_end": True},
             },
-            "leaves out what padding fills, but encoder 'sam' fits pictures by 'stretch'",
+            "leaves out what padding fills, but encoder 'sam' fits images by 'stretch'",
         ),
         (
             {"tiling": {"kind": "windows", "size": [900, 896]}},

@@ -16,7 +16,7 @@ _MME = (
 
 
 def _mme(files: Sequence[Path], root: Path, split: str) -> list[Row]:
-    """A folder a category; a text file a picture, beside it or in a folder of its own, with two lines of question, tab
+    """A folder a category; a text file an image, beside it or in a folder of its own, with two lines of question, tab
     and answer."""
     rows = []
     for folder in files:
@@ -24,7 +24,7 @@ def _mme(files: Sequence[Path], root: Path, split: str) -> list[Row]:
         texts, pictures = (folder / "questions_answers_YN", folder / "images") if apart else (folder, folder)
         for text in sorted(texts.glob("*.txt")):
             found = [path for end in (".jpg", ".png") if (path := pictures / f"{text.stem}{end}").is_file()]
-            # Without its picture the row still stands, so that it is counted as unreadable.
+            # Without its image the row still stands, so that it is counted as unreadable.
             image = (found or [pictures / f"{text.stem}.jpg"])[0]
             for line in filter(str.strip, text.read_text(encoding="utf-8").splitlines()):
                 question, _, answer = line.rstrip().rpartition("\t")

@@ -53,7 +53,7 @@ SCIENCEQA = Release(dict.fromkeys(("test", "validation", "train"), ("problems.js
 
 
 def _mmbench(files: Sequence[Path], root: Path, split: str) -> list[Row]:
-    """Pictures are base64 in the table; a short cell is the index of the row that holds the picture."""
+    """Images are base64 in the table; a short cell is the index of the row that holds the image."""
     csv.field_size_limit(sys.maxsize)
     with files[0].open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file, delimiter="\t"))

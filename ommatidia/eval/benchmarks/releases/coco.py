@@ -1,4 +1,4 @@
-"""Releases on the pictures of COCO, and captions in COCO's form: VQAv2, POPE, COCO captions, NoCaps, Flickr30k."""
+"""Releases on the images of COCO, and captions in COCO's form: VQAv2, POPE, COCO captions, NoCaps, Flickr30k."""
 
 from __future__ import annotations
 

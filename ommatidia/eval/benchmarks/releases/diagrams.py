@@ -54,7 +54,7 @@ AI2D = Release({"test": tuple(map(_unpacked, ("questions/", "annotations/", "ai2
 
 
 def _realworldqa(files: Sequence[Path], root: Path, split: str) -> list[Row]:
-    """A list of image, question and answer; pictures beside it, or in a folder ``images`` beside it."""
+    """A list of image, question and answer; images beside it, or in a folder ``images`` beside it."""
     folder = files[0].parent
     pictures = inside(root, files[0]) + ("/images" if (folder / "images").is_dir() else "")
     return [

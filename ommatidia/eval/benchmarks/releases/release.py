@@ -19,7 +19,7 @@ _NAMED = 16
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Annotations are files below the benchmark's folder; pictures lie where ``rows`` says, relative to it."""
+    """Annotations are files below the benchmark's folder; images lie where ``rows`` says, relative to it."""
 
     files: Mapping[str, Sequence[str]]
     """By split the files that it needs; where a file has gone by several names they are separated by ``|``. A folder

@@ -1,4 +1,4 @@
-"""Releases on text in pictures: TextVQA, VizWiz, DocVQA, InfographicVQA, ChartQA and OCRBench."""
+"""Releases on text in images: TextVQA, VizWiz, DocVQA, InfographicVQA, ChartQA and OCRBench."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ommatidia.eval.benchmarks.releases.release import Release, Row, inside, rea
 
 def _textvqa(files: Sequence[Path], root: Path, split: str) -> list[Row]:
     tokens = {each["image_id"]: each["ocr_tokens"] for each in read_json(files[1])["data"]}
-    # Train and validation share their pictures.
+    # Train and validation share their images.
     folder = "test_images" if split == "test" else "train_images"
     return [
         {
@@ -45,7 +45,7 @@ VIZWIZ = Release({split: (f"Annotations/{split}.json|{split}.json",) for split i
 
 
 def _docvqa(files: Sequence[Path], root: Path, split: str) -> list[Row]:
-    """Pictures beside the questions, as ``documents/...``, or all together in the folder of the newer archive."""
+    """Images beside the questions, as ``documents/...``, or all together in the folder of the newer archive."""
     together = root / "spdocvqa_images"
     rows = []
     for each in read_json(files[0])["data"]:

@@ -1,1 +1,1 @@
-"""The report's pictures: inline SVG, coloured by the page's style sheet so that they follow light and dark."""
+"""The report's images: inline SVG, coloured by the page's style sheet so that they follow light and dark."""

@@ -1,4 +1,4 @@
-"""Trained models asked otherwise, as bars: with other pictures or none, and with experts taken away."""
+"""Trained models asked otherwise, as bars: with other images or none, and with experts taken away."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ommatidia.lab.report.model import Ablation, AuditRow, Interval
 
 CONDITIONS: Mapping[str, str] = {
     "full": "pictures",
-    "shuffled": "wrong pictures",
-    "blank": "gray pictures",
-    "blind": "no pictures",
+    "shuffled": "wrong images",
+    "blank": "gray images",
+    "blind": "no images",
 }
 """Modes of asking, from all to nothing, in words."""
 GUESS = "random guess"
@@ -26,7 +26,7 @@ def audit_bars(rows: Sequence[AuditRow]) -> str:
         drawn = {CONDITIONS[mode]: _bar(row.scores[mode]) for mode in CONDITIONS}
         panels[row.benchmark] = drawn | ({} if row.guess is None else {GUESS: Bar(row.guess)})
     inks: dict[str, int | None] = {CONDITIONS[mode]: ink for mode, ink in _INKS.items()}
-    title = "Is the picture needed? Score in %, 95 % intervals"
+    title = "Is the image needed? Score in %, 95 % intervals"
     return bars(title, inks | {GUESS: None}, panels, reference=GUESS)
 
 

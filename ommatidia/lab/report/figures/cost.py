@@ -50,7 +50,7 @@ def pareto_front(found: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def accuracy_against_cost(found: Sequence[Point], *, axis_title: str, unit: str) -> Markup:
-    """The picture, or nothing when there is no point."""
+    """The image, or nothing when there is no point."""
     if not found:
         return Markup("")
     drawing = Drawing(WIDTH, HEIGHT, label=f"Average score against {axis_title}, with the Pareto front")
@@ -74,14 +74,14 @@ def accuracy_against_cost(found: Sequence[Point], *, axis_title: str, unit: str)
 
 
 def key_marker(encoders: int, *, final: bool) -> Markup:
-    """A legend's picture of one kind of point."""
+    """A legend's image of one kind of point."""
     drawing = Drawing(16, 16, label="")
     _shape(drawing, encoders, 8, 8, final=final, title="")
     return drawing.markup()
 
 
 def _finals_bounds(point: Point) -> tuple[float, ...]:
-    """Whiskers only where several seeds stand behind them: on every point they would cover the picture."""
+    """Whiskers only where several seeds stand behind them: on every point they would cover the image."""
     return point.design.average.bounds or () if point.design.final and point.design.average else ()
 
 

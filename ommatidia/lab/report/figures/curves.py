@@ -24,7 +24,7 @@ MOST_POINTS = 120
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One stage: its name, its picture and how many runs it shows."""
+    """One stage: its name, its image and how many runs it shows."""
 
     stage: str
     picture: Markup

@@ -1,6 +1,6 @@
 """The drawing of a fusion: encoders on the left, what happens to each, where they meet, the grid that comes out.
 
-All fusions share one picture language. Colours stand for encoders; amber boxes learn, white ones do not; a finer grid
+All fusions share one image language. Colours stand for encoders; amber boxes learn, white ones do not; a finer grid
 has more cells, and a cell of the result shows what is in it. The file brings its own white ground and text colours, so
 that it reads on light and dark pages alike.
 """
@@ -57,7 +57,7 @@ class _Icon:
 
 
 def draw(kind: str, sketch: Sketch, grids: Mapping[str, Grid], out: Grid) -> str:
-    """The picture as the text of an SVG file."""
+    """The image as the text of an SVG file."""
     names = list(grids)
     lanes = [sketch.lanes.get(name, ()) for name in names]
     over = 16.0 if sketch.passes else 0.0

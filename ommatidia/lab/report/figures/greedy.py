@@ -29,7 +29,7 @@ class _Column:
 
 
 def greedy_path(rounds: tuple[GreedyRound, ...]) -> Markup:
-    """The picture, or nothing when no round has a score. Columns grow with their labels: the page may scroll it."""
+    """The image, or nothing when no round has a score. Columns grow with their labels: the page may scroll it."""
     intervals = [r.base_average for r in rounds] + [c.average for r in rounds for c in r.tried]
     values = [v for i in intervals if i for v in (i.mean, *(i.bounds or ()))]
     if not values:

@@ -22,7 +22,7 @@ def text_width(text: str, *, size: float) -> float:
 
 
 class Drawing:
-    """One picture, its size in pixels; ``label`` is what a screen reader says. Marks lie in the order of the calls."""
+    """One image, its size in pixels; ``label`` is what a screen reader says. Marks lie in the order of the calls."""
 
     def __init__(self, width: float, height: float, *, label: str) -> None:
         self.width, self.height, self.label = width, height, label

@@ -1,4 +1,4 @@
-"""Dot and whisker: the small picture of a mean and its interval that stands in a table's cell."""
+"""Dot and whisker: the small image of a mean and its interval that stands in a table's cell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH, HEIGHT, EDGE = 176, 26, 8
 GAIN_WIDTH = 132
 TICKS = 5
 OVERHANG = 120
-"""How far rules run beyond the picture: the style sheet clips them at the cell, so they meet from row to row."""
+"""How far rules run beyond the image: the style sheet clips them at the cell, so they meet from row to row."""
 
 
 def average_axis(designs: Iterable[DesignRow]) -> Axis:
@@ -62,7 +62,7 @@ def gain_cell(interval: Interval, axis: Axis) -> Markup:
     """A gain on the shared axis, with a line at zero."""
     label = f"{signed(interval.mean)} {bracket(interval, sign=True)}".strip()
     drawing = Drawing(GAIN_WIDTH, HEIGHT, label=label)
-    _rules(drawing, axis, [0.0], below=0)  # the numbers stand below the picture
+    _rules(drawing, axis, [0.0], below=0)  # the numbers stand below the image
     clear = interval.bounds is not None and (interval.bounds[0] > 0 or interval.bounds[1] < 0)
     _mark(drawing, interval, axis, hollow=not clear, label=label)
     return drawing.markup()

@@ -1,4 +1,4 @@
-"""Tilings that cut pictures. Importing this package registers every kind."""
+"""Tilings that cut images. Importing this package registers every kind."""
 
 from ommatidia.models.vision.tilings.any_resolution import AnyResolution
 from ommatidia.models.vision.tilings.dynamic import Dynamic

@@ -1,4 +1,4 @@
-"""Any resolution: the canvas that loses least of the picture, its padding left out (LLaVA-NeXT, Liu et al. 2024)."""
+"""Any resolution: the canvas that loses least of the image, its padding left out (LLaVA-NeXT, Liu et al. 2024)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ommatidia.models.vision.tilings.unpad import content, square
 
 
 class AnyResolution(Tiles):
-    """The whole picture first, then tiles as one map without its padding, each row ended by a learned vector.
+    """The whole image first, then tiles as one map without its padding, each row ended by a learned vector.
 
-    Of the canvases in ``pinpoints`` the one is taken that keeps most of the picture's pixels and then wastes least;
-    the picture is centred on it. The first view is the picture as it is (the original stretches it: let the encoders
-    fit by ``stretch``). A picture so narrow that its map keeps no column brings row ends alone besides that view.
+    Of the canvases in ``pinpoints`` the one is taken that keeps most of the image's pixels and then wastes least;
+    the image is centred on it. The first view is the image as it is (the original stretches it: let the encoders
+    fit by ``stretch``). An image so narrow that its map keeps no column brings row ends alone besides that view.
     """
 
     kind: Literal["any_resolution"] = "any_resolution"

@@ -1,6 +1,6 @@
 """Cutting the map of a whole canvas to the views on it (Mini-Gemini HD, Li et al. 2024, section 3.4).
 
-Shapes: P pictures, K views, H rows, W columns, D channels.
+Shapes: P images, K views, H rows, W columns, D channels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NEAR = 1e-3
 
 
 def cut_maps(x_PHWD: Tensor, views: Views, height: int, width: int) -> Tensor:
-    """x_KHWD of ``height`` x ``width`` cells: of each view, the part of its picture's map that its box covers.
+    """x_KHWD of ``height`` x ``width`` cells: of each view, the part of its image's map that its box covers.
 
     Cells are taken as they are where the box holds exactly so many of them, and bilinearly (cell centres aligned, no
     antialiasing) otherwise.

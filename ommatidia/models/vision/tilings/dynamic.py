@@ -1,4 +1,4 @@
-"""Dynamic tiling: as many tiles as suit the picture's aspect ratio (InternVL 1.5, Chen et al. 2024, section 3.2)."""
+"""Dynamic tiling: as many tiles as suit the image's aspect ratio (InternVL 1.5, Chen et al. 2024, section 3.2)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ommatidia.models.vision.tilings.tiles import Layout, Positive, TaggedTiles
 
 
 class Dynamic(TaggedTiles):
-    """The grid of at most ``max_tiles`` tiles nearest the picture's aspect ratio, stretched; thumbnail last.
+    """The grid of at most ``max_tiles`` tiles nearest the image's aspect ratio, stretched; thumbnail last.
 
     InternVL 1.5 trains with 12 tiles, NVLM with 6. ``rule``: ``closest_aspect`` is theirs, where of two grids equally
-    near the larger wins only if the picture has more than half its pixels; ``area_weighted`` (an option of Megatron-LM)
-    weighs the ratio with the share of the picture's pixels that the grid keeps.
+    near the larger wins only if the image has more than half its pixels; ``area_weighted`` (an option of Megatron-LM)
+    weighs the ratio with the share of the image's pixels that the grid keeps.
     """
 
     kind: Literal["dynamic"] = "dynamic"

@@ -1,4 +1,4 @@
-"""Tilings that cut every picture alike: a fixed grid of tiles, and windows that may overlap."""
+"""Tilings that cut every image alike: a fixed grid of tiles, and windows that may overlap."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ommatidia.models.vision.tilings.tiles import Box, Layout, Positive, TaggedT
 
 
 class FixedGrid(TaggedTiles):
-    """Rows x columns tiles and an overview, the same for every picture (SPHINX, MM1, Mini-Gemini HD).
+    """Rows x columns tiles and an overview, the same for every image (SPHINX, MM1, Mini-Gemini HD).
 
-    ``fit``: ``pad`` centres the picture on the canvas with its aspect ratio kept, ``stretch`` fills the canvas.
+    ``fit``: ``pad`` centres the image on the canvas with its aspect ratio kept, ``stretch`` fills the canvas.
     """
 
     kind: Literal["fixed_grid"] = "fixed_grid"
@@ -45,7 +45,7 @@ class FixedGrid(TaggedTiles):
 
 
 class Windows(TaggedTiles):
-    """Windows slid over the picture, stretched to one size, and an overview (Monkey: 448 px windows on 896 x 896).
+    """Windows slid over the image, stretched to one size, and an overview (Monkey: 448 px windows on 896 x 896).
 
     Raises ConfigError for windows that do not end where the canvas ends.
     """
@@ -88,7 +88,7 @@ class Windows(TaggedTiles):
 
 
 def centred(height: int, width: int, canvas: tuple[int, int]) -> Box:
-    """The box of a picture that fits into a canvas with its aspect ratio kept."""
+    """The box of an image that fits into a canvas with its aspect ratio kept."""
     rows, columns = canvas
     scale = min(rows / height, columns / width)
     tall, wide = max(1, round(height * scale)), max(1, round(width * scale))

@@ -1,4 +1,4 @@
-"""Slices of nearly the picture's own proportions (LLaVA-UHD, Xu et al. 2024, section 3.1)."""
+"""Slices of nearly the image's own proportions (LLaVA-UHD, Xu et al. 2024, section 3.1)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _STEP = 14
 
 
 class Slices(Tiles):
-    """About as many slices as the encoder's area goes into the picture's, "," and a new line between, overview last.
+    """About as many slices as the encoder's area goes into the image's, "," and a new line between, overview last.
 
     Of the grids with one slice less, as many, or one more, the one is taken whose slices come nearest a square. A
     slice keeps its own proportions; what the original does by interpolating position tables to its shape is left to
-    the encoder's ``fit``. A picture no larger than one slice is not cut.
+    the encoder's ``fit``. An image no larger than one slice is not cut.
     """
 
     kind: Literal["slices"] = "slices"

@@ -29,12 +29,12 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a picture and its tiles lie on a canvas, in pixels."""
+    """Where an image and its tiles lie on a canvas, in pixels."""
 
     canvas: tuple[int, int]
     """(height, width)."""
     picture: Box
-    """The picture is resized to fill this box; around it the canvas has the colour of the filling."""
+    """The image is resized to fill this box; around it the canvas has the colour of the filling."""
     tiles: tuple[Box, ...]
     """Row by row."""
     columns: int
@@ -42,7 +42,7 @@ class Layout:
 
     @classmethod
     def grid(cls, rows: int, columns: int, tile: tuple[int, int], picture: Box | None = None) -> Layout:
-        """``rows`` x ``columns`` tiles of ``tile`` pixels side by side; without a box the picture fills the canvas."""
+        """``rows`` x ``columns`` tiles of ``tile`` pixels side by side; without a box the image fills the canvas."""
         height, width = tile
         tiles = tuple(
             (row * height, column * width, (row + 1) * height, (column + 1) * width)
@@ -54,7 +54,7 @@ class Layout:
 
     @property
     def filled(self) -> bool:
-        """Whether the picture covers all of the canvas."""
+        """Whether the image covers all of the canvas."""
         return self.picture == (0, 0, *self.canvas)
 
     def fractions(self, box: Box) -> tuple[float, float, float, float]:
@@ -64,10 +64,10 @@ class Layout:
 
 
 class Tiles(TilingConfig):
-    """Base of tilings that cut. The overview shows the whole picture once more beside its tiles; each encoder brings
+    """Base of tilings that cut. The overview shows the whole image once more beside its tiles; each encoder brings
     it, like every view, to its own size.
 
-    ``whole`` names encoders that see each picture once, on its whole canvas: their maps are cut to the views
+    ``whole`` names encoders that see each image once, on its whole canvas: their maps are cut to the views
     (Mini-Gemini HD). Where the canvas has borders, ``fill`` is their colour (red, green, blue).
     """
 
@@ -76,10 +76,10 @@ class Tiles(TilingConfig):
 
     @abstractmethod
     def layout(self, height: int, width: int) -> Layout:
-        """How a picture of this size is laid out."""
+        """How an image of this size is laid out."""
 
     def overview_of(self, layout: Layout) -> Overview | None:
-        """Where the overview stands among the views of a picture, if it has one."""
+        """Where the overview stands among the views of an image, if it has one."""
         return None
 
     def overview_on_canvas(self) -> bool:
@@ -127,7 +127,7 @@ class Tiles(TilingConfig):
         height, width = _native(layout, image.height, image.width)
         top, left, bottom, right = layout.fractions(layout.picture)
         free_y, free_x = height - image.height, width - image.width
-        # The picture keeps its share of the border on either side.
+        # The image keeps its share of the border on either side.
         at_y = round(free_y * top / (top + 1 - bottom)) if free_y else 0
         at_x = round(free_x * left / (left + 1 - right)) if free_x else 0
         return self._pasted(image, (height, width), (at_y, at_x))
@@ -174,7 +174,7 @@ class TaggedTiles(Tiles):
     """
 
     overview: Overview | None = "last"
-    """A picture of a single tile has none: it would show the same twice."""
+    """An image of a single tile has none: it would show the same twice."""
     tags: Tags = "none"
     overview_tag: OverviewTag = "<tile_global_thumbnail>"
 
@@ -195,7 +195,7 @@ class TaggedTiles(Tiles):
 
 
 def _native(layout: Layout, height: int, width: int) -> tuple[int, int]:
-    """(height, width) of the canvas when the picture on it keeps this size, its own."""
+    """(height, width) of the canvas when the image on it keeps this size, its own."""
     top, left, bottom, right = layout.picture
     rows, columns = layout.canvas
     return max(height, round(height * rows / (bottom - top))), max(width, round(width * columns / (right - left)))

@@ -16,7 +16,7 @@ from ommatidia.core.types import ROW_END, View
 from ommatidia.models.vision.tiling import Places, Script, TilingConfig
 
 PADDING_FITS = frozenset({"pad", "pad_first"})
-"""Ways of fitting a picture that centre it between borders of padding."""
+"""Ways of fitting an image that centre it between borders of padding."""
 
 
 class Unpad(TilingConfig):
@@ -48,7 +48,7 @@ class Unpad(TilingConfig):
         for name, fit in fits.items():
             if fit not in PADDING_FITS:
                 raise ConfigError(
-                    f"tiling unpad leaves out what padding fills, but encoder {name!r} fits pictures by {fit!r}; "
+                    f"tiling unpad leaves out what padding fills, but encoder {name!r} fits images by {fit!r}; "
                     f"set its fit to 'pad'"
                 )
 
