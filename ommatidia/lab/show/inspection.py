@@ -13,6 +13,7 @@ from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.owned_file import check_file, put_file
 from ommatidia.core.picture import FilePicture
+from ommatidia.core.plots import new_figure
 from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, Example, ImagePart, Message, Part, Picture, Sample
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.run.plan import alone, blind
@@ -145,14 +146,12 @@ def token_runs(processor: Processor, example: Example) -> list[Run]:
 
 
 def _draw(processor: Processor, sample: Sample, example: Example, runs: Sequence[Run]) -> Figure:
-    from matplotlib.figure import Figure
-
     pieces = [(run.nature, piece) for run in runs for piece in ([run.words] if run.nature == "visual" else run.pieces)]
     lines = _wrap(pieces, width=100)
     rows, columns = max(1, len(example.views)), 1 + len(processor.preprocess)
     row = 3.2 if rows == 1 else max(1.0, min(2.4, 120 / rows))
     heights = row * rows if sample.images else 0.4, 0.34 * len(lines) + 0.8
-    figure = Figure(figsize=(max(8.0, 2.6 * columns), sum(heights)), layout="constrained")
+    figure = new_figure(figsize=(max(8.0, 2.6 * columns), sum(heights)), layout="constrained")
     top, bottom = cast(Any, figure.subfigures)(2, 1, height_ratios=list(heights))
     figure.suptitle(f"{sample.id}: {len(example.ids)} tokens, {example.supervised} supervised", fontsize=11)
     if example.views:
