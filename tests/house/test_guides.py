@@ -3,6 +3,8 @@ contract there; example files can be planned and one trained; the pages show the
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -103,3 +105,23 @@ def test_what_show_prints_is_the_same_value() -> None:
         assert type(value).parse(read_plain(value.to_yaml())) == value
         assert type(value).parse(read_plain(value.to_yaml(changed_only=True))) == value
         assert len(value.to_yaml(changed_only=True)) < 0.8 * len(value.to_yaml())
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    cells = json.loads((ROOT / "examples" / "first_steps.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] for cell in code)  # what it prints is what it prints here, never an older run's
+    program = "\n\n".join("".join(cell["source"]) for cell in code)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=400, env=_here()
+    )
+    assert done.returncode == 0, done.stderr
+    assert "visual tokens: 4" in done.stdout
+    assert "did you mean 'channel_concat'" in done.stdout
+    assert "0 nodes done" in done.stdout
+
+
+def _here() -> dict[str, str]:
+    """The environment, with this checkout in front: the notebook runs elsewhere."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
