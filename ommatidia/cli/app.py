@@ -174,14 +174,14 @@ def run(
     from ommatidia.lab.nodes.store import Store
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.search.load import read_value
-    from ommatidia.train.ranks import joined
+    from ommatidia.train.ranks import process_group
     from ommatidia.train.tracking import read_destinations
 
     trackers = read_destinations(track or "")
     recipe = read_value(reference, arguments, changes, small=twin)
     if not isinstance(recipe, Recipe):
         raise ConfigError(f"{reference} is a search; use omma search")
-    with joined():
+    with process_group():
         run_recipe(
             recipe, Store(store), out=out, command=_command(), report=twin, jobs=jobs or 1, track=trackers
         ).show()
@@ -205,14 +205,14 @@ def search(
     from ommatidia.lab.nodes.store import Store
     from ommatidia.lab.recipe import Recipe
     from ommatidia.lab.search.load import read_value
-    from ommatidia.train.ranks import joined
+    from ommatidia.train.ranks import process_group
     from ommatidia.train.tracking import read_destinations
 
     trackers = read_destinations(track or "")
     value = read_value(reference, arguments, changes, small=twin)
     if isinstance(value, Recipe):
         raise ConfigError(f"{reference} is one recipe; use omma run")
-    with joined():
+    with process_group():
         drive_search(value, Store(store), out=out, command=_command(), jobs=jobs, track=trackers).show()
 
 

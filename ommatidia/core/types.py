@@ -236,12 +236,12 @@ class Batch:
     features: dict[str, torch.Tensor] = field(default_factory=dict)
     views: Views | None = None
     """None: text only."""
-    places_N: torch.Tensor | None = None
+    visual_index_N: torch.Tensor | None = None
     """For every IMAGE_TOKEN_ID, row by row: the visual token that stands there, counted through K, H, W; or ROW_END.
     None: all of them in their order."""
-    asked_BT: torch.Tensor | None = None
+    question_mask_BT: torch.Tensor | None = None
     """True at the words of the user's turns."""
-    sees_BT2: torch.Tensor | None = None
+    visible_views_BT2: torch.Tensor | None = None
     """The views [first, end), counted through K, that layers inside the decoder may look at from each position."""
     tags_KG: torch.Tensor | None = None
     """Ids of words that stand beside each view's tokens for those layers, NO_TOKEN behind them."""
@@ -273,9 +273,9 @@ class Batch:
             {name: move(t) for name, t in self.pixels.items()},
             {name: move(t) for name, t in self.features.items()},
             None if self.views is None else self.views.to(device),
-            maybe(self.places_N),
-            maybe(self.asked_BT),
-            maybe(self.sees_BT2),
+            maybe(self.visual_index_N),
+            maybe(self.question_mask_BT),
+            maybe(self.visible_views_BT2),
             maybe(self.tags_KG),
             self.lengths,
         )

@@ -31,7 +31,7 @@ from ommatidia.lab.search import Search, run_search
 from ommatidia.lab.search.search import recall, scores_of_plan
 from ommatidia.models.pretrained import copy_saved, drafted, written_before
 from ommatidia.train.engine import Destination
-from ommatidia.train.ranks import ranks, together
+from ommatidia.train.ranks import raise_on_all, ranks
 from ommatidia.train.tracking import Tracking, check_trackers
 
 
@@ -67,7 +67,7 @@ def run_recipe(
         trial = collect(entries[0], store, recorder.record.scores)
         if trial.error:
             traces = store.traces(result.failed)
-            raise together(DesignsFailedError(f"{recipe.name}: {trial.error}; traceback: {traces}"))
+            raise raise_on_all(DesignsFailedError(f"{recipe.name}: {trial.error}; traceback: {traces}"))
         if not ranks().leads:
             return CommandResult()
         model = _deliver(trial_plan, store, folder)
@@ -105,7 +105,7 @@ def drive_search(
         trial_plan = plan_trial(best.recipe)
         last = execute(Plan([trial_plan], {trial_plan.checkpoint.key: trial_plan.checkpoint}), store)
         if last.failed:
-            raise together(RunError(f"the best model could not be saved: {next(iter(last.failed.values()))}"))
+            raise raise_on_all(RunError(f"the best model could not be saved: {next(iter(last.failed.values()))}"))
         analyses = possible(result.trials, search.analyses, result.record.seeds)
         _, more = make_analyses(result.record, result.trials, analyses, store, several)
         if not ranks().leads:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.types import Batch, Example, Picture, Sample, Views
 from ommatidia.models.config import MLLMConfig
-from ommatidia.models.fusion.fusion import Between, Fused, Fusion, GridFusionConfig, Look
+from ommatidia.models.fusion.fusion import BlockEdits, Fused, Fusion, GridFusionConfig, RunEncoder
 from ommatidia.models.model import MLLM
 from ommatidia.models.processor import FeatureLookup, Processor
 
@@ -30,8 +30,8 @@ class Ablated(Fusion):
         super().__init__()
         self.inner, self.changes = inner, dict(changes)
 
-    def encode(self, names: Sequence[str], look: Look) -> dict[str, Tensor]:
-        def changed(name: str, between: Between | None = None) -> Tensor:
+    def encode(self, names: Sequence[str], look: RunEncoder) -> dict[str, Tensor]:
+        def changed(name: str, between: BlockEdits | None = None) -> Tensor:
             x_KHWD = look(name, between)
             return self.changes[name](x_KHWD) if name in self.changes else x_KHWD
 
@@ -103,7 +103,7 @@ class OtherPictures(Processor):
     def through(self, features: Mapping[str, FeatureLookup]) -> OtherPictures:
         return OtherPictures(self.config, self.names, self.pictures, features={**self.features, **features})
 
-    def looks_at(self, sample: Sample) -> tuple[Picture, ...]:
+    def images_of(self, sample: Sample) -> tuple[Picture, ...]:
         return (*sample.images, *(self.pictures[sample.id] if sample.images else ()))
 
     def __call__(self, sample: Sample, *, answer: bool = True) -> Example:

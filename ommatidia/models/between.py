@@ -17,7 +17,7 @@ from torch import Tensor, nn
 Change = Callable[[Tensor], Tensor]
 """x_BND to x_BND."""
 
-Between = Mapping[int, Change]
+BlockEdits = Mapping[int, Change]
 """By number of a block: what the features become behind it."""
 
 

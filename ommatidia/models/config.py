@@ -20,7 +20,7 @@ from ommatidia.models.injection import InjectionConfig, Inline
 from ommatidia.models.language import ChatFormat, LanguageConfig
 from ommatidia.models.projector import ProjectorConfig
 from ommatidia.models.vision.encoder import EncoderConfig
-from ommatidia.models.vision.tiling import Places, Script, TilingConfig, Whole
+from ommatidia.models.vision.tiling import TilingConfig, TokenLayout, VisualTokens, Whole
 
 _NAME = re.compile(r"[a-z][a-z0-9_@]{0,99}")
 
@@ -66,13 +66,13 @@ class MLLMConfig(Config):
                     f"{self.tiling}: encoder {name!r} is to see images whole, but the fusion "
                     f"{self.fusion.kind} steers it view by view"  # type: ignore[attr-defined]
                 )
-        self.tiling.suits(
+        self.tiling.check_fit(
             {name: e.preprocess().fit for name, e in self.encoders.items() if name not in self.tiling.seen_whole}
         )
         height, width = self.tiling.largest()
-        script = self.script(height, width)
+        layout = self.token_layout(height, width)
         if not self.injection.ends_rows and any(
-            isinstance(piece, Places) and ROW_END in piece.numbers for piece in script
+            isinstance(piece, VisualTokens) and ROW_END in piece.numbers for piece in layout
         ):
             raise ConfigError(
                 f"{self.tiling} ends each row of visual tokens, but injection "
@@ -141,19 +141,19 @@ class MLLMConfig(Config):
         """The injection as it is built: it knows what the fusion leaves for it."""
         grid = self.visual_grid()
         assert grid is not None
-        return self.injection.reading(self.fusion.leaves(self.grids()), grid, self.language.shape())
+        return self.injection.reading(self.fusion.memory_shape(self.grids()), grid, self.language.shape())
 
-    def script(self, height: int, width: int) -> Script:
+    def token_layout(self, height: int, width: int) -> TokenLayout:
         """What stands in the text for an image of this size (pixels): marks and visual tokens, in order."""
         grid = self.visual_grid()
         if grid is None:
             return ()
-        script, views = self.tiling.script(height, width, grid), self.tiling.views(height, width)
-        return self.injection.script(script, grid, views)
+        layout, views = self.tiling.token_layout(height, width, grid), self.tiling.views(height, width)
+        return self.injection.token_layout(layout, grid, views)
 
     def visual_tokens(self, height: int, width: int) -> int:
         """Positions of the sequence that the visual tokens of an image of this size take, marks not counted."""
-        return _positions(self.script(height, width))
+        return _positions(self.token_layout(height, width))
 
     @property
     def tokens_per_view(self) -> int:
@@ -162,7 +162,7 @@ class MLLMConfig(Config):
         return (
             0
             if grid is None
-            else _positions(self.injection.script(Whole().script(1, 1, grid), grid, Whole().views(1, 1)))
+            else _positions(self.injection.token_layout(Whole().token_layout(1, 1, grid), grid, Whole().views(1, 1)))
         )
 
     @property
@@ -171,5 +171,5 @@ class MLLMConfig(Config):
         return self.visual_tokens(*self.tiling.largest())
 
 
-def _positions(script: Script) -> int:
-    return sum(len(piece.numbers) for piece in script if isinstance(piece, Places))
+def _positions(layout: TokenLayout) -> int:
+    return sum(len(piece.numbers) for piece in layout if isinstance(piece, VisualTokens))

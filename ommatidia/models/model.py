@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.types import IGNORE_LABEL, Batch, Example
-from ommatidia.models.fusion.fusion import Between, Fusion
-from ommatidia.models.injection import Injection, Seen
+from ommatidia.models.fusion.fusion import BlockEdits, Fusion
+from ommatidia.models.injection import Injection, VisualContext
 from ommatidia.models.language import LanguageModel
 from ommatidia.models.language.apart import family_of, unsteered
 from ommatidia.models.vision.encoder import VisionEncoder
@@ -53,7 +53,7 @@ class MLLM(nn.Module):
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """x_KHWD of every encoder, from pixels, or from stored trunk features where the batch brings them."""
 
-        def look(name: str, between: Between | None = None) -> Tensor:
+        def look(name: str, between: BlockEdits | None = None) -> Tensor:
             encoder = cast(VisionEncoder, self.encoders[name])
             if name in batch.features:
                 x_KHWD = encoder.refine(batch.features[name])
@@ -65,17 +65,19 @@ class MLLM(nn.Module):
 
         return self.fusion.encode(tuple(self.encoders), look)
 
-    def embed(self, batch: Batch) -> tuple[Tensor, Seen | None]:
+    def embed(self, batch: Batch) -> tuple[Tensor, VisualContext | None]:
         """The sequence as embeddings x_BTE, visual tokens in place, and what was seen if there were images."""
         x_BTE = self.language.embed(batch.ids_BT)
         if batch.views is None or not self.encoders:  # text only: no encoder runs
             return x_BTE, None
         fused = self.fusion(self.encode(batch), batch.views.asked(_question(x_BTE, batch)))
         v_KHWE = self.projector(fused.y_KHWD)
-        seen = Seen.by(batch, v_KHWE, fused.memory)
+        seen = VisualContext.by(batch, v_KHWE, fused.memory)
         return self.injection(x_BTE, seen), seen
 
-    def read(self, x_BTE: Tensor, mask_BT: Tensor, seen: Seen | None, lengths: tuple[int, ...] | None = None) -> Tensor:
+    def read(
+        self, x_BTE: Tensor, mask_BT: Tensor, seen: VisualContext | None, lengths: tuple[int, ...] | None = None
+    ) -> Tensor:
         """Hidden states h_BTE of embedded text, looking again at what was seen where the injection has such layers."""
         if seen is None:
             return self.language(x_BTE, mask_BT, lengths)
@@ -104,7 +106,9 @@ class MLLM(nn.Module):
 
 def _question(x_BTE: Tensor, batch: Batch) -> Tensor:
     """The mean embedding of the user's words in each sample, zero where none are marked."""
-    asked_BT1 = (torch.zeros_like(batch.mask_BT) if batch.asked_BT is None else batch.asked_BT).unsqueeze(-1)
+    asked_BT1 = (
+        torch.zeros_like(batch.mask_BT) if batch.question_mask_BT is None else batch.question_mask_BT
+    ).unsqueeze(-1)
     if batch.lengths is None:
         return (x_BTE * asked_BT1).sum(1) / asked_BT1.sum(1).clamp(min=1)
     said, words = ((whole[0]).split(list(batch.lengths)) for whole in (x_BTE * asked_BT1, asked_BT1))

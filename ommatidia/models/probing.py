@@ -111,7 +111,9 @@ def answer_attention(model: MLLM, batch: Batch, shape: tuple[int, int]) -> Tenso
     a_LN = attention(model, batch)[:, asked_T][:, :, slots_T].mean(1)
     size = (len(batch.views), *shape)
     heat_LP = a_LN.new_zeros(len(a_LN), size[0] * size[1] * size[2])
-    places_N = torch.arange(a_LN.shape[1], device=a_LN.device) if batch.places_N is None else batch.places_N
-    standing = places_N != ROW_END
-    heat_LP.index_add_(1, places_N[standing], a_LN[:, standing])
+    visual_index_N = (
+        torch.arange(a_LN.shape[1], device=a_LN.device) if batch.visual_index_N is None else batch.visual_index_N
+    )
+    standing = visual_index_N != ROW_END
+    heat_LP.index_add_(1, visual_index_N[standing], a_LN[:, standing])
     return heat_LP.reshape(len(a_LN), *size)

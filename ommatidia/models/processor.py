@@ -34,7 +34,7 @@ from ommatidia.models.config import MLLMConfig
 from ommatidia.models.row import Row
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.preprocess import Preprocess, prepare_all
-from ommatidia.models.vision.tiling import Places, Tag, TilingConfig
+from ommatidia.models.vision.tiling import Tag, TilingConfig, VisualTokens
 
 _TEXTS_KEPT = 2**16
 """Segments whose ids are remembered."""
@@ -44,7 +44,7 @@ FeatureLookup = Callable[[str], Tensor]
 whole. Raises RunError when the image was not stored."""
 
 
-def sight(tiling: TilingConfig, name: str, encoder: EncoderConfig) -> Preprocess:
+def preprocess_for(tiling: TilingConfig, name: str, encoder: EncoderConfig) -> Preprocess:
     """How an encoder prepares what the tiling gives it: a view as it always does, a whole canvas stretched, so that
     fractions of the canvas are fractions of its map."""
     prepare = encoder.preprocess()
@@ -69,9 +69,11 @@ class Processor:
         self.features = dict(features or {})
         if strangers := set(self.features) - set(config.encoders):
             raise ConfigError(f"stored features for {sorted(strangers)}, which are no encoders of this model")
-        self.preprocess = {n: sight(config.tiling, n, e) for n, e in config.encoders.items() if n not in self.features}
+        self.preprocess = {
+            n: preprocess_for(config.tiling, n, e) for n, e in config.encoders.items() if n not in self.features
+        }
         self._encode = lru_cache(maxsize=_TEXTS_KEPT)(self._encode_uncached)
-        self._script = lru_cache(maxsize=2**10)(config.script)
+        self._layout = lru_cache(maxsize=2**10)(config.token_layout)
         self._cut = lru_cache(maxsize=2**10)(config.tiling.views)
         self._speech: Mapping[str, str] | None = None
 
@@ -79,7 +81,7 @@ class Processor:
         """The same processor that looks these features up too instead of preparing pixels for their encoders."""
         return Processor(self.config, features={**self.features, **features})
 
-    def looks_at(self, sample: Sample) -> tuple[Picture, ...]:
+    def images_of(self, sample: Sample) -> tuple[Picture, ...]:
         """The images that some encoder sees for this sample."""
         return sample.images
 
@@ -201,8 +203,8 @@ class Processor:
         """One image: its views, and what of it stands in the text."""
         height, width = picture.size()
         first = row.begin_picture(picture, self._cut(height, width))
-        for piece in self._script(height, width):
-            if isinstance(piece, Places):
+        for piece in self._layout(height, width):
+            if isinstance(piece, VisualTokens):
                 row.place([n if n == ROW_END else n + first * self.tokens_per_view for n in piece.numbers])
             elif isinstance(piece, Tag):
                 row.tags[first + piece.view] += self._encode(piece.text, False)
@@ -273,22 +275,22 @@ class Processor:
         """The examples at their places, (row, columns), of a batch of this size."""
         ids_BT = torch.full(size, self.tokenizer.pad_id)
         labels_BT = torch.full(size, IGNORE_LABEL)
-        mask_BT, asked_BT = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
-        sees_BT2 = torch.zeros(*size, 2, dtype=torch.long)
+        mask_BT, question_mask_BT = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
+        visible_views_BT2 = torch.zeros(*size, 2, dtype=torch.long)
         places, before = [], 0
         for example, (row, span) in zip(examples, spans, strict=True):
             ids_BT[row, span], labels_BT[row, span], mask_BT[row, span] = example.ids, example.labels, True
             if example.asked is not None:
-                asked_BT[row, span] = example.asked
+                question_mask_BT[row, span] = example.asked
             if example.sees is not None:
-                sees_BT2[row, span] = example.sees + before
+                visible_views_BT2[row, span] = example.sees + before
             if example.places is not None:
                 first = before * self.tokens_per_view
                 places.append(torch.where(example.places == ROW_END, ROW_END, example.places + first))
             before += len(example.views)
-        places_N = torch.cat(places) if places else None
-        if places_N is not None and torch.equal(places_N, torch.arange(before * self.tokens_per_view)):
-            places_N = None
+        visual_index_N = torch.cat(places) if places else None
+        if visual_index_N is not None and torch.equal(visual_index_N, torch.arange(before * self.tokens_per_view)):
+            visual_index_N = None
         return Batch(
             tuple(example.id for example in examples),
             ids_BT,
@@ -299,9 +301,9 @@ class Processor:
             Views.of([example.views for example in examples], packed=size[0] < len(examples))
             if any(example.views for example in examples)
             else None,
-            places_N,
-            asked_BT,
-            sees_BT2 if any(example.sees is not None for example in examples) else None,
+            visual_index_N,
+            question_mask_BT,
+            visible_views_BT2 if any(example.sees is not None for example in examples) else None,
             _tags(examples),
         )
 

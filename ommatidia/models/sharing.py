@@ -92,7 +92,7 @@ class SharedFeatures:
             return
         kept, needed = self._kept.maps, dict[str, tuple[Picture, str]]()
         for sample in samples:
-            for picture in self.plain.looks_at(sample):
+            for picture in self.plain.images_of(sample):
                 try:
                     needed.setdefault(picture.digest, (picture, sample.id))
                 except DataError as error:

@@ -1,4 +1,4 @@
-"""Board: where the ranks of a run leave one another short notes that nobody has to wait for.
+"""RankNotes: where the ranks of a run leave one another short notes that nobody has to wait for.
 
 A collective needs everybody; a note does not, so it still arrives when a rank is gone or busy. Notes are small JSON
 values under keys in one of torch's key-value stores: in memory for one process, over TCP for several.
@@ -17,7 +17,7 @@ _POLL = 0.05
 """Seconds between looks at a note that is being waited for."""
 
 
-class Board:
+class RankNotes:
     """Notes by key. Every call is short: a store's client serves one call at a time, from whatever thread."""
 
     def __init__(self, store: Store | None = None) -> None:

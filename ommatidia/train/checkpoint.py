@@ -24,7 +24,7 @@ from ommatidia.core.config import digest
 from ommatidia.core.console import console
 from ommatidia.core.errors import DiskError, RunError
 from ommatidia.core.files import hash_file
-from ommatidia.train.pieces import Piece, Stored, pieces_of, write_pieces
+from ommatidia.train.pieces import Piece, ShardFile, pieces_of, write_pieces
 
 _FORMAT = 2
 _MANIFEST = "manifest.json"
@@ -45,9 +45,9 @@ class Checkpoint:
     loss: float | None = None
     """What checkpoints are compared by, where the best is kept."""
 
-    def group(self, name: str) -> Stored:
+    def group(self, name: str) -> ShardFile:
         """The tensors of a group, read when they are asked for; none where there is no such group."""
-        return Stored(sorted(self.folder.glob(f"{name}.*safetensors")))
+        return ShardFile(sorted(self.folder.glob(f"{name}.*safetensors")))
 
     def weights(self) -> dict[str, Tensor]:
         """ "<part>:<name>" -> tensor."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ommatidia.core.errors import RunError
 from ommatidia.train.agreement import Agreed, ids
-from ommatidia.train.ranks import Ranks, together
+from ommatidia.train.ranks import Ranks, raise_on_all
 
 
 def refuse_non_finite(agreed: Agreed, told: Sequence[Sequence[float]], ranks: Ranks, place: str) -> None:
@@ -30,9 +30,11 @@ def refuse_non_finite(agreed: Agreed, told: Sequence[Sequence[float]], ranks: Ra
         named = ranks.gather(ids(bad))[rank]  # each rank knows its own samples
         where = f" on rank {rank}" if ranks.world > 1 else ""
         what = f"the loss is {worst}{where}, stopped before the optimiser step"
-        raise together(RunError(f"{place}: {what}; {named}"))
+        raise raise_on_all(RunError(f"{place}: {what}; {named}"))
     norm = told[0][-1]
     if not math.isfinite(norm):
         every = [example for micro_batch in agreed.micro_batches for example in micro_batch.examples]
         named = "; ".join(ranks.gather(ids(every)))
-        raise together(RunError(f"{place}: the gradient norm is {norm}, stopped before the optimiser step; {named}"))
+        raise raise_on_all(
+            RunError(f"{place}: the gradient norm is {norm}, stopped before the optimiser step; {named}")
+        )

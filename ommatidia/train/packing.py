@@ -30,7 +30,7 @@ def packs(examples: Sequence[Example], packing: Packing) -> list[list[Example]]:
     return rows
 
 
-def alike(examples: Sequence[Example], size: int) -> list[list[Example]]:
+def split_by_length(examples: Sequence[Example], size: int) -> list[list[Example]]:
     """``size`` samples each, of like lengths, so that little is padded; those without images keep together, so that
     fewer micro-batches run the encoders."""
     ordered = sorted(examples, key=lambda example: (not example.views, example.ids.numel()))

@@ -74,7 +74,7 @@ def write_pieces(path: Path, pieces: Mapping[str, Piece]) -> None:
     save_tensors(tensors, path, metadata={_ROWS: json.dumps(rows)} if rows else None)
 
 
-class Stored:
+class ShardFile:
     """Tensors by name from files of pieces; nothing is read before it is asked for."""
 
     def __init__(self, paths: Iterable[Path]) -> None:

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from ommatidia.core.errors import ConfigError, RunError
-from ommatidia.train.board import Board
+from ommatidia.train.board import RankNotes
 from ommatidia.train.watchdog import RanksError, Watchdog
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Ranks:
     world: int = 1
     local_rank: int = 0
     local_world: int = 1
-    board: Board = field(default_factory=Board)
+    board: RankNotes = field(default_factory=RankNotes)
     watchdog: Watchdog | None = None
     """None: there is nobody else to watch."""
     _told: int = 0
@@ -78,11 +78,11 @@ class Ranks:
         try:
             dist.all_gather_object(values, value)
         except RuntimeError as error:
-            raise self.explain(error) from error
+            raise self.diagnose(error) from error
         self.mark("computing")
         return values
 
-    def tell(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Rank 0's value on all ranks, however long rank 0 takes. It must be plain data."""
         key, self._told = f"told/{self._told}", self._told + 1
         if self.leads:
@@ -96,7 +96,7 @@ class Ranks:
         Raises RanksError when only some ranks failed: the others may be anywhere.
         """
         if not together or self.world == 1:
-            found = self.tell(None if failure is None else list(failure))
+            found = self.broadcast(None if failure is None else list(failure))
             return None if found is None else (found[0], found[1])
         key, self._told = f"outcome/{self._told}", self._told + 1
         self.board.post(f"{key}/{self.rank}", [failure])
@@ -144,7 +144,7 @@ class Ranks:
         if self.watchdog is not None and (alarm := self.watchdog.alarm()) is not None:
             raise RanksError(alarm)
 
-    def explain(self, error: BaseException) -> BaseException:
+    def diagnose(self, error: BaseException) -> BaseException:
         """What to raise for an error that may come from a rank that is gone: a RanksError naming it, or the error.
 
         In the second case the other ranks are told that this one failed.
@@ -170,11 +170,11 @@ class Ranks:
                 yield
             except Exception as error:
                 alone = not getattr(error, "everywhere", False)
-                if alone and (explained := self.explain(error)) is not error:
+                if alone and (explained := self.diagnose(error)) is not error:
                     raise explained from error
                 raise
 
-    def alike(self, what: str, value: Mapping[str, Any]) -> None:
+    def require_same_on_all_ranks(self, what: str, value: Mapping[str, Any]) -> None:
         """Raises RunError, on all ranks, where ranks differ in ``value``."""
         from ommatidia.train.checkpoint import differences
 
@@ -182,10 +182,10 @@ class Ranks:
         for rank, other in enumerate(everyone):
             if found := list(differences(everyone[0], other)):
                 told = "; ".join(line.replace(", now ", f" on rank 0 and on rank {rank} ", 1) for line in found)
-                raise together(RunError(f"{what}: the ranks were started on different runs: {told}"))
+                raise raise_on_all(RunError(f"{what}: the ranks were started on different runs: {told}"))
 
 
-def together(error: E) -> E:
+def raise_on_all(error: E) -> E:
     """Mark an error that every rank raises alike, so that rank 0 alone says it."""
     error.everywhere = True  # type: ignore[attr-defined]
     return error
@@ -207,7 +207,7 @@ def ranks() -> Ranks:
 
 
 @contextlib.contextmanager
-def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
+def process_group(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
     """Meet the other processes of this run, if the environment speaks of any, and part at the end.
 
     Raises ConfigError for an environment that contradicts itself or the other ranks', RanksError naming those that
@@ -221,7 +221,7 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
         raise ConfigError(f"RANK is {rank} and WORLD_SIZE {world}; ranks count from 0 to {world - 1}")
     local_rank, local_world = _number(environment, "LOCAL_RANK", 0), _number(environment, "LOCAL_WORLD_SIZE", 1)
     store, notes = _stores(environment, rank)
-    board = Board(notes)
+    board = RankNotes(notes)
     people = _meet(board, rank, world)
     cuda = torch.cuda.is_available()
     if cuda and local_rank < torch.cuda.device_count():
@@ -278,7 +278,7 @@ def _stores(environment: Mapping[str, str], rank: int) -> tuple[dist.Store, dist
         raise RunError(f"rank {rank}: no meeting point at {host}:{port}: {str(error).splitlines()[0]}") from None
 
 
-def _meet(board: Board, rank: int, world: int) -> list[str]:
+def _meet(board: RankNotes, rank: int, world: int) -> list[str]:
     """Who the ranks are, by rank: host and process."""
     me = f"process {os.getpid()} on {platform.node()}"
     if board.claim(f"rank/{rank}") > 1:
@@ -290,7 +290,7 @@ def _meet(board: Board, rank: int, world: int) -> list[str]:
         if found is None:
             raise RanksError(f"rank {other} of {world} did not come within {_JOIN:.0f} s")
         if found[0] != world:
-            raise together(
+            raise raise_on_all(
                 ConfigError(
                     f"the ranks disagree about their number: WORLD_SIZE is {world} for rank {rank} and {found[0]} for "
                     f"rank {other} ({found[1]})"
@@ -300,7 +300,7 @@ def _meet(board: Board, rank: int, world: int) -> list[str]:
     return people
 
 
-def _part(board: Board, rank: int, world: int) -> None:
+def _part(board: RankNotes, rank: int, world: int) -> None:
     """Say goodbye; rank 0, which may host the store, goes last."""
     board.post(f"done/{rank}", True)
     for other in range(world if rank == 0 else 0):

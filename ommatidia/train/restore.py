@@ -13,7 +13,7 @@ from ommatidia.train import ema
 from ommatidia.train.checkpoint import Checkpoint, differences
 from ommatidia.train.freeze import Trained, load_trained
 from ommatidia.train.optim import load_optimizer
-from ommatidia.train.ranks import together
+from ommatidia.train.ranks import raise_on_all
 
 
 def refuse_another(checkpoint: Checkpoint, run: Mapping[str, Any]) -> None:
@@ -22,7 +22,7 @@ def refuse_another(checkpoint: Checkpoint, run: Mapping[str, Any]) -> None:
     same_stage = old.pop("digest") == new.pop("digest")
     if not same_stage or any(old[name] != new[name] for name in ("steps", "seed", "key")):
         found = "; ".join(differences(old, new)) or "stage: another digest of equal fields (another version?)"
-        raise together(RunError(f"{checkpoint.folder}: this checkpoint is of another run: {found}"))
+        raise raise_on_all(RunError(f"{checkpoint.folder}: this checkpoint is of another run: {found}"))
 
 
 def restore(

@@ -11,7 +11,7 @@ from typing import Any, Self
 from ommatidia.core.errors import DiskError, RunError
 from ommatidia.train.checkpoint import Checkpoints, Groups, Pieces
 from ommatidia.train.pieces import pieces_of, snapshot
-from ommatidia.train.ranks import Ranks, together
+from ommatidia.train.ranks import Ranks, raise_on_all
 
 _LONG = 7 * 24 * 3600.0
 
@@ -25,7 +25,7 @@ class Saver:
 
     def __init__(self, checkpoints: Checkpoints, ranks: Ranks, *, background: bool) -> None:
         self._checkpoints, self._ranks, self._background = checkpoints, ranks, background
-        self._token = ranks.tell(uuid.uuid4().hex)
+        self._token = ranks.broadcast(uuid.uuid4().hex)
         self._thread: threading.Thread | None = None
         self._error: RunError | None = None
         self._abandoned = False
@@ -92,7 +92,7 @@ class Saver:
             self._error = error
             return
         if said is not None:
-            self._error = together(DiskError(said))
+            self._error = raise_on_all(DiskError(said))
 
     def _commit(self, step: int, key: str, run: Mapping[str, Any], loss: float | None) -> str | None:
         """Collect what the ranks wrote and make it whole; the first error if there is one."""

@@ -24,11 +24,11 @@ from ommatidia.train.freeze import announce, evaluating, freeze, select, trained
 from ommatidia.train.interrupt import Interrupt, StoppedError, watch
 from ommatidia.train.metrics import FILE, StepReport, recent_loss
 from ommatidia.train.optim import clip_gradients, optimizer, optimizer_state, part_norms, rate_factor, set_rate
-from ommatidia.train.packing import alike, packs
+from ommatidia.train.packing import packs, split_by_length
 from ommatidia.train.parallel import Trainable, distribute
 from ommatidia.train.pieces import whole
 from ommatidia.train.prepare import check_packing, prepare
-from ommatidia.train.ranks import Ranks, step_seed, together
+from ommatidia.train.ranks import Ranks, raise_on_all, step_seed
 from ommatidia.train.records import NoRecords, Records
 from ommatidia.train.report import TrainReport
 from ommatidia.train.restore import refuse_another, restore
@@ -176,7 +176,7 @@ class Trainer:
 
     def _split(self, examples: Sequence[Example]) -> list[list[Example]]:
         """What this rank computes together."""
-        return alike(examples, self.micro_batch) if self.packing is None else packs(examples, self.packing)
+        return split_by_length(examples, self.micro_batch) if self.packing is None else packs(examples, self.packing)
 
     def _accumulate(self, examples: Sequence[Example]) -> tuple[Agreed, list[Tensor]]:
         """The gradient of the batch's mean loss, and each micro-batch's loss sum; smaller ones if memory runs out."""
@@ -243,7 +243,7 @@ class Trainer:
         mine = max(map(len, split)), max(sum(example.ids.numel() for example in examples) for examples in split)
         samples, tokens = (max(values) for values in zip(*self.ranks.gather(mine), strict=True))
         if samples < 2:
-            raise together(self._out_of_memory("with one sample at a time"))
+            raise raise_on_all(self._out_of_memory("with one sample at a time"))
         if self.packing is None:
             self.micro_batch = samples // 2
             instead = f"{samples} samples in a forward pass; going on with {self.micro_batch}"
@@ -266,13 +266,13 @@ class Trainer:
         agreed = agree(self._split(examples), self.model.targets, self.ranks, self._blank)
         if agreed.samples != self.stage.batch:
             got = f"got {agreed.samples} samples, the stage's batch is {self.stage.batch}"
-            raise together(RunError(f"{self._place()}: {got}"))
+            raise raise_on_all(RunError(f"{self._place()}: {got}"))
         if agreed.supervised == 0:
             named = "; ".join(self.ranks.gather(ids(examples)))
             which = "no token of this batch"
             if self.done == 0:
                 which = "this data teaches nothing: no token of the first batch"
-            raise together(RunError(f"{self._place()}: {which} is supervised; {named}"))
+            raise raise_on_all(RunError(f"{self._place()}: {which} is supervised; {named}"))
         return agreed
 
     def _check(
@@ -317,7 +317,7 @@ class Trainer:
         began = time.perf_counter()
         current = next(examples, None)
         if current is None:
-            raise together(RunError(f"{self._place()}: the data ended, {self.steps} steps were wanted"))
+            raise raise_on_all(RunError(f"{self._place()}: the data ended, {self.steps} steps were wanted"))
         report = self.step(current, wait=time.perf_counter() - began)
         validation = self.stage.validation
         if validation is not None and self._is_due(validation.every):
@@ -340,7 +340,7 @@ class Trainer:
                 supervised += agreed.supervised
             self.parallel.settle()
         if not supervised:
-            raise together(RunError(f"stage {self.stage.name!r}: no token of its validation data is supervised"))
+            raise raise_on_all(RunError(f"stage {self.stage.name!r}: no token of its validation data is supervised"))
         return sum(self.ranks.gather(total)) / supervised
 
     def _save(self, report: StepReport) -> None:
@@ -357,12 +357,12 @@ class Trainer:
     def _stop(self, number: signal.Signals) -> NoReturn:
         saved = self._checkpoints.place(self.done)
         text = f"{self._place()}: stopped by {number.name}; saved in {saved}, run again to go on"
-        raise together(KeyboardInterrupt(text) if number is signal.SIGINT else StoppedError(text))
+        raise raise_on_all(KeyboardInterrupt(text) if number is signal.SIGINT else StoppedError(text))
 
     def _resume(self) -> int:
         """Load the newest whole checkpoint; the step it stands for, or 0."""
         found = self._checkpoints.latest() if self.ranks.leads else None
-        folder = self.ranks.tell(None if found is None else str(found.folder))
+        folder = self.ranks.broadcast(None if found is None else str(found.folder))
         if folder is None:
             return 0
         checkpoint = self._checkpoints.open(Path(folder))
@@ -394,7 +394,7 @@ class Trainer:
         if stage.validation is not None and self._held_out is None:
             raise ConfigError(f"stage {stage.name!r}: it has validation data, but the trainer was given no held_out")
         run = {name: value for name, value in self._identity().items() if name != "digest"}
-        self.ranks.alike(f"stage {stage.name!r}", {**run, "engine": stage.engine.to_dict()})
+        self.ranks.require_same_on_all_ranks(f"stage {stage.name!r}", {**run, "engine": stage.engine.to_dict()})
 
     def _place(self) -> str:
         return f"stage {self.stage.name!r}, step {self.done + 1} of {self.steps}"

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from ommatidia.core.console import Console
 from ommatidia.core.errors import RunError
-from ommatidia.train.board import Board
+from ommatidia.train.board import RankNotes
 
 _BEAT = 1.0
 """Seconds between signs of life."""
@@ -39,7 +39,7 @@ class RanksError(RunError):
 class Watchdog:
     """Signs of life of this rank, and an eye on the others'."""
 
-    def __init__(self, board: Board, rank: int, people: Sequence[str]) -> None:
+    def __init__(self, board: RankNotes, rank: int, people: Sequence[str]) -> None:
         self._board, self._rank, self._people = board, rank, people
         self._count, self._place, self._since = 0, "starting", time.monotonic()
         self._limit: float | None = None

@@ -143,7 +143,7 @@ def test_cost(kind: str, row: int) -> None:
     grid = cfg.visual_grid()
     assert grid is not None
     assert one.views is not None
-    left = cfg.fusion.leaves(cfg.grids())
+    left = cfg.fusion.memory_shape(cfg.grids())
     fitted = cfg.injection.reading(left, grid, cfg.language.shape())
     cost = fitted.cost(grid, cfg.language.shape(), tokens=one.ids_BT.shape[1], views=len(one.views))
     assert cost.parameters == sum(p.numel() for p in model.injection.parameters())
@@ -193,9 +193,9 @@ def uncached(model: MLLM, prompt: Batch) -> list[int]:
             new.append(int(model.language.head(model(prompt)[:, -1]).argmax()))
             prompt.ids_BT = behind(prompt.ids_BT, torch.tensor([new[-1:]]))
             prompt.mask_BT = behind(prompt.mask_BT, torch.tensor([[True]]))
-            if prompt.sees_BT2 is not None:
-                prompt.sees_BT2 = behind(prompt.sees_BT2, prompt.sees_BT2[:, -1:])
-            prompt.asked_BT = None
+            if prompt.visible_views_BT2 is not None:
+                prompt.visible_views_BT2 = behind(prompt.visible_views_BT2, prompt.visible_views_BT2[:, -1:])
+            prompt.question_mask_BT = None
     return new
 
 

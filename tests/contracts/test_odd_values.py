@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError
 from ommatidia.lab.show.listing import FAMILIES
-from ommatidia.models.vision.encoder import EncoderConfig, measured_once
+from ommatidia.models.vision.encoder import EncoderConfig, shape_and_cost
 
 NEEDED: dict[str, dict[str, Any]] = {
     "weights file": {"path": "w.pt"}, "weights folder": {"path": "w"},
@@ -101,7 +101,7 @@ def test_an_encoder_of_odd_values_is_built_or_refused(kind: str, data: st.DataOb
     path = data.draw(st.sampled_from(list(leaves(example))))
     try:
         with warnings.catch_warnings(action="ignore"):
-            measured = measured_once(EncoderConfig.parse(changed(example, path, data.draw(SMALL))))
+            measured = shape_and_cost(EncoderConfig.parse(changed(example, path, data.draw(SMALL))))
     except ConfigError:
         return
     assert measured.grid.tokens >= 1
@@ -116,6 +116,6 @@ def test_an_encoder_of_odd_values_is_built_or_refused(kind: str, data: st.DataOb
 )  # fmt: skip
 def test_what_transformers_refuses_is_named(field: str, value: Any, said: str) -> None:
     with pytest.raises(ConfigError, match="CLIPVisionModel") as caught:
-        measured_once(EncoderConfig.parse(changed(EXAMPLES["encoder-kinds hf"][1], ("config", field), value)))
+        shape_and_cost(EncoderConfig.parse(changed(EXAMPLES["encoder-kinds hf"][1], ("config", field), value)))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

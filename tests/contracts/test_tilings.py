@@ -17,7 +17,7 @@ from ommatidia.models.config import MLLMConfig
 from ommatidia.models.generate import Decoding, generate
 from ommatidia.models.model import MLLM
 from ommatidia.models.processor import Processor
-from ommatidia.models.vision.tiling import Mark, Places, TilingConfig
+from ommatidia.models.vision.tiling import Mark, TilingConfig, VisualTokens
 
 KINDS = sorted(TilingConfig.kinds())
 SIDES = (2, 3, 17, 40, 64, 333, 1000)
@@ -95,10 +95,10 @@ ROWS = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_size_is_laid_out_in_advance(kind: str, default: bool) -> None:
     tiling, grid = member(kind, default), Grid(4, 4, 8) if not default else Grid(24, 24, 8)
-    most = sum(len(p.numbers) for p in tiling.script(*tiling.largest(), grid) if isinstance(p, Places))
+    most = sum(len(p.numbers) for p in tiling.token_layout(*tiling.largest(), grid) if isinstance(p, VisualTokens))
     for height, width in SIZES:
-        views, script = tiling.views(height, width), tiling.script(height, width, grid)
-        numbers = [n for piece in script if isinstance(piece, Places) for n in piece.numbers]
+        views, script = tiling.views(height, width), tiling.token_layout(height, width, grid)
+        numbers = [n for piece in script if isinstance(piece, VisualTokens) for n in piece.numbers]
         seen = [n for n in numbers if n != ROW_END]
         assert views, (height, width)
         assert seen, (height, width)
@@ -148,8 +148,8 @@ def test_every_token_stands_where_the_script_says(kind: str) -> None:
     assert seen is not None
     v_NE, first, expected = seen.v_KHWE.flatten(0, 2), 0, []
     for picture in (picture for one in ROWS for picture in one.images):
-        for piece in cfg.script(picture.height, picture.width):
-            for n in piece.numbers if isinstance(piece, Places) else ():
+        for piece in cfg.token_layout(picture.height, picture.width):
+            for n in piece.numbers if isinstance(piece, VisualTokens) else ():
                 expected.append(
                     model.injection.row_end_E if n == ROW_END else v_NE[first * processor.tokens_per_view + n]
                 )
@@ -184,7 +184,7 @@ def test_a_batch_of_unlike_layouts_is_as_one_by_one(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_reaches_every_parameter(kind: str) -> None:
     cfg = config(kind)
-    if not any(isinstance(p, Places) and ROW_END in p.numbers for p in cfg.script(40, 90)):
+    if not any(isinstance(p, VisualTokens) and ROW_END in p.numbers for p in cfg.token_layout(40, 90)):
         cfg = cfg.model_copy(update={"injection": cfg.injection.model_copy(update={"row_end": False})})
     model, processor = build_model(cfg, seed=0), Processor(cfg)
     loss, _ = model.loss(processor.collate([processor(one) for one in ROWS]))
@@ -235,4 +235,4 @@ def test_an_encoder_may_see_every_picture_whole(kind: str) -> None:
 def test_state_and_config_round_trip(kind: str) -> None:
     tiling = member(kind)
     assert TilingConfig.parse(tiling.to_dict()) == tiling
-    assert tiling.only(()).script(40, 90, Grid(2, 2, 4)) == tiling.script(40, 90, Grid(2, 2, 4))
+    assert tiling.only(()).token_layout(40, 90, Grid(2, 2, 4)) == tiling.token_layout(40, 90, Grid(2, 2, 4))

@@ -75,7 +75,7 @@ class Recorded:
             model.encoders[name] = VisionEncoder(StoredTrunk(name), nn.Identity())
         model.language = LanguageModel(decoder)
         model.fusion, model.projector = fusion.build(grids), projector.build(fused, shape.width)
-        model.injection = injection.reading(fusion.leaves(grids), grid, shape).build(grid, shape)
+        model.injection = injection.reading(fusion.memory_shape(grids), grid, shape).build(grid, shape)
         return model.eval()
 
     def _watch(self) -> None:
@@ -118,7 +118,7 @@ class Recorded:
         return Batch(
             tuple("abcd"), padded(ids, 0), padded(labels, IGNORE_LABEL), padded(masks, 0).bool(),
             features=self.features, views=Views.of([[View(0, size)] for size in self.sizes]),
-            places_N=torch.tensor(places),
+            visual_index_N=torch.tensor(places),
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ommatidia.core.grid import Blocks, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion import Between, Fusion, MixtureOfResolution
+from ommatidia.models.fusion import BlockEdits, Fusion, MixtureOfResolution
 from ommatidia.models.vision import EncoderConfig, Preprocess, VisionEncoder
 from ommatidia.models.vision.preprocess import CLIP_MEAN, CLIP_STD
 
@@ -89,7 +89,7 @@ def test_a_run(golden: Callable[[str], Any], close: Callable[[Tensor, Tensor, st
     module = fusion(case, *grids)
     watches = [Watch(adapters["slow"]) for adapters in module.adapters]  # type: ignore[union-attr]
 
-    def look(encoder: str, between: Between | None = None) -> Tensor:
+    def look(encoder: str, between: BlockEdits | None = None) -> Tensor:
         return built[encoder](pixels_BCHW, between)
 
     features = module.encode(("fast", "slow"), look)
@@ -123,7 +123,7 @@ def test_a_slow_map_twice_as_fine(golden: Callable[[str], Any], close: Callable[
     }
     module = fusion(case, Grid(fast, fast, maps["fast"].shape[-1]), Grid(slow, slow, maps["slow"].shape[-1]))
 
-    def look(encoder: str, between: Between | None = None) -> Tensor:
+    def look(encoder: str, between: BlockEdits | None = None) -> Tensor:
         return maps[encoder] if between is None else between[sorted(between)[1]](maps[encoder])
 
     steered_KHWD = module.encode(("fast", "slow"), look)["fast"]

@@ -12,7 +12,7 @@ from ommatidia.core.grid import Grid
 from ommatidia.core.types import ROW_END
 from ommatidia.models.fusion.resample import space_to_depth
 from ommatidia.models.vision import AnyResolution, Dynamic, Unpad
-from ommatidia.models.vision.tiling import Places, Script
+from ommatidia.models.vision.tiling import TokenLayout, VisualTokens
 from ommatidia.models.vision.tilings.unpad import content
 
 Golden = Callable[[str], Any]
@@ -30,8 +30,8 @@ def rows_of(numbers: list[int]) -> list[list[int]]:
     return rows
 
 
-def numbers_of(script: Script) -> list[int]:
-    return [number for piece in script if isinstance(piece, Places) for number in piece.numbers]
+def numbers_of(script: TokenLayout) -> list[int]:
+    return [number for piece in script if isinstance(piece, VisualTokens) for number in piece.numbers]
 
 
 @pytest.mark.parametrize("rule", ["closest_aspect", "area_weighted"])
@@ -63,7 +63,7 @@ def test_any_resolution(golden: Golden) -> None:
             top, left, bottom, right = layout.picture
             assert (bottom - top, right - left) == (one["resized_h"], one["resized_w"]), row
             assert (top, left) == (one["paste_y"], one["paste_x"]), row
-            numbers = numbers_of(config.script(one["h"], one["w"], Grid(side, side, 8)))
+            numbers = numbers_of(config.token_layout(one["h"], one["w"], Grid(side, side, 8)))
             assert numbers[: side * side] == list(range(side * side))
             rows = rows_of(numbers[side * side :])
             assert [len(kept) for kept in rows] == [one["unpad_cols"]] * one["unpad_rows"], row
@@ -74,7 +74,7 @@ def test_cells_of_a_padded_picture(golden: Golden) -> None:
     finals = case.tensors("outputs")["final_size_hw"].tolist()
     side = round(case.config["image_token_len"] ** 0.5)
     for (width, height), final in zip(case.config["image_sizes_wh"], finals, strict=True):
-        rows = rows_of(numbers_of(Unpad().script(height, width, Grid(side, side, 8))))
+        rows = rows_of(numbers_of(Unpad().token_layout(height, width, Grid(side, side, 8))))
         assert [len(rows), len(rows[0])] == final
     assert len({tuple(final) for final in finals}) > 1
     # The SVA's own masks, from the same rounding at its finer grids too.

@@ -19,7 +19,7 @@ from ommatidia.eval.scoring.score import Score
 from ommatidia.eval.statistics import mean_interval
 from ommatidia.eval.suites import attribute
 from ommatidia.lab.analysis.ablate import ablate_checkpoint
-from ommatidia.lab.nodes.treatment import Taken, Treated, read_treatments, subsets
+from ommatidia.lab.nodes.treatment import AblatedModel, AblatedSet, read_treatments, subsets
 from ommatidia.models.ablation import OtherPictures, ablated, check_without, mean_features, replaced, without, zeros
 from ommatidia.models.build import build_model
 from ommatidia.models.config import MLLMConfig
@@ -222,9 +222,9 @@ def test_each_trunk_looks_once_for_all_treatments(fusion):
     asked, six = prompts(), Decoding(max_new_tokens=6)
     others = exchange({s.id: s.images for s in asked})
     whole = SharedFeatures(model, processor, batch=5)
-    treated, plain = Treated(opened, whole), dict[str, list[str]]()
+    treated, plain = AblatedModel(opened, whole), dict[str, list[str]]()
     for treatment in ("zero", "mean", "shuffle", *(("remove",) if fusion is APPEND else ())):
-        with treated.under(Taken(treatment, ("fine",))) as shared:
+        with treated.under(AblatedSet(treatment, ("fine",))) as shared:
             plain[treatment] = shared.answer(asked, six)
     assert whole.looked == len({s.images[0].digest for s in asked}) == 6
     # The same by hand, each image seen again for every question.

@@ -22,7 +22,7 @@ from ommatidia.lab.run.execute import execute
 from ommatidia.lab.run.plan import Plan
 from ommatidia.models.build import build_model
 from ommatidia.models.config import MLLMConfig
-from ommatidia.models.processor import Processor, sight
+from ommatidia.models.processor import Processor, preprocess_for
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.tiling import TilingConfig
 
@@ -91,7 +91,7 @@ def test_every_view_has_its_row(name: str, store_folder: Path, tmp_path: Path, m
     monkeypatch.setattr(features, "_BATCH", 4)
     carry_out(job, store)
     look, encoder = job.lookup(store), job.encoder.build().eval()
-    prepare = sight(tiling, name, job.encoder)
+    prepare = preprocess_for(tiling, name, job.encoder)
     found = features.pictures_of(source, tolerant=True)
     views = [1, 1, 1, 1, 1] if name == "canvas" else [3, 1, 4, 4, 4]
     with pytest.raises(DataError, match=r"2\.bmp"):

@@ -105,7 +105,7 @@ def batch(numbers: Sequence[int] = range(len(ROWS)), *, left: bool = False, stat
     return Batch(
         names, ids_BT, labels_BT, mask_BT, pixels={"a": pixels_KCHW, "b": pixels_KCHW},
         views=Views.of([[View(k, size) for k, size in enumerate(ROWS[number])] for number in numbers]),
-        places_N=torch.tensor([place for row in rows for place in row.places]),
+        visual_index_N=torch.tensor([place for row in rows for place in row.places]),
     )  # fmt: skip
 
 
@@ -159,8 +159,8 @@ def test_only_visual_tokens_change_and_only_behind_their_blocks(model: MLLM) -> 
     for hook in hooks:
         hook.remove()
     visual_BT = torch.zeros_like(given.mask_BT)
-    assert given.places_N is not None
-    visual_BT[given.ids_BT == IMAGE_TOKEN_ID] = given.places_N != ROW_END
+    assert given.visual_index_N is not None
+    visual_BT[given.ids_BT == IMAGE_TOKEN_ID] = given.visual_index_N != ROW_END
     assert 0 < int(visual_BT.sum()) < int((given.ids_BT == IMAGE_TOKEN_ID).sum())
     for n in range(len(blocks) - 1):
         left, entered = out[n][1], out[n + 1][0]
@@ -179,7 +179,7 @@ def test_decoding_with_a_cache_says_what_reading_again_says(model: MLLM) -> None
         cached = model.language.decoder.generate(
             inputs_embeds=x_BTE, attention_mask=start.mask_BT.long(), max_new_tokens=steps, **settings
         )
-    assert looks == [int((start.places_N != ROW_END).sum())] * 2, "one look a layer, at the prompt"  # type: ignore[union-attr]
+    assert looks == [int((start.visual_index_N != ROW_END).sum())] * 2, "one look a layer, at the prompt"  # type: ignore[union-attr]
     plain = batch(left=True)
     for _ in range(steps):
         new_B1 = model.language.head(model(plain)[:, -1]).argmax(-1, keepdim=True)

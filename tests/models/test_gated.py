@@ -19,11 +19,11 @@ from ommatidia.core.types import IMAGE_TOKEN_ID, NO_TOKEN, Example, ImagePart, V
 from ommatidia.models.between import before
 from ommatidia.models.build import build_model
 from ommatidia.models.config import MLLMConfig
-from ommatidia.models.injection import CrossAttention, Hybrid, Seen
+from ommatidia.models.injection import CrossAttention, Hybrid, VisualContext
 from ommatidia.models.injection.gated import GatedLayer, Look
 from ommatidia.models.language.scratch import ScratchLanguage
 from ommatidia.models.processor import Processor
-from ommatidia.models.vision.tiling import Mark, Places, Tag
+from ommatidia.models.vision.tiling import Mark, Tag, VisualTokens
 
 GRID = Grid(2, 2, 32)
 LANGUAGE = {"kind": "scratch", "width": 32, "layers": 2, "heads": 2, "context": 256}
@@ -34,11 +34,13 @@ def model_config(injection: Any, tiling: Halves | str = "whole", **changes: Any)
     return config("a", **({"language": LANGUAGE, "injection": injection, "tiling": tiling} | changes))
 
 
-def seen_of(v_KHWE: Tensor, views: Views, sees_BT2: Tensor) -> Seen:
-    return Seen(v_KHWE, views, torch.zeros(sees_BT2.shape[:2], dtype=torch.bool), None, sees_BT2)
+def seen_of(v_KHWE: Tensor, views: Views, visible_views_BT2: Tensor) -> VisualContext:
+    return VisualContext(
+        v_KHWE, views, torch.zeros(visible_views_BT2.shape[:2], dtype=torch.bool), None, visible_views_BT2
+    )
 
 
-def look_of(seen: Seen, numbers: list[int]) -> Look:
+def look_of(seen: VisualContext, numbers: list[int]) -> Look:
     tokens_KLE = seen.v_KHWE[numbers].flatten(1, 2)
     return Look(tokens_KLE, torch.ones(tokens_KLE.shape[:2], dtype=torch.bool), torch.tensor(numbers), seen)
 
@@ -69,8 +71,8 @@ def test_a_layer_is_its_equations(bias: bool) -> None:
     opened(layer)
     v_KHWE, x_BTE = torch.randn(3, 1, 2, 12, dtype=torch.double), torch.randn(3, 4, 12, dtype=torch.double)
     views = replace(Views.whole(3), rows_K=torch.tensor([0, 0, 2]))  # two views, none, one
-    sees_BT2 = torch.tensor([[[0, 0], [0, 1], [1, 2], [0, 2]], [[0, 0]] * 4, [[2, 3], [3, 3], [2, 3], [2, 2]]])
-    out_BTE = layer(x_BTE, look_of(seen_of(v_KHWE, views, sees_BT2), [0, 1, 2]))
+    visible_views_BT2 = torch.tensor([[[0, 0], [0, 1], [1, 2], [0, 2]], [[0, 0]] * 4, [[2, 3], [3, 3], [2, 3], [2, 2]]])
+    out_BTE = layer(x_BTE, look_of(seen_of(v_KHWE, views, visible_views_BT2), [0, 1, 2]))
     a, b, c = v_KHWE.flatten(1, 2)
     torch.testing.assert_close(out_BTE[0], by_hand(layer, x_BTE[0], [None, a, b, torch.cat([a, b])]))
     assert torch.equal(out_BTE[1], x_BTE[1])
@@ -78,8 +80,8 @@ def test_a_layer_is_its_equations(bias: bool) -> None:
 
 
 def test_what_is_generated_sees_what_the_last_position_sees() -> None:
-    sees_BT2 = torch.tensor([[[0, 0], [0, 1], [1, 2]]])
-    seen = seen_of(torch.randn(2, 1, 1, 8), replace(Views.whole(2), rows_K=torch.tensor([0, 0])), sees_BT2)
+    visible_views_BT2 = torch.tensor([[[0, 0], [0, 1], [1, 2]]])
+    seen = seen_of(torch.randn(2, 1, 1, 8), replace(Views.whole(2), rows_K=torch.tensor([0, 0])), visible_views_BT2)
     look = look_of(seen, [0, 1])
 
     def masks(positions: int) -> list[list[bool]]:
@@ -97,7 +99,7 @@ def test_what_is_generated_sees_what_the_last_position_sees() -> None:
 
 
 def texts(cfg: MLLMConfig, size: tuple[int, int]) -> list[Any]:
-    return [list(piece.numbers) if isinstance(piece, Places) else piece for piece in cfg.script(*size)]
+    return [list(piece.numbers) if isinstance(piece, VisualTokens) else piece for piece in cfg.token_layout(*size)]
 
 
 def test_what_stands_in_the_text() -> None:
@@ -111,9 +113,9 @@ def test_what_stands_in_the_text() -> None:
     ]  # fmt: skip
     assert texts(hybrid, TALL) == [Mark("("), Mark("<all>", 0), [0, 1, 2, 3], Mark(")")]
     assert hybrid.visual_tokens(*WIDE) == hybrid.tokens_per_view == 4
-    mixed = (Places([0, 1, -1, 4, 5, -1]), Places([6]), Places([-1]))
+    mixed = (VisualTokens([0, 1, -1, 4, 5, -1]), VisualTokens([6]), VisualTokens([-1]))
     views = Halves().views(*WIDE)
-    assert Hybrid().script(mixed, Grid(2, 1, 8), views) == (Places([4, 5]),)
+    assert Hybrid().token_layout(mixed, Grid(2, 1, 8), views) == (VisualTokens([4, 5]),)
 
 
 def read(processor: Processor, example: Example, position: int) -> str:
@@ -250,7 +252,7 @@ def test_a_batch_of_another_design_is_refused() -> None:
     with pytest.raises(AlignmentError, match="4 image placeholders in the text, but cross_attention fills none"):
         model(Processor(inline).collate([Processor(inline)(one)]))
     batch = Processor(cross).collate([Processor(cross)(one)])
-    batch.sees_BT2 = None
+    batch.visible_views_BT2 = None
     with pytest.raises(AlignmentError, match="does not say which views each position sees"):
         model(batch)
 

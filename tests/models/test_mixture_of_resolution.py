@@ -14,7 +14,7 @@ from ommatidia.core.types import IMAGE_TOKEN_ID, Batch, Views
 from ommatidia.models.build import build_model
 from ommatidia.models.config import MLLMConfig
 from ommatidia.models.cost import cost_by_part
-from ommatidia.models.fusion import Between, Fusion, MixtureOfResolution
+from ommatidia.models.fusion import BlockEdits, Fusion, MixtureOfResolution
 from ommatidia.models.model import MLLM
 
 FAST = {
@@ -93,7 +93,7 @@ def echo(blocks: int) -> Any:
     """An encoder of zeros whose blocks pass on what they get, and the numbers of those that were steered."""
     steered: list[int] = []
 
-    def look(name: str, between: Between | None = None) -> Tensor:
+    def look(name: str, between: BlockEdits | None = None) -> Tensor:
         x_KHWD = torch.zeros(1, 2, 2, 4) if name == "fast" else torch.ones(1, 2, 2, 6)
         for block in range(blocks):
             if between and block in between:
@@ -132,7 +132,7 @@ def test_several_slow_encoders_add_their_changes() -> None:
     maps = {n: torch.randn(1, g.height, g.width, g.dim) for n, g in grids.items()}
 
     def changed(*names: str) -> Tensor:
-        def look(name: str, between: Between | None = None) -> Tensor:
+        def look(name: str, between: BlockEdits | None = None) -> Tensor:
             return between[0](maps[name]) if between else maps[name]
 
         return moved(names).encode(names, look)["fast"] - maps["fast"]

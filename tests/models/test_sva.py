@@ -107,7 +107,7 @@ def test_one_query_over_the_whole_picture_is_plain_cross_attention() -> None:
 
 def test_the_final_models_have_their_published_sizes() -> None:
     fusion = SVA(sides={"conv": 96})
-    sizes = fusion.leaves(FINAL)
+    sizes = fusion.memory_shape(FINAL)
     assert fusion.out(FINAL) == Grid(24, 24, 1024)
     assert sizes.cells == {"siglip": 1, "clip": 1, "dino": 1, "conv": 4}
     assert sizes.keys == 19

@@ -11,7 +11,7 @@ from torch import nn
 
 from ommatidia.core.grid import Grid
 from ommatidia.core.types import ImagePart, Sample, View
-from ommatidia.models.vision.tiling import Mark, Places, Script, TilingConfig
+from ommatidia.models.vision.tiling import Mark, TilingConfig, TokenLayout, VisualTokens
 
 
 class Halves(TilingConfig):
@@ -40,12 +40,12 @@ class Halves(TilingConfig):
         count = len(self.views(height, width))
         return pieces[-1:] if count == 1 else pieces[:count]
 
-    def script(self, height: int, width: int, grid: Grid) -> Script:
-        pieces: list[Mark | Places] = [Mark("(")]
+    def token_layout(self, height: int, width: int, grid: Grid) -> TokenLayout:
+        pieces: list[Mark | VisualTokens] = [Mark("(")]
         for number, view in enumerate(self.views(height, width)):
             name = "<all>" if view.box == (0.0, 0.0, 1.0, 1.0) else f"<tile {number}>"
             pieces += [Mark(name, number)] if self.tags else []
-            pieces += [Places(range(number * grid.tokens, (number + 1) * grid.tokens))]
+            pieces += [VisualTokens(range(number * grid.tokens, (number + 1) * grid.tokens))]
         return (*pieces, Mark(")"))
 
 

@@ -132,7 +132,7 @@ def test_mm1_tunes_on_five_views() -> None:
     ("tags", "first"), [("one_d", "<tile_1>"), ("two_d", "<tile_x0_y0>"), ("box", "<box> (0, 0), (448, 448) </box>")]
 )
 def test_nvlm_announces_its_tiles(tags: str, first: str) -> None:
-    script = study("nvlm:d_72b", tags=tags).model.script(480, 640)
+    script = study("nvlm:d_72b", tags=tags).model.token_layout(480, 640)
     marks = [piece.text for piece in script if isinstance(piece, Mark)]
     assert (len(marks), marks[0], marks[-1]) == (7, first, "<tile_global_thumbnail>")
     with pytest.raises(ConfigError, match="did you mean 'yi_34b'"):

@@ -25,7 +25,7 @@ from ommatidia.core.types import Example
 from ommatidia.models.build import build_model
 from ommatidia.models.processor import Processor
 from ommatidia.train.pieces import local
-from ommatidia.train.ranks import Ranks, joined
+from ommatidia.train.ranks import Ranks, process_group
 from ommatidia.train.stage import Stage
 from ommatidia.train.trainer import Trainer
 
@@ -122,7 +122,7 @@ def from_the_middle(straight: Path, folder: Path) -> Path:
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     held = {}
-    with joined() as ranks:
+    with process_group() as ranks:
         for name, option in OPTIONS.items():
             for mode in option.modes:
                 straight, again = folder / f"{name} {mode}", folder / f"{name} {mode} again"

@@ -24,7 +24,7 @@ from ommatidia.core.console import Console
 from ommatidia.core.errors import OmmatidiaError
 from ommatidia.core.types import IGNORE_LABEL, Batch, Example, View
 from ommatidia.train.metrics import read_metrics
-from ommatidia.train.ranks import Ranks, joined
+from ommatidia.train.ranks import Ranks, process_group
 from ommatidia.train.stage import Stage
 from ommatidia.train.trainer import Trainer
 
@@ -224,7 +224,7 @@ def kill_a_rank(folder: Path, ranks: Ranks) -> None:
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     try:
-        with joined() as ranks:
+        with process_group() as ranks:
             found = agree_on_everything(folder, ranks)
             (folder / f"rank{ranks.rank}.json").write_text(json.dumps(found))
             kill_a_rank(folder / "killed", ranks)

@@ -11,7 +11,7 @@ from train_toy import Toy, stage, trainer
 
 from ommatidia.core.types import Batch, Example, View
 from ommatidia.train.engine import Packing
-from ommatidia.train.packing import alike, packs
+from ommatidia.train.packing import packs, split_by_length
 
 
 def made(lengths: list[int], views: list[int] | None = None) -> list[Example]:
@@ -51,13 +51,13 @@ def test_every_sample_is_in_exactly_one_row_and_rows_fit() -> None:
 
 
 def test_like_lengths_and_like_modalities_keep_together() -> None:
-    rows = alike(made([9, 2, 8, 3], [0, 1, 1, 0]), 2)
+    rows = split_by_length(made([9, 2, 8, 3], [0, 1, 1, 0]), 2)
     assert names(rows) == [["1", "2"], ["3", "0"]]
 
 
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_every_micro_batch_but_the_last_is_full(size: int) -> None:
-    rows = alike(made([1, 2, 3, 4]), size)
+    rows = split_by_length(made([1, 2, 3, 4]), size)
     assert [len(row) for row in rows[:-1]] == [size] * (len(rows) - 1)
     assert sum(map(len, rows)) == 4
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from ommatidia.core.errors import ConfigError, RunError
 from ommatidia.train import ranks, watchdog
 from ommatidia.train.blocks import blocks_of
-from ommatidia.train.board import Board
-from ommatidia.train.ranks import Ranks, joined
+from ommatidia.train.board import RankNotes
+from ommatidia.train.ranks import Ranks, process_group
 from ommatidia.train.watchdog import Watchdog
 
 ALONE = Ranks()
@@ -131,7 +131,7 @@ def test_a_rank_that_hangs_is_named(monkeypatch):
     monkeypatch.setattr(watchdog.os, "_exit", lambda code: over.set())
     monkeypatch.setattr(watchdog, "_BEAT", 0.05)
     monkeypatch.setattr(watchdog, "_SILENT", 0.3)
-    board, people = Board(), ["process 1 on a", "process 2 on b"]
+    board, people = RankNotes(), ["process 1 on a", "process 2 on b"]
     with Watchdog(board, 0, people) as first, Watchdog(board, 1, people) as second, first.limit(0.5):
         second.mark("waiting for data", meeting=1)
         first.mark("waiting for the other ranks", meeting=2)
@@ -143,7 +143,7 @@ def test_a_rank_that_hangs_is_named(monkeypatch):
 
 def test_a_rank_without_a_sign_of_life_is_gone_and_the_words_of_one_that_failed_are_heard(monkeypatch):
     monkeypatch.setattr(watchdog, "_SILENT", 0.3)
-    board, people = Board(), ["process 1 on a", "process 2 on b"]
+    board, people = RankNotes(), ["process 1 on a", "process 2 on b"]
     first, second = Watchdog(board, 0, people), Watchdog(board, 1, people)
     assert first.lost() == "rank 1 (process 2 on b) is gone; last seen starting"
     board.post("done/1", True)  # it said goodbye
@@ -155,7 +155,7 @@ def test_a_rank_without_a_sign_of_life_is_gone_and_the_words_of_one_that_failed_
 
 @pytest.mark.parametrize("worlds", [(2, 3), (3, 2)])
 def test_ranks_that_disagree_about_their_number(worlds):
-    board, said = Board(), []
+    board, said = RankNotes(), []
 
     def meet(rank: int) -> None:
         with pytest.raises(ConfigError) as caught:
@@ -203,7 +203,7 @@ def test_the_best_checkpoint_is_kept_by_its_held_out_loss(tmp_path):
     ],
 )
 def test_an_environment_that_contradicts_itself(environment, said):
-    with pytest.raises(ConfigError, match=said), joined(environment):
+    with pytest.raises(ConfigError, match=said), process_group(environment):
         pass
 
 

@@ -13,7 +13,7 @@ from ommatidia.eval.scored import Scored
 from ommatidia.eval.statistics import Attribution
 from ommatidia.eval.suites import attribute
 from ommatidia.lab.analysis.asking import as_json, ask, shown, written
-from ommatidia.lab.nodes.treatment import Taken, Treated, Treatment, takings
+from ommatidia.lab.nodes.treatment import AblatedModel, AblatedSet, AblationMode, ablated_sets
 from ommatidia.lab.report.asked import ablation_suite, suites_of
 from ommatidia.lab.report.figures.asked import ablation_bars
 from ommatidia.lab.report.model import Ablation
@@ -28,7 +28,7 @@ def ablate_checkpoint(
     benchmarks: Sequence[BenchmarkConfig],
     *,
     out: Path,
-    treatments: Sequence[Treatment] = ("zero",),
+    treatments: Sequence[AblationMode] = ("zero",),
     most: int | None = None,
     batch: int = 64,
     device: str = "cpu",
@@ -45,7 +45,7 @@ def ablate_checkpoint(
             f"{checkpoint}: {len(experts)} encoder{'s' * (len(experts) != 1)}; only experts inside a mixture can be "
             "taken away. Whether the image is needed at all: omma audit"
         )
-    taken = [one for treatment in treatments for one in takings(experts, treatment, most=most)]
+    taken = [one for treatment in treatments for one in ablated_sets(experts, treatment, most=most)]
     for one in taken:
         if one.treatment == "remove":
             without(model, processor.config, one.experts)  # refused before hours of asking
@@ -53,7 +53,7 @@ def ablate_checkpoint(
     whole = SharedFeatures(model, processor, batch=batch)
     for config in benchmarks:
         benchmark = config.open()
-        treated = Treated(benchmark, whole)
+        treated = AblatedModel(benchmark, whole)
         scores[config.name, ""] = ask(benchmark, whole, out / f"{config.name}.full.jsonl", who=who)
         for one in taken:
             with treated.under(one) as asked:
@@ -66,7 +66,7 @@ def ablate_checkpoint(
 def _told(
     names: Sequence[str],
     experts: Sequence[str],
-    taken: Sequence[Taken],
+    taken: Sequence[AblatedSet],
     scores: Mapping[tuple[str, str], Scored],
     out: Path,
     checkpoint: Path,
@@ -97,7 +97,7 @@ def _told(
     return told
 
 
-def _table(found: Mapping[str, Attribution], sets: Sequence[Taken]) -> tuple[Sequence[str], list[list[Any]]]:
+def _table(found: Mapping[str, Attribution], sets: Sequence[AblatedSet]) -> tuple[Sequence[str], list[list[Any]]]:
     rows: list[list[Any]] = []
     for suite, each in found.items():
         rows.append([suite, "nothing", shown(each.full), "", "", shown(each.gap)])

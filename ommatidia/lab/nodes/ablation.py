@@ -11,11 +11,11 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.eval.benchmark import Benchmark
 from ommatidia.lab.nodes.job import Finding
 from ommatidia.lab.nodes.prediction import PredictionJob
-from ommatidia.lab.nodes.treatment import Taken, Treated
+from ommatidia.lab.nodes.treatment import AblatedModel, AblatedSet
 from ommatidia.models.ablation import check_without
 from ommatidia.models.sharing import SharedFeatures
 
-NOTHING = Taken("zero", ())
+NOTHING = AblatedSet("zero", ())
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class AblationJob(PredictionJob):
     kind: ClassVar[str] = "ablation"
     version: ClassVar[int] = 2
 
-    taken: Taken = NOTHING
+    taken: AblatedSet = NOTHING
 
     @property
     def label(self) -> str:
@@ -35,7 +35,7 @@ class AblationJob(PredictionJob):
         return [*super().identity(), self.taken.treatment, sorted(self.taken.experts)]
 
     def asked(self, benchmark: Benchmark, shared: SharedFeatures) -> AbstractContextManager[SharedFeatures]:
-        return Treated(benchmark, shared).under(self.taken)
+        return AblatedModel(benchmark, shared).under(self.taken)
 
     def findings(self, *, pixels: bool) -> Iterator[Finding]:
         """Whether the fusion can do without the experts, and what a prediction looks at."""

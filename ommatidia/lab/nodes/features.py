@@ -33,7 +33,7 @@ from ommatidia.lab.nodes.job import Computation, Finding, Job
 from ommatidia.lab.nodes.requirements import encoder_faults
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.price.price import Price
-from ommatidia.models.processor import sight
+from ommatidia.models.processor import preprocess_for
 from ommatidia.models.vision.encoder import EncoderConfig, VisionEncoder
 from ommatidia.models.vision.tiling import TilingConfig, Whole
 
@@ -69,7 +69,7 @@ class FeatureJob(Computation):
         return self.name in self.tiling.seen_whole
 
     def identity(self) -> Any:
-        cut = [self.whole, self.tiling.cutting()]
+        cut = [self.whole, self.tiling.pixel_identity()]
         return [self.encoder.trunk_digest(), self.source.fingerprint(), self.precision, cut, *self.arithmetic()]
 
     def needs(self) -> tuple[Job, ...]:
@@ -126,7 +126,7 @@ class FeatureJob(Computation):
 
     def _prepared(self, sights: list[_Sight]) -> Iterator[_Batch]:
         """First row, pixels (zeros for an unreadable image), and what was unreadable; decoded one batch ahead."""
-        prepare = sight(self.tiling, self.name, self.encoder)
+        prepare = preprocess_for(self.tiling, self.name, self.encoder)
 
         def load(group: list[_Sight]) -> _Batch:
             pixels, bad = [], {}
@@ -193,7 +193,7 @@ def _sights(pictures: list[Picture], tiling: TilingConfig, whole: bool) -> list[
     sights, first = [], 0
     for picture in pictures:
         views = 1
-        if not whole and tiling.cutting() is not None:
+        if not whole and tiling.pixel_identity() is not None:
             with contextlib.suppress(DataError):  # opening it will say the same
                 views = len(tiling.views(*picture.size()))
         sights.append(_Sight(picture, first, views))
@@ -276,7 +276,7 @@ def _picture_count(source: SourceConfig, fingerprint: str) -> tuple[int, DataErr
 
 def views_per_picture(source: SourceConfig, tiling: TilingConfig) -> float:
     """The mean number of views of a source's images, judged by some of them."""
-    if tiling.cutting() is None:
+    if tiling.pixel_identity() is None:
         return 1.0
     return _views_per_picture(source, source.fingerprint(), tiling)
 

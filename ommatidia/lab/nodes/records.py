@@ -185,7 +185,7 @@ class LengthCheck:
         self._image = 0
         self._room = min(model.language.shape().context, longest or 1 << 62)
         if model.encoders:
-            script = model.script(*model.tiling.largest())
+            script = model.token_layout(*model.tiling.largest())
             self._image = model.most_visual_tokens + sum(
                 _most(piece.text) for piece in script if isinstance(piece, Mark)
             )

@@ -1,4 +1,4 @@
-"""Treatment: experts taken out of a mixture at inference, as a value, and asking a benchmark under it."""
+"""AblationMode: experts taken out of a mixture at inference, as a value, and asking a benchmark under it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ommatidia.models.ablation import OtherPictures, ablated, mean_features, rep
 from ommatidia.models.processor import Processor
 from ommatidia.models.sharing import SharedFeatures
 
-Treatment = Literal["zero", "mean", "shuffle", "remove"]
+AblationMode = Literal["zero", "mean", "shuffle", "remove"]
 """zero: features of an expert are 0. mean: each place holds its mean over the benchmark's images. shuffle: the expert
 looks at another sample's image. remove: the expert does not run and its own tokens leave the sequence."""
 
-TREATMENTS: tuple[Treatment, ...] = get_args(Treatment)
+TREATMENTS: tuple[AblationMode, ...] = get_args(AblationMode)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class AblatedSet:
     """Which experts are taken away, and how."""
 
-    treatment: Treatment
+    treatment: AblationMode
     experts: tuple[str, ...]
 
     @property
@@ -47,13 +47,13 @@ def subsets(experts: Sequence[str], *, most: int) -> list[tuple[str, ...]]:
     return [chosen for size in range(1, min(most, len(experts)) + 1) for chosen in combinations(experts, size)]
 
 
-def takings(experts: Sequence[str], treatment: Treatment, *, most: int | None = None) -> list[Taken]:
+def ablated_sets(experts: Sequence[str], treatment: AblationMode, *, most: int | None = None) -> list[AblatedSet]:
     """One treatment of every set of up to ``most`` experts; nothing is left to see where all are removed."""
     sets = subsets(experts, most=len(experts) if most is None else most)
-    return [Taken(treatment, s) for s in sets if not (treatment == "remove" and len(s) == len(experts))]
+    return [AblatedSet(treatment, s) for s in sets if not (treatment == "remove" and len(s) == len(experts))]
 
 
-def read_treatments(names: str) -> tuple[Treatment, ...]:
+def read_treatments(names: str) -> tuple[AblationMode, ...]:
     """Treatments by name, comma-separated. Raises ConfigError."""
     found = []
     for name in (part.strip() for part in names.split(",")):
@@ -63,7 +63,7 @@ def read_treatments(names: str) -> tuple[Treatment, ...]:
     return tuple(dict.fromkeys(found))
 
 
-class Treated:
+class AblatedModel:
     """One benchmark asked of one mixture under treatments; what a trunk saw for one serves all of them."""
 
     def __init__(self, benchmark: Benchmark, whole: SharedFeatures) -> None:
@@ -71,7 +71,7 @@ class Treated:
         self._means: dict[str, Tensor] = {}
 
     @contextlib.contextmanager
-    def under(self, taken: Taken) -> Iterator[SharedFeatures]:
+    def under(self, taken: AblatedSet) -> Iterator[SharedFeatures]:
         """Inside the context it answers without these experts. Raises ConfigError where the fusion cannot."""
         whole, plain = self.whole, self.whole.plain
         if taken.treatment == "remove":

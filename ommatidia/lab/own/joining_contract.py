@@ -24,7 +24,7 @@ from ommatidia.lab.own.contract import (
     off_zero,
     state_of,
 )
-from ommatidia.models.fusion import Between, Fusion, FusionConfig
+from ommatidia.models.fusion import BlockEdits, Fusion, FusionConfig
 from ommatidia.models.projector import ProjectorConfig
 
 BLOCKS = 5
@@ -160,7 +160,7 @@ def _run_fusion(names: tuple[str, ...], module: nn.Module, features: Mapping[str
     return module(module.encode(names, partial(_look, features)), asked).y_KHWD
 
 
-def _look(features: Mapping[str, Tensor], name: str, between: Between | None = None) -> Tensor:
+def _look(features: Mapping[str, Tensor], name: str, between: BlockEdits | None = None) -> Tensor:
     """An encoder whose blocks pass on what they get."""
     x_KHWD = features[name]
     for block in range(BLOCKS):

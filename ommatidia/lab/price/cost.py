@@ -20,7 +20,7 @@ from ommatidia.lab.price.price import Price
 from ommatidia.models.config import MLLMConfig
 from ommatidia.models.cost import cost_by_part
 from ommatidia.models.processor import Processor
-from ommatidia.models.vision.tiling import Mark, Places, Whole
+from ommatidia.models.vision.tiling import Mark, VisualTokens, Whole
 from ommatidia.train.pattern import Pattern
 from ommatidia.train.stage import Stage
 
@@ -81,10 +81,10 @@ class _Looked:
 def _told(model: MLLMConfig, size: tuple[int, int], speech: MLLMConfig) -> tuple[int, int, int]:
     """Views, visual tokens and tokens of marks that an image of this size brings."""
     visual = marks = 0
-    for piece in model.script(*size):
+    for piece in model.token_layout(*size):
         if isinstance(piece, Mark):
             marks += _words(piece.text, speech)
-        elif isinstance(piece, Places):
+        elif isinstance(piece, VisualTokens):
             visual += len(piece.numbers)
     return len(model.tiling.views(*size)), visual, marks
 

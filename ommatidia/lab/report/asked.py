@@ -12,7 +12,7 @@ from ommatidia.eval.statistics import Interval as Estimate
 from ommatidia.eval.statistics.grouping import components, correlations
 from ommatidia.eval.statistics.stability import find_groups
 from ommatidia.eval.suites import attribute
-from ommatidia.lab.nodes.treatment import Taken, Treatment
+from ommatidia.lab.nodes.treatment import AblatedSet, AblationMode
 from ommatidia.lab.report.figures.asked import CONDITIONS
 from ommatidia.lab.report.model import Ablation, AblationRow, AblationSuite, Audit, AuditRow, Interval, Likeness
 from ommatidia.lab.report.nodes import NodeReader
@@ -41,8 +41,8 @@ def suites_of(names: Sequence[str]) -> dict[str, list[str]]:
     return {name: [name] for name in names} | ({AVERAGE: list(names)} if len(names) > 1 else {})
 
 
-def ablation_suite(name: str, found: Attribution, sets: Sequence[Taken]) -> AblationSuite:
-    """From the scores of the whole and, as ablations by ``Taken.name``, those without some experts."""
+def ablation_suite(name: str, found: Attribution, sets: Sequence[AblatedSet]) -> AblationSuite:
+    """From the scores of the whole and, as ablations by ``AblatedSet.name``, those without some experts."""
     rows = []
     for one in sets:
         share = found.utilisation[one.name]
@@ -111,13 +111,13 @@ def _whole_benchmarks(asked: Collection[tuple[str, object]], found: Collection[t
 def _ablation(
     trial: Trial,
     names: Mapping[str, str],
-    treatment: Treatment,
+    treatment: AblationMode,
     scored: Mapping[tuple[str, tuple[str, ...]], Scored],
     shown: Collection[str],
 ) -> Ablation:
     """Of the benchmarks ``shown``; their average only where they are all of the trial's."""
     whole = {one.benchmark: one for one in trial.full}
-    sets = [Taken(treatment, experts) for experts in dict.fromkeys(experts for _, experts in scored)]
+    sets = [AblatedSet(treatment, experts) for experts in dict.fromkeys(experts for _, experts in scored)]
     suites = []
     for suite, inside in suites_of(list(whole)).items():
         if not set(inside) <= set(shown):

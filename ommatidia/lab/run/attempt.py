@@ -25,7 +25,7 @@ from ommatidia.train.ranks import ranks
 from ommatidia.train.watchdog import RanksError
 
 
-def attempt(job: Job, store: Store) -> str | None:
+def run_job(job: Job, store: Store) -> str | None:
     """Do one job; None, or the error's one line. The store itself failing is not the job's failure and goes up.
 
     What it reads is looked at before and after it: where that has changed, nothing is stored under its key.
@@ -42,7 +42,7 @@ def _attempt(job: Job, store: Store) -> str | None:
     out = scratch / "out"
     failure: tuple[str, str] | None = None
     notes: dict[str, Any] = {}
-    if (changed := group.tell(keep_inputs(job, store) if group.leads else None)) is not None:
+    if (changed := group.broadcast(keep_inputs(job, store) if group.leads else None)) is not None:
         return _failed(job, store, changed, "")
     # What lives now outlives the job: collecting then looks at the job's own objects alone, which is many times faster.
     gc.freeze()
@@ -68,12 +68,12 @@ def _attempt(job: Job, store: Store) -> str | None:
     failure = group.outcome(failure, together=job.together)
     if failure is not None:
         return _failed(job, store, *failure)
-    if (changed := group.tell(changed_while_running(job, store) if group.leads else None)) is not None:
+    if (changed := group.broadcast(changed_while_running(job, store) if group.leads else None)) is not None:
         store.tidy(job.key)
         return _failed(job, store, changed, "")
     if group.leads:
         store.finish(job.kind, job.key, out, _record(job, notes, time.monotonic() - began))
-    return group.tell(None)
+    return group.broadcast(None)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from ommatidia.core.console import console
 from ommatidia.lab.nodes.inputs import skipped
 from ommatidia.lab.nodes.job import Job
 from ommatidia.lab.nodes.store import Store
-from ommatidia.lab.run.attempt import attempt
+from ommatidia.lab.run.attempt import run_job
 from ommatidia.lab.run.plan import Plan
 from ommatidia.lab.run.preflight import Preflight, check_jobs
 from ommatidia.lab.run.workers import Outcome, Workers, blocked
@@ -35,7 +35,7 @@ class RunResult:
 def writing(store: Store) -> Iterator[None]:
     """Hold the store for this run: rank 0 does, for all ranks. Raises RunError when another run has it."""
     with store.writing() if ranks().leads else contextlib.nullcontext():
-        ranks().tell(None)
+        ranks().broadcast(None)
         yield
 
 
@@ -65,7 +65,7 @@ def execute(
     ``check_missing`` does.
     """
     result = RunResult()
-    result.reused = ranks().tell(_finished(plan, store) if ranks().leads else [])
+    result.reused = ranks().broadcast(_finished(plan, store) if ranks().leads else [])
     if ranks().leads:
         _tell_skipped(plan, store, result.reused)
     missing = [job.tracked(tracking) for key, job in plan.jobs.items() if key not in result.reused]
@@ -95,7 +95,7 @@ def _one_by_one(jobs: Sequence[Job], store: Store) -> Iterator[Outcome]:
     failed: set[str] = set()
     for job in jobs:
         why = blocked(job, failed)
-        failure = why or attempt(job, store)
+        failure = why or run_job(job, store)
         if failure is not None:
             failed.add(job.key)
         yield Outcome(job, failure, blocked=why is not None)

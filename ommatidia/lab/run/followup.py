@@ -18,7 +18,7 @@ from ommatidia.lab.nodes.job import Finding
 from ommatidia.lab.nodes.prediction import PredictionJob
 from ommatidia.lab.nodes.scores import scores_of_today
 from ommatidia.lab.nodes.store import Store
-from ommatidia.lab.nodes.treatment import Treatment, takings
+from ommatidia.lab.nodes.treatment import AblationMode, ablated_sets
 from ommatidia.lab.recipe import Recipe
 from ommatidia.lab.run.execute import RunResult, execute
 from ommatidia.lab.run.plan import Plan, TrialPlan, plan_trial
@@ -63,20 +63,20 @@ def audit_jobs(trial: TrialPlan) -> dict[tuple[str, Mode], PredictionJob]:
     return found
 
 
-def ablation_jobs(trial: TrialPlan, treatment: Treatment) -> dict[tuple[str, str], AblationJob]:
-    """Answers without each set of experts, by benchmark and ``Taken.name``."""
+def ablation_jobs(trial: TrialPlan, treatment: AblationMode) -> dict[tuple[str, str], AblationJob]:
+    """Answers without each set of experts, by benchmark and ``AblatedSet.name``."""
     found = {}
     for benchmark in trial.recipe.benchmarks:
         full = trial.predictions[benchmark.name, "full"]
-        for taken in takings(tuple(trial.recipe.model.encoders), treatment):
+        for taken in ablated_sets(tuple(trial.recipe.model.encoders), treatment):
             job = AblationJob(full.weights, benchmark, "full", full.batch, full.device, full.threads, taken)
             found[benchmark.name, taken.name] = job
     return found
 
 
-def treatment_of(analysis: Analysis) -> Treatment:
+def treatment_of(analysis: Analysis) -> AblationMode:
     """How an ablation takes experts away."""
-    return cast(Treatment, analysis.partition(":")[2] or "zero")
+    return cast(AblationMode, analysis.partition(":")[2] or "zero")
 
 
 def analysis_jobs(trial: TrialPlan, analysis: Analysis) -> list[PredictionJob]:

@@ -18,7 +18,7 @@ from ommatidia.lab.nodes.job import Finding, Job
 from ommatidia.lab.nodes.requirements import device_faults, encoder_faults, language_faults, stage_faults
 from ommatidia.lab.nodes.store import Store
 from ommatidia.lab.recipe import Recipe
-from ommatidia.train.ranks import ranks, together
+from ommatidia.train.ranks import raise_on_all, ranks
 
 _SPARE = 1.1
 """Room that should be left: a tenth more than is planned."""
@@ -45,7 +45,7 @@ class Preflight:
         """Tell the notes; raise what was found: one error itself, of several a list. All ranks call it alike."""
         # What another problem says as well, with its place, is said once.
         texts = [one for one in self.problems if not any(one in other for other in self.problems if other != one)]
-        told = ranks().tell([[type(self.problems[text]).__name__, text] for text in texts])
+        told = ranks().broadcast([[type(self.problems[text]).__name__, text] for text in texts])
         if ranks().leads:
             for note in self.notes:
                 console().log(note)
@@ -54,9 +54,9 @@ class Preflight:
         kinds = {_KINDS.get(name, RunError) for name, _ in told}
         kind = kinds.pop() if len(kinds) == 1 else ConfigError
         if len(told) == 1:
-            raise together(kind(told[0][1]))
+            raise raise_on_all(kind(told[0][1]))
         listed = "\n".join(f"  {text}" for _, text in told)
-        raise together(kind(f"{len(told)} problems, found before anything was done:\n{listed}"))
+        raise raise_on_all(kind(f"{len(told)} problems, found before anything was done:\n{listed}"))
 
 
 def check_inputs(recipes: Sequence[Recipe], *first: Callable[[], object]) -> Preflight:

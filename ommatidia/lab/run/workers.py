@@ -28,7 +28,7 @@ from ommatidia.core.errors import DiskError, RunError
 from ommatidia.core.relay import Listener, Message, Relay
 from ommatidia.lab.nodes.job import Job
 from ommatidia.lab.nodes.store import Store
-from ommatidia.lab.run.attempt import attempt
+from ommatidia.lab.run.attempt import run_job
 from ommatidia.train.interrupt import Interrupt, StoppedError, watch
 from ommatidia.train.ranks import ranks
 
@@ -240,7 +240,7 @@ def _serve(link: Connection, root: Any, number: int, threads: int, silent: bool)
     with store.working(number), use(Relay(quiet=silent, send=send)):
         while True:
             try:
-                send(("done", attempt(link.recv(), store)))
+                send(("done", run_job(link.recv(), store)))
             except EOFError:
                 return
             except BaseException as error:  # noqa: BLE001 - whoever leads must hear of everything

@@ -25,7 +25,7 @@ from ommatidia.lab.run.recorder import Recorder
 from ommatidia.lab.run.trial import Trial, collect
 from ommatidia.lab.run.workers import Workers
 from ommatidia.lab.search.strategy import Strategy
-from ommatidia.train.ranks import ranks, together
+from ommatidia.train.ranks import raise_on_all, ranks
 from ommatidia.train.tracking import Tracking
 
 
@@ -111,7 +111,9 @@ def run_search(
     recorder.finish()
     if all(trial.error for trial in trials):
         traces = store.traces(total.failed)
-        raise together(DesignsFailedError(f"every design failed; the first: {trials[0].error}; tracebacks: {traces}"))
+        raise raise_on_all(
+            DesignsFailedError(f"every design failed; the first: {trials[0].error}; tracebacks: {traces}")
+        )
     return SearchResult(trials, total, jobs, recorder.record)
 
 
@@ -121,7 +123,7 @@ def scores_of_plan(plan: Plan, store: Store) -> dict[str, str]:
     A search compares its designs with one another, so one scorer and one judge score them all.
     """
     answers = ((job.benchmark, job.kind, job.key) for trial in plan.trials for job in trial.predictions.values())
-    return ranks().tell(scores_of_today(answers, store) if ranks().leads else {})
+    return ranks().broadcast(scores_of_today(answers, store) if ranks().leads else {})
 
 
 def recall(store: Store, name: str) -> tuple[SearchRecord, list[Trial]]:

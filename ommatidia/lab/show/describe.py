@@ -111,7 +111,7 @@ def _pictures(recipe: Recipe) -> list[Table]:
         return []
     rows = []
     for height, width in PICTURE_SIZES:
-        marks = [piece.text for piece in model.script(height, width) if isinstance(piece, Mark)]
+        marks = [piece.text for piece in model.token_layout(height, width) if isinstance(piece, Mark)]
         views = len(model.tiling.views(height, width))
         rows.append([f"{width}x{height}", views, model.visual_tokens(height, width), " ".join(map(repr, marks))])
     return [("pictures", ("width x height", "views", "visual tokens", "marks"), rows)]

@@ -126,7 +126,9 @@ def marks(processor: Processor, sample: Sample) -> list[str]:
     found: list[str] = []
     for picture in _shown(processor, sample):
         size = picture.size()
-        said = {p.view: p.text for p in processor.config.script(*size) if isinstance(p, Mark) and p.view is not None}
+        said = {
+            p.view: p.text for p in processor.config.token_layout(*size) if isinstance(p, Mark) and p.view is not None
+        }
         found += [said.get(view, "") for view in range(len(processor.config.tiling.views(*size)))]
     return found
 

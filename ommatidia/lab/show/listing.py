@@ -31,7 +31,7 @@ from ommatidia.models.vision.catalog import CATALOG
 from ommatidia.models.vision.encoder import EncoderConfig
 from ommatidia.models.vision.measure_catalog import known
 from ommatidia.models.vision.neck import NeckConfig
-from ommatidia.models.vision.tiling import Places, TilingConfig
+from ommatidia.models.vision.tiling import TilingConfig, VisualTokens
 from ommatidia.models.vision.weights import WeightsConfig
 
 FAMILIES: dict[str, type[Config]] = {
@@ -115,8 +115,8 @@ def _tilings() -> Table:
     for row in rows:
         tiling = TilingConfig.kinds()[row[0]]()
         for size in PICTURE_SIZES:
-            script = tiling.script(*size, _VIEW)
-            row.append(sum(len(piece.numbers) for piece in script if isinstance(piece, Places)))
+            script = tiling.token_layout(*size, _VIEW)
+            row.append(sum(len(piece.numbers) for piece in script if isinstance(piece, VisualTokens)))
     sizes = [f"tokens of {width}x{height}" for height, width in PICTURE_SIZES]
     return name, (*columns, *sizes), rows
 

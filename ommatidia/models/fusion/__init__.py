@@ -2,7 +2,7 @@
 
 from ommatidia.models.fusion.concat import ChannelConcat, NoFusion, SequenceAppend
 from ommatidia.models.fusion.deformable import Deformable
-from ommatidia.models.fusion.fusion import Between, Fused, Fusion, FusionConfig, Look
+from ommatidia.models.fusion.fusion import BlockEdits, Fused, Fusion, FusionConfig, RunEncoder
 from ommatidia.models.fusion.gated_sum import GatedSum
 from ommatidia.models.fusion.interleave import Interleave
 from ommatidia.models.fusion.mixture_of_resolution import MixtureOfResolution
@@ -16,8 +16,8 @@ from ommatidia.models.fusion.sva import SVA
 __all__ = [
     "SVA",
     "Auto",
-    "Between",
     "Bilinear",
+    "BlockEdits",
     "Box",
     "ChannelConcat",
     "Deformable",
@@ -26,7 +26,6 @@ __all__ = [
     "FusionConfig",
     "GatedSum",
     "Interleave",
-    "Look",
     "MixtureOfResolution",
     "NoFusion",
     "PatchMining",
@@ -34,6 +33,7 @@ __all__ = [
     "ResampleConfig",
     "Resampler",
     "Routing",
+    "RunEncoder",
     "SequenceAppend",
     "Sketch",
     "Unshuffle",

@@ -17,7 +17,7 @@ from ommatidia.core.config import Config
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.between import Between
+from ommatidia.models.between import BlockEdits
 from ommatidia.models.fusion.resample import Auto, ResampleConfig
 from ommatidia.models.fusion.sketch import Box, Sketch
 
@@ -55,7 +55,7 @@ class FusionConfig(Config, family=True):
         """This fusion for steered encoders of these blocks; a fusion that steers learns here where it can step in."""
         return self
 
-    def leaves(self, grids: Mapping[str, Grid]) -> Any:
+    def memory_shape(self, grids: Mapping[str, Grid]) -> Any:
         """Sizes of ``Fused.memory`` for layers inside the decoder; None: it leaves nothing."""
         return None
 
@@ -105,16 +105,16 @@ class Fused:
     memory: Any = None
 
 
-class Look(Protocol):
+class RunEncoder(Protocol):
     """Runs one encoder over the batch by name, with or without changes between its blocks; x_KHWD comes back."""
 
-    def __call__(self, name: str, between: Between | None = None) -> Tensor: ...
+    def __call__(self, name: str, between: BlockEdits | None = None) -> Tensor: ...
 
 
 class Fusion(nn.Module, ABC):
     """Base of fusion modules."""
 
-    def encode(self, names: Sequence[str], look: Look) -> dict[str, Tensor]:
+    def encode(self, names: Sequence[str], look: RunEncoder) -> dict[str, Tensor]:
         """Run the encoders. A fusion that steers one encoder by another (``FusionConfig.steered``) does it here."""
         return {name: look(name) for name in names}
 

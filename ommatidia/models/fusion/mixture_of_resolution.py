@@ -20,7 +20,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion.fusion import Fused, Fusion, FusionConfig, Look
+from ommatidia.models.fusion.fusion import Fused, Fusion, FusionConfig, RunEncoder
 from ommatidia.models.fusion.resample import Bilinear, Pool
 from ommatidia.models.fusion.sketch import Box, Sketch
 
@@ -119,7 +119,7 @@ class _Mixture(Fusion):
             }
         )
 
-    def encode(self, names: Sequence[str], look: Look) -> dict[str, Tensor]:
+    def encode(self, names: Sequence[str], look: RunEncoder) -> dict[str, Tensor]:
         fast, *slow = names
         maps = {name: look(name) for name in slow}
         if not self.blocks:

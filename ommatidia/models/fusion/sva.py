@@ -103,7 +103,7 @@ class SVA(FusionConfig):
         self.windowed(grids)
         return Grid(self.side, self.side, len(self.groups) * self.width)
 
-    def leaves(self, grids: Mapping[str, Grid]) -> WindowSizes:
+    def memory_shape(self, grids: Mapping[str, Grid]) -> WindowSizes:
         """The windows of the final grid, for layers inside the decoder."""
         return self._sizes(grids, self.side)
 
@@ -112,7 +112,7 @@ class SVA(FusionConfig):
             {name: grid.dim for name, grid in grids.items()},
             self.windowed(grids),
             [self._sizes(grids, side) for side in self.groups],
-            self.leaves(grids),
+            self.memory_shape(grids),
             self,
         )
 

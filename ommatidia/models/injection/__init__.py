@@ -4,7 +4,7 @@ from ommatidia.models.injection import inline
 from ommatidia.models.injection.cross_attention import CrossAttention
 from ommatidia.models.injection.deep_sva import DeepSVA
 from ommatidia.models.injection.hybrid import Hybrid
-from ommatidia.models.injection.injection import Attends, Injection, InjectionConfig, Seen
+from ommatidia.models.injection.injection import Attends, Injection, InjectionConfig, VisualContext
 from ommatidia.models.injection.inline import Inline
 
 __all__ = [
@@ -15,6 +15,6 @@ __all__ = [
     "Injection",
     "InjectionConfig",
     "Inline",
-    "Seen",
+    "VisualContext",
     "inline",
 ]

@@ -12,8 +12,8 @@ from ommatidia.core.errors import AlignmentError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import View
 from ommatidia.models.injection.gated import GatedConfig, GatedInjection
-from ommatidia.models.injection.injection import Injection, Seen
-from ommatidia.models.vision.tiling import Mark, Places, Script
+from ommatidia.models.injection.injection import Injection, VisualContext
+from ommatidia.models.vision.tiling import Mark, TokenLayout, VisualTokens
 
 if TYPE_CHECKING:
     from ommatidia.models.language.language import LanguageShape
@@ -38,9 +38,9 @@ class CrossAttention(GatedConfig):
     mark: str = ""
     """Text that stands for each image, before its tags, and sees all of it; empty: none."""
 
-    def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
+    def token_layout(self, layout: TokenLayout, grid: Grid, views: Sequence[View]) -> TokenLayout:
         start = (Mark(self.mark, whole=True),) if self.mark else ()
-        return (*start, *(piece for piece in script if not isinstance(piece, Places)))
+        return (*start, *(piece for piece in layout if not isinstance(piece, VisualTokens)))
 
     def build(self, grid: Grid, language: LanguageShape) -> Injection:
         return CrossAttentionInjection(self.module_layers(language))
@@ -56,10 +56,10 @@ class CrossAttention(GatedConfig):
 class CrossAttentionInjection(GatedInjection):
     """Every view is looked at."""
 
-    def forward(self, x_BTE: Tensor, seen: Seen) -> Tensor:
+    def forward(self, x_BTE: Tensor, seen: VisualContext) -> Tensor:
         if slots := int(seen.slots_BT.sum()):
             raise AlignmentError(f"{slots} image placeholders in the text, but cross_attention fills none")
         return x_BTE
 
-    def looked_at(self, seen: Seen) -> Tensor:
+    def looked_at(self, seen: VisualContext) -> Tensor:
         return torch.arange(len(seen.views), device=seen.v_KHWE.device)

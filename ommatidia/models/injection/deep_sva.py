@@ -19,8 +19,8 @@ from ommatidia.core.types import ROW_END, View
 from ommatidia.models.between import behind
 from ommatidia.models.fusion.sva import SVALayer, layer_cost
 from ommatidia.models.fusion.windows import Windows, WindowSizes
-from ommatidia.models.injection.injection import Injection, InjectionConfig, Seen, place
-from ommatidia.models.vision.tiling import Script
+from ommatidia.models.injection.injection import Injection, InjectionConfig, VisualContext, place
+from ommatidia.models.vision.tiling import TokenLayout
 
 if TYPE_CHECKING:
     from ommatidia.models.language.language import LanguageModel, LanguageShape
@@ -52,8 +52,8 @@ class DeepSVA(InjectionConfig):
     def ends_rows(self) -> bool:
         return self.row_end
 
-    def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
-        return script
+    def token_layout(self, layout: TokenLayout, grid: Grid, views: Sequence[View]) -> TokenLayout:
+        return layout
 
     def reading(self, left: Any, grid: Grid, language: LanguageShape) -> Self:
         if not isinstance(left, WindowSizes):
@@ -102,15 +102,15 @@ class DeepSVAInjection(Injection):
         self.layers = nn.ModuleList(SVALayer(width, sizes, zero_init=config.zero_init) for _ in range(config.count))
         self.blocks = range(config.start, config.start + config.count * config.stride, config.stride)
 
-    def forward(self, x_BTE: Tensor, seen: Seen) -> Tensor:
+    def forward(self, x_BTE: Tensor, seen: VisualContext) -> Tensor:
         return place(x_BTE, seen, self.row_end_E)
 
     @contextlib.contextmanager
-    def inside(self, language: LanguageModel, seen: Seen) -> Iterator[None]:
+    def inside(self, language: LanguageModel, seen: VisualContext) -> Iterator[None]:
         looked, visual_BT = cast(Windows, seen.memory), seen.slots_BT
-        if seen.places_N is not None:
-            standing = seen.places_N != ROW_END
-            looked = looked.at(seen.places_N[standing])
+        if seen.visual_index_N is not None:
+            standing = seen.visual_index_N != ROW_END
+            looked = looked.at(seen.visual_index_N[standing])
             visual_BT = visual_BT.masked_scatter(visual_BT, standing)
         looks = [_Look(cast(SVALayer, layer), looked, visual_BT) for layer in self.layers]
         with behind(language.blocks, dict(zip(self.blocks, looks, strict=True))):

@@ -27,7 +27,7 @@ from ommatidia.core.errors import AlignmentError, ConfigError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import NO_TOKEN
 from ommatidia.models.between import before
-from ommatidia.models.injection.injection import Attends, Injection, InjectionConfig, Seen
+from ommatidia.models.injection.injection import Attends, Injection, InjectionConfig, VisualContext
 
 if TYPE_CHECKING:
     from ommatidia.models.language.language import LanguageModel, LanguageShape
@@ -120,15 +120,15 @@ class GatedConfig(InjectionConfig):
 class Look:
     """The keys of a batch and who may look at which; made once a pass and shared by all layers."""
 
-    def __init__(self, tokens_KLE: Tensor, valid_KL: Tensor, numbers_K: Tensor, seen: Seen) -> None:
-        """``numbers_K``: where these views stand among all views of the batch, which is what ``sees_BT2`` counts."""
-        if seen.sees_BT2 is None:
+    def __init__(self, tokens_KLE: Tensor, valid_KL: Tensor, numbers_K: Tensor, seen: VisualContext) -> None:
+        """``numbers_K``: the index of each view among all views of the batch, as ``visible_views_BT2`` counts them."""
+        if seen.visible_views_BT2 is None:
             raise AlignmentError("the batch does not say which views each position sees; collate it for this model")
-        self.tokens_KLE, self._sees_BT2 = tokens_KLE, seen.sees_BT2
+        self.tokens_KLE, self._sees_BT2 = tokens_KLE, seen.visible_views_BT2
         self._kept: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._now: tuple[int, Tensor, Tensor] | None = None
         rows_K = seen.views.rows_K[numbers_K]
-        batch = len(seen.sees_BT2)
+        batch = len(seen.visible_views_BT2)
         counts_B = torch.bincount(rows_K, minlength=batch)
         nth_K = torch.arange(len(rows_K), device=rows_K.device) - (counts_B.cumsum(0) - counts_B)[rows_K]
         self.slots_BM = rows_K.new_zeros(batch, int(counts_B.max()))
@@ -153,9 +153,11 @@ class Look:
             )
         if self._now is None or self._now[0] != positions:
             last_B12 = self._sees_BT2[:, -1:]
-            sees_BT2 = last_B12 if positions < known else self._sees_BT2
-            sees_BT2 = torch.cat([sees_BT2, last_B12.expand(-1, positions - sees_BT2.shape[1], -1)], 1)
-            first_BT1, end_BT1 = sees_BT2.unsqueeze(-1).unbind(2)
+            visible_views_BT2 = last_B12 if positions < known else self._sees_BT2
+            visible_views_BT2 = torch.cat(
+                [visible_views_BT2, last_B12.expand(-1, positions - visible_views_BT2.shape[1], -1)], 1
+            )
+            first_BT1, end_BT1 = visible_views_BT2.unsqueeze(-1).unbind(2)
             numbers_B1M = self._numbers_BM.unsqueeze(1)
             views_BTM = (first_BT1 <= numbers_B1M) & (numbers_B1M < end_BT1)
             sighted_BT1 = views_BTM.any(-1, keepdim=True)
@@ -225,10 +227,10 @@ class GatedInjection(Injection):
         self.layers = nn.ModuleDict({str(block): layer for block, layer in layers.items()})
 
     @abstractmethod
-    def looked_at(self, seen: Seen) -> Tensor:
+    def looked_at(self, seen: VisualContext) -> Tensor:
         """Numbers of the views that are keys, in order."""
 
-    def inside(self, language: LanguageModel, seen: Seen) -> contextlib.AbstractContextManager[None]:
+    def inside(self, language: LanguageModel, seen: VisualContext) -> contextlib.AbstractContextManager[None]:
         numbers_K = self.looked_at(seen)
         if len(numbers_K) == 0:
             return contextlib.nullcontext()

@@ -12,8 +12,8 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import ROW_END, View
 from ommatidia.models.injection.gated import GatedConfig, GatedInjection
-from ommatidia.models.injection.injection import Injection, Seen, place
-from ommatidia.models.vision.tiling import Mark, Places, Script, Tag
+from ommatidia.models.injection.injection import Injection, VisualContext, place
+from ommatidia.models.vision.tiling import Mark, Tag, TokenLayout, VisualTokens
 
 if TYPE_CHECKING:
     from ommatidia.models.language.language import LanguageShape
@@ -30,14 +30,14 @@ class Hybrid(GatedConfig):
     kind: Literal["hybrid"] = "hybrid"
     pictures: Literal["last", "all"] = "all"
 
-    def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
+    def token_layout(self, layout: TokenLayout, grid: Grid, views: Sequence[View]) -> TokenLayout:
         inline = {number for number, view in enumerate(views) if view.overview or len(views) == 1}
         if not inline:
             raise ConfigError(
                 f"injection: hybrid wants one view of an image to show all of it, but of the {len(views)} views that "
                 "the tiling cuts a large one into none is its overview"
             )
-        return tuple(kept for piece in script if (kept := _kept(piece, inline, grid.tokens)) is not None)
+        return tuple(kept for piece in layout if (kept := _kept(piece, inline, grid.tokens)) is not None)
 
     def build(self, grid: Grid, language: LanguageShape) -> Injection:
         return HybridInjection(self.module_layers(language))
@@ -51,11 +51,11 @@ class Hybrid(GatedConfig):
         return cls(every=1)
 
 
-def _kept(piece: Mark | Tag | Places, inline: set[int], tokens: int) -> Mark | Tag | Places | None:
-    """What becomes of a piece of the tiling's script when only these views are inline."""
-    if isinstance(piece, Places):
+def _kept(piece: Mark | Tag | VisualTokens, inline: set[int], tokens: int) -> Mark | Tag | VisualTokens | None:
+    """What becomes of a piece of the tiling's layout when only these views are inline."""
+    if isinstance(piece, VisualTokens):
         numbers = [number for number in piece.numbers if number != ROW_END and number // tokens in inline]
-        return Places(numbers) if numbers else None
+        return VisualTokens(numbers) if numbers else None
     if isinstance(piece, Mark) and piece.view is not None and piece.view not in inline:
         return Tag(piece.text, piece.view)
     return piece
@@ -64,13 +64,13 @@ def _kept(piece: Mark | Tag | Places, inline: set[int], tokens: int) -> Mark | T
 class HybridInjection(GatedInjection):
     """Views that have a place in the text are not looked at again."""
 
-    def forward(self, x_BTE: Tensor, seen: Seen) -> Tensor:
+    def forward(self, x_BTE: Tensor, seen: VisualContext) -> Tensor:
         return place(x_BTE, seen)
 
-    def looked_at(self, seen: Seen) -> Tensor:
+    def looked_at(self, seen: VisualContext) -> Tensor:
         device = seen.v_KHWE.device
-        if seen.places_N is None:
+        if seen.visual_index_N is None:
             return torch.arange(0, device=device)
         away_K = torch.ones(len(seen.views), dtype=torch.bool, device=device)
-        away_K[seen.places_N // seen.v_KHWE[0, ..., 0].numel()] = False
+        away_K[seen.visual_index_N // seen.v_KHWE[0, ..., 0].numel()] = False
         return away_K.nonzero().squeeze(-1)

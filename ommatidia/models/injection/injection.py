@@ -18,14 +18,14 @@ from ommatidia.core.config import Config
 from ommatidia.core.errors import AlignmentError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import IMAGE_TOKEN_ID, ROW_END, Batch, View, Views
-from ommatidia.models.vision.tiling import Script
+from ommatidia.models.vision.tiling import TokenLayout
 
 if TYPE_CHECKING:
     from ommatidia.models.language.language import LanguageModel, LanguageShape
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class VisualContext:
     """What a batch's images have become on their way into the language model."""
 
     v_KHWE: Tensor
@@ -33,9 +33,9 @@ class Seen:
     views: Views
     slots_BT: Tensor
     """True where a visual token stands in the sequence."""
-    places_N: Tensor | None
+    visual_index_N: Tensor | None
     """Which one, counted through K, H, W, or ROW_END; None: all of them in their order."""
-    sees_BT2: Tensor | None
+    visible_views_BT2: Tensor | None
     """The views [first, end) that layers inside the decoder may look at from each position."""
     memory: Any = None
     """What the fusion left for such layers (``Fused.memory``)."""
@@ -43,11 +43,11 @@ class Seen:
     """Ids of words that stand beside each view's tokens for such layers, NO_TOKEN behind them."""
 
     @classmethod
-    def by(cls, batch: Batch, v_KHWE: Tensor, memory: Any = None) -> Seen:
+    def by(cls, batch: Batch, v_KHWE: Tensor, memory: Any = None) -> VisualContext:
         """The views of a batch that has images."""
         assert batch.views is not None
         slots_BT = batch.ids_BT == IMAGE_TOKEN_ID
-        return cls(v_KHWE, batch.views, slots_BT, batch.places_N, batch.sees_BT2, memory, batch.tags_KG)
+        return cls(v_KHWE, batch.views, slots_BT, batch.visual_index_N, batch.visible_views_BT2, memory, batch.tags_KG)
 
 
 Attends = Literal["none", "last", "all"]
@@ -73,13 +73,13 @@ class InjectionConfig(Config, family=True):
         return False
 
     @abstractmethod
-    def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
-        """What of a tiling's script stands in the text; ``grid`` is what the projector gives for one of the views.
+    def token_layout(self, layout: TokenLayout, grid: Grid, views: Sequence[View]) -> TokenLayout:
+        """What of a tiling's layout stands in the text; ``grid`` is what the projector gives for one of the views.
 
         Raises ConfigError where this injection cannot show an image that is cut into such views."""
 
     def reading(self, left: Any, grid: Grid, language: LanguageShape) -> Self:
-        """This injection for what the fusion leaves (``FusionConfig.leaves``), the projector's grid and the decoder.
+        """This injection, fitted to what the fusion keeps (``memory_shape``), the projector's grid and the decoder.
 
         A kind with layers that look at it again learns their sizes here. Raises ConfigError where they do not fit.
         """
@@ -102,7 +102,7 @@ class Injection(nn.Module, ABC):
     """Puts projected views into the sequence (``forward``) and, in some designs, into the decoder (``inside``)."""
 
     @abstractmethod
-    def forward(self, x_BTE: Tensor, seen: Seen) -> Tensor:
+    def forward(self, x_BTE: Tensor, seen: VisualContext) -> Tensor:
         """Embeddings with the visual places filled. Raises AlignmentError."""
 
     @property
@@ -110,20 +110,20 @@ class Injection(nn.Module, ABC):
         """Whether it has layers inside the decoder."""
         return type(self).inside is not Injection.inside
 
-    def inside(self, language: LanguageModel, seen: Seen) -> contextlib.AbstractContextManager[None]:
+    def inside(self, language: LanguageModel, seen: VisualContext) -> contextlib.AbstractContextManager[None]:
         """Active while the decoder runs on these views: the place for layers inside it. Nothing by default."""
         return contextlib.nullcontext()
 
 
-def place(x_BTE: Tensor, seen: Seen, row_end_E: Tensor | None = None) -> Tensor:
+def place(x_BTE: Tensor, seen: VisualContext, row_end_E: Tensor | None = None) -> Tensor:
     """Visual tokens at their slots; ``row_end_E`` is the learned vector behind each row. Raises AlignmentError."""
     v_NE = seen.v_KHWE.flatten(0, 2)
-    if seen.places_N is not None:
+    if seen.visual_index_N is not None:
         if row_end_E is not None:
             v_NE = torch.cat([v_NE, row_end_E.to(v_NE.dtype).unsqueeze(0)])
-        elif bool((seen.places_N == ROW_END).any()):
+        elif bool((seen.visual_index_N == ROW_END).any()):
             raise AlignmentError("the text ends rows of visual tokens, but this injection has no row_end vector")
-        v_NE = v_NE[seen.places_N]
+        v_NE = v_NE[seen.visual_index_N]
     slots = int(seen.slots_BT.sum())
     if slots != len(v_NE):
         raise AlignmentError(f"{slots} image placeholders in the text but {len(v_NE)} visual tokens from the encoders")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import View
-from ommatidia.models.injection.injection import Injection, InjectionConfig, Seen, place
-from ommatidia.models.vision.tiling import Script
+from ommatidia.models.injection.injection import Injection, InjectionConfig, VisualContext, place
+from ommatidia.models.vision.tiling import TokenLayout
 
 if TYPE_CHECKING:
     from ommatidia.models.language.language import LanguageShape
@@ -31,8 +31,8 @@ class Inline(InjectionConfig):
     def ends_rows(self) -> bool:
         return self.row_end
 
-    def script(self, script: Script, grid: Grid, views: Sequence[View]) -> Script:
-        return script
+    def token_layout(self, layout: TokenLayout, grid: Grid, views: Sequence[View]) -> TokenLayout:
+        return layout
 
     def build(self, grid: Grid, language: LanguageShape) -> Injection:
         return InlineInjection(language.width if self.row_end else 0)
@@ -50,5 +50,5 @@ class InlineInjection(Injection):
         super().__init__()
         self.row_end_E = nn.Parameter(torch.randn(row_end_width) * row_end_width**-0.5) if row_end_width else None
 
-    def forward(self, x_BTE: Tensor, seen: Seen) -> Tensor:
+    def forward(self, x_BTE: Tensor, seen: VisualContext) -> Tensor:
         return place(x_BTE, seen, self.row_end_E)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.vision.preprocess import CLIP_MEAN, CLIP_STD, ImageSize, Preprocess
 from ommatidia.models.vision.published import (
-    Between,
+    BlockEdits,
     PublishedEncoderConfig,
     blocks_run,
     check_divisible,
@@ -106,7 +106,7 @@ class Clip(nn.Module):
         """Blocks that are run."""
         return blocks_run(self.vision_model.get_submodule("encoder.layers"), self.wanted)
 
-    def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
+    def forward(self, pixels_BCHW: Tensor, between: BlockEdits | None = None) -> Tensor:
         if self.input_size is not None and pixels_BCHW.shape[2:] != self.input_size:
             pixels_BCHW = functional.interpolate(
                 pixels_BCHW.float(), self.input_size, mode="bilinear", align_corners=True

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ommatidia.core.config import Config, digest, once
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Blocks, Cost, Grid
-from ommatidia.models.between import Between
+from ommatidia.models.between import BlockEdits
 from ommatidia.models.library_errors import LibraryErrors
 from ommatidia.models.vision.measurements import stored
 from ommatidia.models.vision.neck import NeckConfig, NoNeck
@@ -91,7 +91,7 @@ class EncoderConfig(Config, family=True):
         found = stored(shape_digest(self))
         if found is not None:
             return found
-        measured = measured_once(self)
+        measured = shape_and_cost(self)
         return measured.grid, measured.cost
 
     def trunk_grid(self) -> Grid:
@@ -141,7 +141,7 @@ class EncoderConfig(Config, family=True):
         The trunk depends on this config alone and never touches the ambient generator; the neck is drawn from it.
         Raises ConfigError when weights are missing or do not fit.
         """
-        measured = measured_once(self)
+        measured = shape_and_cost(self)
         with seeded(self.weights.seed):
             trunk = self.trunk(pretrained=pretrained)
         drop(trunk, measured.unused)
@@ -192,7 +192,7 @@ class VisionEncoder(nn.Module):
         self.trunk.eval()
         return self
 
-    def features(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
+    def features(self, pixels_BCHW: Tensor, between: BlockEdits | None = None) -> Tensor:
         """The trunk's x_BHWD. ``between`` says by number of a block what x_BHWD becomes behind it."""
         weight = next(self.trunk.parameters(), None)
         if weight is not None and not getattr(self.trunk, "float32_pixels", False):
@@ -206,7 +206,7 @@ class VisionEncoder(nn.Module):
         """The neck's x_BHWD."""
         return self.neck(x_BHWD)
 
-    def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
+    def forward(self, pixels_BCHW: Tensor, between: BlockEdits | None = None) -> Tensor:
         return self.refine(self.features(pixels_BCHW, between))
 
 
@@ -272,7 +272,7 @@ def shape_digest(config: EncoderConfig) -> str:
     return digest(_trunk_json(config))
 
 
-def measured_once(config: EncoderConfig) -> Measured:
+def shape_and_cost(config: EncoderConfig) -> Measured:
     """What the config's trunk measures, taken once a process. Raises ConfigError as ``measure`` does."""
     return _measured_json(_trunk_json(config))
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.vision.preprocess import IMAGENET_MEAN, IMAGENET_STD, ImageSize, Preprocess
 from ommatidia.models.vision.published import (
-    Between,
+    BlockEdits,
     PublishedEncoderConfig,
     blocks_run,
     check_divisible,
@@ -108,7 +108,7 @@ class Eva02Det(nn.Module):
         """Blocks that are run."""
         return blocks_run(self.blocks, self.wanted)
 
-    def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
+    def forward(self, pixels_BCHW: Tensor, between: BlockEdits | None = None) -> Tensor:
         x_BHWD = patches(self.patch_embed["proj"], pixels_BCHW)  # type: ignore[arg-type]
         height, width = x_BHWD.shape[1:3]
         table_HWD = self.pos_embed[0, 1:].unflatten(0, self.table)

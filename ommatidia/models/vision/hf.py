@@ -21,7 +21,7 @@ from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.models.arguments import check_arguments, check_plain, config_names
 from ommatidia.models.between import Change, behind
 from ommatidia.models.library_errors import LibraryErrors
-from ommatidia.models.vision.encoder import ImageEncoderConfig, measured_once
+from ommatidia.models.vision.encoder import ImageEncoderConfig, shape_and_cost
 from ommatidia.models.vision.preprocess import HALF, Preprocess
 from ommatidia.models.vision.timm import Features, join, on_grid
 from ommatidia.models.vision.weights import FolderWeights, HubWeights, RandomWeights, not_fetched
@@ -118,7 +118,7 @@ class HFEncoder(ImageEncoderConfig):
                 raise not_fetched(self.weights.id, error) from None
             raise ConfigError(f"weights: {self.architecture}: {str(error).strip().splitlines()[0]}") from None
         # A head for pooling, say, is often missing from a file and has no part in the features.
-        unused = measured_once(self).unused
+        unused = shape_and_cost(self).unused
         if missing := sorted(name for name in info["missing_keys"] if f"model.{name}" not in unused):
             raise ConfigError(
                 f"weights: {self.architecture}: {len(missing)} tensors are missing, for example {missing[0]!r}"

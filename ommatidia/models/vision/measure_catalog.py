@@ -17,7 +17,7 @@ from ommatidia.core.config import digest
 from ommatidia.core.console import console
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.models.vision.catalog import CATALOG, Card, lookup
-from ommatidia.models.vision.encoder import EncoderConfig, measured_once, shape_digest
+from ommatidia.models.vision.encoder import EncoderConfig, shape_and_cost, shape_digest
 from ommatidia.models.vision.measurements import PATH, read_measurements
 from ommatidia.models.vision.neck import NoNeck
 
@@ -60,7 +60,7 @@ def take(card: Card) -> Measure:
 
 
 def _taken(config: EncoderConfig) -> Measure:
-    measured = measured_once(config)
+    measured = shape_and_cost(config)
     return Measure(config.preprocess().size, measured.grid, measured.cost + config.neck.cost(measured.grid))
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.vision.preprocess import HALF, ImageSize, Preprocess, Triple
 from ommatidia.models.vision.published import (
-    Between,
+    BlockEdits,
     PublishedEncoderConfig,
     blocks_run,
     chosen,
@@ -95,7 +95,7 @@ class Pix2Struct(nn.Module):
         """Blocks that are run."""
         return blocks_run(self.encoder["layer"], self.wanted)
 
-    def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
+    def forward(self, pixels_BCHW: Tensor, between: BlockEdits | None = None) -> Tensor:
         found_BHWD = flat_patches(pixels_BCHW, mean=self.mean, std=self.std, patch=self.patch, budget=self.budget)
         x_BHWD = self.embeddings(found_BHWD)
         x_BHWD = run_blocks(x_BHWD, self.encoder["layer"], self.wanted, between)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ommatidia.core.errors import ConfigError
-from ommatidia.models.between import Between
+from ommatidia.models.between import BlockEdits
 from ommatidia.models.vision.encoder import ImageEncoderConfig
 from ommatidia.models.vision.timm import Features, join
 from ommatidia.models.vision.weights import (
@@ -91,7 +91,7 @@ def run_blocks(
     x_BHWD: Tensor,
     blocks: nn.ModuleList,
     wanted: tuple[int, ...],
-    between: Between | None = None,
+    between: BlockEdits | None = None,
     *,
     given: Sequence[Tensor] | None = None,
 ) -> Tensor:

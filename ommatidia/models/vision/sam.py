@@ -16,7 +16,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.models.vision.preprocess import IMAGENET_MEAN, IMAGENET_STD, ImageSize, Preprocess
 from ommatidia.models.vision.published import (
-    Between,
+    BlockEdits,
     PublishedEncoderConfig,
     blocks_run,
     check_divisible,
@@ -116,7 +116,7 @@ class Sam(nn.Module):
         """Blocks that are run."""
         return blocks_run(self.layers, self.wanted)
 
-    def forward(self, pixels_BCHW: Tensor, between: Between | None = None) -> Tensor:
+    def forward(self, pixels_BCHW: Tensor, between: BlockEdits | None = None) -> Tensor:
         x_BHWD = patches(self.patch_embed["projection"], pixels_BCHW)  # type: ignore[arg-type]
         x_BHWD = x_BHWD + resized_table(self.pos_embed[0], *x_BHWD.shape[1:3], antialias=True)
         x_BHWD = run_blocks(x_BHWD, self.layers, self.wanted, between)

@@ -39,13 +39,13 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class VisualTokens:
     """A run of visual tokens: their numbers counted through K, H, W of this image, or ROW_END."""
 
     numbers: Sequence[int]
 
 
-Script = tuple[Mark | Tag | Places, ...]
+TokenLayout = tuple[Mark | Tag | VisualTokens, ...]
 """What stands in the text where an image stands, and the tags beside it. A tiling writes marks and places alone."""
 
 
@@ -61,7 +61,7 @@ class TilingConfig(Config, family=True):
         """The images that the views show, one each, resized only where the tiling itself asks for it."""
 
     @abstractmethod
-    def script(self, height: int, width: int, grid: Grid) -> Script:
+    def token_layout(self, height: int, width: int, grid: Grid) -> TokenLayout:
         """Marks and visual tokens in the order of the text; ``grid`` is what the projector gives for one view.
 
         Raises ConfigError when the tiling cannot lay out a grid of this shape.
@@ -93,10 +93,10 @@ class TilingConfig(Config, family=True):
         """This tiling for a model with no encoders but these."""
         return self
 
-    def suits(self, fits: Mapping[str, str]) -> None:
+    def check_fit(self, fits: Mapping[str, str]) -> None:
         """Raises ConfigError where the way in which an encoder fits images (by name) contradicts the tiling."""
 
-    def cutting(self) -> Any:
+    def pixel_identity(self) -> Any:
         """What decides the pixels of the views, as plain data; None: every image is one view, as it is."""
         return None
 
@@ -117,8 +117,8 @@ class Whole(TilingConfig):
     def cut(self, image: Image.Image) -> list[Image.Image]:
         return [image]
 
-    def script(self, height: int, width: int, grid: Grid) -> Script:
-        return (Places(range(grid.tokens)),)
+    def token_layout(self, height: int, width: int, grid: Grid) -> TokenLayout:
+        return (VisualTokens(range(grid.tokens)),)
 
     def largest(self) -> tuple[int, int]:
         return 1, 1

@@ -37,7 +37,7 @@ def test_what_is_stored_is_what_is_measured(name: str) -> None:
 
 def test_a_config_finds_its_own_measure_whatever_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     cached = EncoderConfig.parse({**CATALOG["clip_l_14_336"].encoder, "fit": "pad_first", "weights": "random"})
-    monkeypatch.setattr("ommatidia.models.vision.encoder.measured_once", untouchable)
+    monkeypatch.setattr("ommatidia.models.vision.encoder.shape_and_cost", untouchable)
     assert (str(cached.trunk_grid()), cached.trunk_cost().parameters) == ("24x24x1024", 290909184)
     with pytest.raises(AssertionError, match="measured live"):
         cached.model_copy(update={"features": -3}).trunk_grid()

@@ -15,26 +15,26 @@ from ommatidia.core.grid import Grid
 from ommatidia.core.types import ROW_END, View, Views
 from ommatidia.models.config import MLLMConfig
 from ommatidia.models.vision import AnyResolution, Dynamic, FixedGrid, Slices, TilingConfig, Unpad, Windows
-from ommatidia.models.vision.tiling import Mark, Places, Script, Whole
+from ommatidia.models.vision.tiling import Mark, TokenLayout, VisualTokens, Whole
 from ommatidia.models.vision.tilings.cutting import cut_maps
 from ommatidia.models.vision.tilings.unpad import content
 
 CLIP = Grid(24, 24, 8)
 
 
-def tokens(script: Script) -> int:
-    return sum(len(piece.numbers) for piece in script if isinstance(piece, Places))
+def tokens(layout: TokenLayout) -> int:
+    return sum(len(piece.numbers) for piece in layout if isinstance(piece, VisualTokens))
 
 
-def words(script: Script) -> list[str]:
+def words(layout: TokenLayout) -> list[str]:
     """Marks as they are, and how many visual tokens stand between."""
-    return [piece.text if isinstance(piece, Mark) else str(len(piece.numbers)) for piece in script]
+    return [piece.text if isinstance(piece, Mark) else str(len(piece.numbers)) for piece in layout]
 
 
 def counts(tiling: TilingConfig, grid: Grid = CLIP) -> list[tuple[int, int]]:
     """(views, visual tokens) of images of common sizes."""
     sizes = ((336, 336), (640, 480), (1024, 768), (1920, 1080), (500, 2000))
-    return [(len(tiling.views(h, w)), tokens(tiling.script(h, w, grid))) for w, h in sizes]
+    return [(len(tiling.views(h, w)), tokens(tiling.token_layout(h, w, grid))) for w, h in sizes]
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_published_examples() -> None:
     layout = Dynamic().layout(1300, 800)
     assert (layout.columns, layout.canvas) == (2, (1344, 896))
     assert len(Dynamic().views(1300, 800)) == 7
-    assert tokens(AnyResolution().script(672, 672, CLIP)) == 576 + 48 * 49
+    assert tokens(AnyResolution().token_layout(672, 672, CLIP)) == 576 + 48 * 49
     nvlm = Dynamic(max_tiles=6, tags="one_d")
-    assert tokens(nvlm.script(1300, 800, Grid(16, 16, 8))) == 7 * 256
-    assert tokens(Dynamic(max_tiles=12).script(*Dynamic().largest(), Grid(16, 16, 8))) == 3328
-    assert tokens(Dynamic(max_tiles=40).script(*Dynamic(max_tiles=40).largest(), Grid(16, 16, 8))) == 41 * 256
-    assert tokens(Unpad().script(2000, 1000, CLIP)) == 24 * 13
-    assert tokens(Unpad().script(2, 1000, CLIP)) == 2 * 25, "two rows: an even grid has no middle one"
-    assert tokens(Unpad().script(2, 1000, Grid(27, 27, 8))) == 28
+    assert tokens(nvlm.token_layout(1300, 800, Grid(16, 16, 8))) == 7 * 256
+    assert tokens(Dynamic(max_tiles=12).token_layout(*Dynamic().largest(), Grid(16, 16, 8))) == 3328
+    assert tokens(Dynamic(max_tiles=40).token_layout(*Dynamic(max_tiles=40).largest(), Grid(16, 16, 8))) == 41 * 256
+    assert tokens(Unpad().token_layout(2000, 1000, CLIP)) == 24 * 13
+    assert tokens(Unpad().token_layout(2, 1000, CLIP)) == 2 * 25, "two rows: an even grid has no middle one"
+    assert tokens(Unpad().token_layout(2, 1000, Grid(27, 27, 8))) == 28
 
 
 def test_ties_and_rounding() -> None:
@@ -98,18 +98,18 @@ def test_ties_and_rounding() -> None:
 )
 def test_tags_of_nvlm(tags: Any, expected: list[str]) -> None:
     tiling = Dynamic(max_tiles=6, tags=tags, overview_tag="<tile_global>")
-    script = tiling.script(448, 896, Grid(3, 3, 8))
-    assert words(script) == expected
+    layout = tiling.token_layout(448, 896, Grid(3, 3, 8))
+    assert words(layout) == expected
     if tags != "none":
-        assert [piece.view for piece in script if isinstance(piece, Mark)] == [0, 1, 2]
-        assert words(tiling.script(448, 448, Grid(3, 3, 8))) == ["<tile_global>", "9"]
+        assert [piece.view for piece in layout if isinstance(piece, Mark)] == [0, 1, 2]
+        assert words(tiling.token_layout(448, 448, Grid(3, 3, 8))) == ["<tile_global>", "9"]
         released = tiling.model_copy(update={"overview_tag": "<tile_global_thumbnail>"})
-        assert words(released.script(448, 896, Grid(3, 3, 8)))[-2] == "<tile_global_thumbnail>"
+        assert words(released.token_layout(448, 896, Grid(3, 3, 8)))[-2] == "<tile_global_thumbnail>"
 
 
 def test_two_d_tags_name_column_then_row() -> None:
-    script = FixedGrid(rows=2, columns=3, tags="two_d").script(9, 9, Grid(1, 1, 8))
-    assert [piece.text for piece in script if isinstance(piece, Mark)] == [
+    layout = FixedGrid(rows=2, columns=3, tags="two_d").token_layout(9, 9, Grid(1, 1, 8))
+    assert [piece.text for piece in layout if isinstance(piece, Mark)] == [
         *(f"<tile_x{x}_y{y}>" for y in range(2) for x in range(3)),
         "<tile_global_thumbnail>",
     ]
@@ -117,7 +117,7 @@ def test_two_d_tags_name_column_then_row() -> None:
 
 def test_an_overview_may_come_first() -> None:
     tiling = FixedGrid(rows=1, columns=2, overview="first", tags="one_d")
-    assert words(tiling.script(9, 9, Grid(1, 1, 8))) == [
+    assert words(tiling.token_layout(9, 9, Grid(1, 1, 8))) == [
         "<tile_global_thumbnail>",
         "1",
         "<tile_1>",
@@ -131,9 +131,9 @@ def test_an_overview_may_come_first() -> None:
 def test_slices_are_parted_by_commas_and_lines() -> None:
     layout = Slices().layout(1008, 672)
     assert (layout.columns, len(layout.tiles), layout.canvas) == (2, 6, (1008, 672))
-    script = Slices().script(1008, 672, Grid(1, 1, 8))
-    assert words(script) == ["1", ",", "1", "\n"] * 3 + ["1"]
-    assert words(Slices().script(300, 300, Grid(1, 1, 8))) == ["1"]
+    layout = Slices().token_layout(1008, 672, Grid(1, 1, 8))
+    assert words(layout) == ["1", ",", "1", "\n"] * 3 + ["1"]
+    assert words(Slices().token_layout(300, 300, Grid(1, 1, 8))) == ["1"]
     height, width = Slices().views(700, 1000)[0].size
     assert (height % 14, width % 14) == (0, 0)
     assert height * width <= 336**2
@@ -141,11 +141,21 @@ def test_slices_are_parted_by_commas_and_lines() -> None:
 
 def test_rows_of_tiles_become_rows_of_one_map() -> None:
     tiling = AnyResolution(tile=4, pinpoints=((2, 2),))
-    numbers = [n for piece in tiling.script(8, 8, Grid(2, 2, 8)) if isinstance(piece, Places) for n in piece.numbers]
+    numbers = [
+        n
+        for piece in tiling.token_layout(8, 8, Grid(2, 2, 8))
+        if isinstance(piece, VisualTokens)
+        for n in piece.numbers
+    ]
     assert numbers[:4] == [0, 1, 2, 3]
     assert numbers[4:] == [4, 5, 8, 9, ROW_END, 6, 7, 10, 11, ROW_END, 12, 13, 16, 17, ROW_END, 14, 15, 18, 19, ROW_END]
     # A tall image: half a tile of padding on either side, one column of each tile left.
-    tall = [n for piece in tiling.script(8, 4, Grid(2, 2, 8)) if isinstance(piece, Places) for n in piece.numbers]
+    tall = [
+        n
+        for piece in tiling.token_layout(8, 4, Grid(2, 2, 8))
+        if isinstance(piece, VisualTokens)
+        for n in piece.numbers
+    ]
     assert tall[4:] == [5, 8, ROW_END, 7, 10, ROW_END, 13, 16, ROW_END, 15, 18, ROW_END]
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ommatidia.core.grid import Grid
 from ommatidia.core.types import ROW_END
-from ommatidia.models.vision.tiling import Mark, Places, Script
+from ommatidia.models.vision.tiling import Mark, TokenLayout, VisualTokens
 from ommatidia.models.vision.tilings.tiles import Layout, Overview, Positive, Tiles
 from ommatidia.models.vision.tilings.unpad import content, square
 
@@ -65,18 +65,18 @@ class AnyResolution(Tiles):
         rows, columns = max(self.pinpoints, key=lambda pinpoint: (pinpoint[0] * pinpoint[1], pinpoint[0]))
         return rows * self.tile, columns * self.tile
 
-    def script(self, height: int, width: int, grid: Grid) -> Script:
+    def token_layout(self, height: int, width: int, grid: Grid) -> TokenLayout:
         square("any_resolution", grid)
         layout = self.layout(height, width)
         side, tiles = grid.height, len(layout.tiles) // layout.columns
         top, left, bottom, right = content(tiles * side, layout.columns * side, height, width)
-        pieces: list[Mark | Places] = [Places(range(grid.tokens))]
+        pieces: list[Mark | VisualTokens] = [VisualTokens(range(grid.tokens))]
         for row in range(top, bottom):
             for column in range(layout.columns):
                 view = 1 + row // side * layout.columns + column
                 first = view * grid.tokens + row % side * side
                 start, stop = max(0, left - column * side), min(side, right - column * side)
                 if start < stop:
-                    pieces.append(Places(range(first + start, first + stop)))
-            pieces.append(Places((ROW_END,)))
+                    pieces.append(VisualTokens(range(first + start, first + stop)))
+            pieces.append(VisualTokens((ROW_END,)))
         return tuple(pieces)

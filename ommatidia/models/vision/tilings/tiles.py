@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ommatidia.core.grid import Grid
 from ommatidia.core.types import View
-from ommatidia.models.vision.tiling import Mark, Places, Script, TilingConfig
+from ommatidia.models.vision.tiling import Mark, TilingConfig, TokenLayout, VisualTokens
 
 Positive = Annotated[int, Field(gt=0)]
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -93,7 +93,7 @@ class Tiles(TilingConfig):
     def only(self, names: Sequence[str]) -> Self:
         return self.model_copy(update={"whole": tuple(name for name in self.whole if name in names)})
 
-    def cutting(self) -> Any:
+    def pixel_identity(self) -> Any:
         said = ("whole", "tags", "overview_tag")  # these change no pixel
         return {name: value for name, value in self.hashed().items() if name not in said}
 
@@ -137,22 +137,22 @@ class Tiles(TilingConfig):
         canvas.paste(image, (at[1], at[0]))
         return canvas
 
-    def script(self, height: int, width: int, grid: Grid) -> Script:
+    def token_layout(self, height: int, width: int, grid: Grid) -> TokenLayout:
         layout = self.layout(height, width)
         where, n = self.overview_of(layout), grid.tokens
         first = 1 if where == "first" else 0
-        pieces: list[Mark | Places] = []
+        pieces: list[Mark | VisualTokens] = []
         for number in range(len(layout.tiles)):
             view = first + number
             pieces += _marked(self.before(layout, number), view)
-            pieces.append(Places(range(view * n, (view + 1) * n)))
+            pieces.append(VisualTokens(range(view * n, (view + 1) * n)))
             pieces += _marked(self.after(layout, number), None)
         if where is None:
             return tuple(pieces)
         view = 0 if where == "first" else len(layout.tiles)
-        overview: list[Mark | Places] = [
+        overview: list[Mark | VisualTokens] = [
             *_marked(self.before(layout, None), view),
-            Places(range(view * n, (view + 1) * n)),
+            VisualTokens(range(view * n, (view + 1) * n)),
         ]
         return (*overview, *pieces) if where == "first" else (*pieces, *overview)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Grid, content
 from ommatidia.core.types import ROW_END, View
-from ommatidia.models.vision.tiling import Places, Script, TilingConfig
+from ommatidia.models.vision.tiling import TilingConfig, TokenLayout, VisualTokens
 
 PADDING_FITS = frozenset({"pad", "pad_first"})
 """Ways of fitting an image that centre it between borders of padding."""
@@ -33,18 +33,18 @@ class Unpad(TilingConfig):
     def cut(self, image: Image.Image) -> list[Image.Image]:
         return [image]
 
-    def script(self, height: int, width: int, grid: Grid) -> Script:
+    def token_layout(self, height: int, width: int, grid: Grid) -> TokenLayout:
         square("unpad", grid)
         top, left, bottom, right = content(grid.height, grid.width, height, width, at_least=1)
         pieces = []
         for row in range(top, bottom):
-            pieces += [Places(range(row * grid.width + left, row * grid.width + right)), Places((ROW_END,))]
+            pieces += [VisualTokens(range(row * grid.width + left, row * grid.width + right)), VisualTokens((ROW_END,))]
         return tuple(pieces)
 
     def largest(self) -> tuple[int, int]:
         return 1, 1
 
-    def suits(self, fits: Mapping[str, str]) -> None:
+    def check_fit(self, fits: Mapping[str, str]) -> None:
         for name, fit in fits.items():
             if fit not in PADDING_FITS:
                 raise ConfigError(
