@@ -138,8 +138,16 @@ def table(parts: Mapping[str, nn.Module], trained: Trained) -> list[tuple[str, s
 
 
 def announce(title: str, parts: Mapping[str, nn.Module], trained: Trained) -> None:
-    """Print what trains and what is frozen."""
-    console().table(title, ("part", "parameters", "trained", "learning rate", "state"), table(parts, trained))
+    """One line that says what trains, with how many parameters at which rate, and what is frozen."""
+    rows = table(parts, trained)
+    learning = [
+        f"{part} ({chosen if chosen == total else f'{chosen} of {total}'} at {rate})"
+        for part, total, chosen, rate, state in rows
+        if "trained" in state.split()
+    ]
+    frozen = [part for part, _, _, _, state in rows if state == "frozen"]
+    told = f"{title}; trains {', '.join(learning) or 'nothing'}"
+    console().log(f"{told}; frozen: {', '.join(frozen)}" if frozen else told)
 
 
 @contextlib.contextmanager
