@@ -88,7 +88,7 @@ class Recipe(RootConfig):
         if len(set(titles)) != len(titles):
             raise ConfigError(f"benchmarks: names must differ, got {', '.join(titles)}")
         for stage in self.stages:
-            stage.reading(self.model)
+            stage.model_for_stage(self.model)
         order = [("language", "expert", "mixture").index(stage.scope) for stage in self.stages]
         if order != sorted(order):
             raise ConfigError("stages: first those of scope 'language', then 'expert', then 'mixture'")

@@ -176,9 +176,9 @@ def _joining(config: MLLMConfig) -> MLLM:
     assert fused is not None
     assert grid is not None
     model = MLLM()
-    model.fusion = config.fitted_fusion().build(config.grids())
+    model.fusion = config.fusion.build(config.grids(), config.fusion_context())
     model.projector = config.projector.build(fused, shape.width)
-    model.injection = config.fitted_injection().build(grid, shape)
+    model.injection = config.injection.build(config.injection_context())
     return model
 
 

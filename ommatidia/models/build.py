@@ -39,11 +39,11 @@ def build_model(
                 model.encoders[name] = encoder.build(pretrained=pretrained or name in fetched)
     if fused is not None and grid is not None:
         with _Seeded(seed, "fusion"):
-            model.fusion = config.fitted_fusion().build(grids)
+            model.fusion = config.fusion.build(grids, config.fusion_context())
         with _Seeded(seed, "projector"):
             model.projector = config.projector.build(fused, shape.width)
         with _Seeded(seed, "injection"):
-            model.injection = config.fitted_injection().build(grid, shape)
+            model.injection = config.injection.build(config.injection_context())
     for part, adapter in config.adapted().items():
         if part.removeprefix("encoders.") not in without_trunks:
             with _Seeded(seed, f"{part} adapter"):
@@ -72,10 +72,10 @@ def _untrained(config: MLLMConfig, part: str) -> nn.Module:
     if fused is None or grid is None:
         raise ConfigError(unknown("part", part, ("language",)))
     if part == "fusion":
-        return config.fitted_fusion().build(config.grids())
+        return config.fusion.build(config.grids(), config.fusion_context())
     if part == "projector":
         return config.projector.build(fused, shape.width)
-    return config.fitted_injection().build(grid, shape)
+    return config.injection.build(config.injection_context())
 
 
 class _Seeded:

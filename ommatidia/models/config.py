@@ -15,8 +15,9 @@ from ommatidia.core.globs import by_part
 from ommatidia.core.grid import Grid
 from ommatidia.core.types import ROW_END
 from ommatidia.models.adapters import LoRA
-from ommatidia.models.fusion.fusion import FusionConfig
+from ommatidia.models.fusion.fusion import FusionConfig, FusionContext
 from ommatidia.models.injection import InjectionConfig, Inline
+from ommatidia.models.injection.injection import InjectionContext
 from ommatidia.models.language import ChatFormat, LanguageConfig
 from ommatidia.models.projector import ProjectorConfig
 from ommatidia.models.vision.encoder import EncoderConfig
@@ -51,8 +52,9 @@ class MLLMConfig(Config):
                 raise ConfigError(f"encoders: {name!r} is a word that torch's modules keep for themselves; add to it")
         if self.encoders:
             self._tiles_fit()
-            self.fitted_fusion()
-            self.fitted_injection()
+            self._check_padding()
+            self.fusion.check(self.fusion_context())
+            self.injection.check(self.injection_context())
         return self
 
     def _tiles_fit(self) -> None:
@@ -122,26 +124,30 @@ class MLLMConfig(Config):
         fused = self.fused_grid()
         return None if fused is None else self.projector.out(fused, self.language.shape().width)
 
-    def fitted_fusion(self) -> FusionConfig:
-        """The fusion as it is built: it knows the language model's width and the encoders that it steers."""
-        if self.fusion.counts_on_padding:
-            for name, encoder in self.encoders.items():
-                prepare = encoder.preprocess()
-                if prepare.fit not in ("pad", "pad_first") or prepare.size[0] != prepare.size[1]:
-                    rows, columns = prepare.size
-                    raise ConfigError(
-                        f"fusion: it counts on images that are padded to a square, but encoder {name!r} has fit "
-                        f"{prepare.fit!r} at {rows}x{columns} px; change either, or set fusion.padded to false"
-                    )
+    def fusion_context(self) -> FusionContext:
+        """What the fusion may need to know beside the encoders' grids."""
         steered = self.fusion.steered(tuple(self.encoders))
         blocks = {name: encoder.blocks() for name, encoder in self.encoders.items() if name in steered}
-        return self.fusion.reading(self.language.shape().width).over(blocks)
+        return FusionContext(self.language.shape().width, blocks)
 
-    def fitted_injection(self) -> InjectionConfig:
-        """The injection as it is built: it knows what the fusion leaves for it."""
+    def injection_context(self) -> InjectionContext:
+        """What the injection needs to know. Only of a design with encoders."""
         grid = self.visual_grid()
         assert grid is not None
-        return self.injection.reading(self.fusion.memory_shape(self.grids()), grid, self.language.shape())
+        return InjectionContext(grid, self.language.shape(), self.fusion.memory_shape(self.grids()))
+
+    def _check_padding(self) -> None:
+        """Raises ConfigError where the fusion counts on padded images and an encoder does not pad."""
+        if not self.fusion.counts_on_padding:
+            return
+        for name, encoder in self.encoders.items():
+            prepare = encoder.preprocess()
+            if prepare.fit not in ("pad", "pad_first") or prepare.size[0] != prepare.size[1]:
+                rows, columns = prepare.size
+                raise ConfigError(
+                    f"fusion: it counts on images that are padded to a square, but encoder {name!r} has fit "
+                    f"{prepare.fit!r} at {rows}x{columns} px; change either, or set fusion.padded to false"
+                )
 
     def token_layout(self, height: int, width: int) -> TokenLayout:
         """What stands in the text for an image of this size (pixels): marks and visual tokens, in order."""

@@ -31,10 +31,10 @@ def cost_by_part(
     looks = dict.fromkeys(config.tiling.seen_whole, views if pictures is None else pictures)
     costs = {f"encoders.{n}": encoder.cost().times(looks.get(n, views)) for n, encoder in config.encoders.items()}
     if grid is not None:
-        fusion = config.fitted_fusion()
-        costs["fusion"] = fusion.cost(config.grids()).times(views)
-        costs["projector"] = config.projector.cost(fusion.out(config.grids()), shape.width).times(views)
-        costs["injection"] = config.fitted_injection().cost(grid, shape, tokens=tokens, views=views)
+        grids = config.grids()
+        costs["fusion"] = config.fusion.cost(grids, config.fusion_context()).times(views)
+        costs["projector"] = config.projector.cost(config.fusion.out(grids), shape.width).times(views)
+        costs["injection"] = config.injection.cost(config.injection_context(), tokens=tokens, views=views)
     costs["language"] = shape.cost(tokens=tokens, head_tokens=head_tokens)
     for part in config.adapted():
         costs[part] = costs[part] + Cost(_adapter_parameters(config, part))

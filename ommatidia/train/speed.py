@@ -26,7 +26,7 @@ class Meter:
         self._device, peak = device, peak_flops(device, precision)
         self._ideal = flops / (peak * world) if flops and peak else None
 
-    def reading(self, seconds: float) -> dict[str, Any]:
+    def metrics(self, seconds: float) -> dict[str, Any]:
         """``mfu`` and ``memory`` of a step that took so long."""
         mfu = None if self._ideal is None or not seconds else self._ideal / seconds
         return {"mfu": mfu, "memory": peak_memory(self._device)}

@@ -146,7 +146,7 @@ class Stage(Config):
         unset = {name for name in _READING if getattr(self, name) is None}
         return {name: value for name, value in super().hashed().items() if name not in unset}
 
-    def reading(self, model: MLLMConfig) -> MLLMConfig:
+    def model_for_stage(self, model: MLLMConfig) -> MLLMConfig:
         """The model as it reads in this stage: the same parts, by this stage's chat format, tiling and image sizes.
 
         Raises ConfigError where packing does not suit the decoder, or where the tiling or a size does not fit the

@@ -163,7 +163,7 @@ class Trainer:
             seconds=seconds,
             wait=wait,
             norms=by_part,
-            **self._meter.reading(seconds),
+            **self._meter.metrics(seconds),
         )
 
     def result(self) -> dict[str, Tensor]:

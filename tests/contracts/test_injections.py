@@ -140,12 +140,8 @@ def test_cost(kind: str, row: int) -> None:
     """Of an image that is cut and one that is not: what the decoder does is counted elsewhere and subtracted here."""
     cfg = model_config(kind, Halves(tags=False))
     model, one = build_model(cfg, seed=0).eval(), batch(cfg, row)
-    grid = cfg.visual_grid()
-    assert grid is not None
     assert one.views is not None
-    left = cfg.fusion.memory_shape(cfg.grids())
-    fitted = cfg.injection.reading(left, grid, cfg.language.shape())
-    cost = fitted.cost(grid, cfg.language.shape(), tokens=one.ids_BT.shape[1], views=len(one.views))
+    cost = cfg.injection.cost(cfg.injection_context(), tokens=one.ids_BT.shape[1], views=len(one.views))
     assert cost.parameters == sum(p.numel() for p in model.injection.parameters())
     with torch.no_grad():
         x_BTE, seen = model.embed(one)

@@ -176,6 +176,6 @@ def test_layers_inside_a_decoder_that_runs_sample_by_sample_are_refused_before_a
     inline, gated = (config("a", language=language, injection=kind) for kind in ("inline", "cross_attention"))
     assert HFLanguage.parse(language).family() == "bloom"
     for one, model in ((plain, gated), (plain, inline), (packing, inline)):
-        one.reading(model)
+        one.model_for_stage(model)
     with pytest.raises(ConfigError, match=r"stage 'one': packing: bloom runs a pack sample by sample"):
-        packing.reading(gated)
+        packing.model_for_stage(gated)

@@ -14,6 +14,7 @@ from ommatidia.core.types import IGNORE_LABEL, IMAGE_TOKEN_ID, ROW_END, Batch, V
 from ommatidia.models.build import StoredTrunk
 from ommatidia.models.fusion import SVA
 from ommatidia.models.injection import DeepSVA
+from ommatidia.models.injection.injection import InjectionContext
 from ommatidia.models.language import LanguageModel
 from ommatidia.models.language.hf import shape_of
 from ommatidia.models.model import MLLM
@@ -75,7 +76,7 @@ class Recorded:
             model.encoders[name] = VisionEncoder(StoredTrunk(name), nn.Identity())
         model.language = LanguageModel(decoder)
         model.fusion, model.projector = fusion.build(grids), projector.build(fused, shape.width)
-        model.injection = injection.reading(fusion.memory_shape(grids), grid, shape).build(grid, shape)
+        model.injection = injection.build(InjectionContext(grid, shape, fusion.memory_shape(grids)))
         return model.eval()
 
     def _watch(self) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ommatidia.core.grid import Blocks, Grid
 from ommatidia.core.types import Views
 from ommatidia.models.fusion import BlockEdits, Fusion, MixtureOfResolution
+from ommatidia.models.fusion.fusion import FusionContext
 from ommatidia.models.vision import EncoderConfig, Preprocess, VisionEncoder
 from ommatidia.models.vision.preprocess import CLIP_MEAN, CLIP_STD
 
@@ -56,8 +57,8 @@ def encoders(case: Any, size: int) -> dict[str, VisionEncoder]:
 
 
 def fusion(case: Any, fast: Grid, slow: Grid) -> Fusion:
-    config = MixtureOfResolution().over({"fast": Blocks(case.config["towers"]["clip"]["depth"], fast)})
-    module = config.build({"fast": fast, "slow": slow})
+    context = FusionContext(blocks={"fast": Blocks(case.config["towers"]["clip"]["depth"], fast)})
+    module = MixtureOfResolution().build({"fast": fast, "slow": slow}, context)
     module.load_state_dict(renamed(case.weights(PREFIX)))
     return module.eval()
 

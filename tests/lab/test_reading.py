@@ -43,7 +43,7 @@ def reading(**fields: Any) -> Recipe:
 def test_what_is_not_said_changes_no_key() -> None:
     plain = reading()
     assert not {"chat", "tiling", "encoders"} & plain.stages[0].hashed().keys()
-    assert plain.stages[0].reading(plain.model) is plain.model
+    assert plain.stages[0].model_for_stage(plain.model) is plain.model
     other = reading(chat=BARE)
     assert other.digest() != plain.digest()
     (first, _), (second, _) = (plan_trial(one).training for one in (plain, other))
@@ -89,7 +89,7 @@ def test_it_is_priced_shown_inspected_and_tokenised_as_it_reads(tmp_path: Path) 
     made = override(other, "stages.0.data", Recipe.parse(other.to_dict()).stages[0].data.to_dict())
     data = type(other.stages[0].data).read(tmp_path / "tokens" / "mixture.yaml")
     sample = data.open().draw(0, seed=0)
-    assert Processor(made.stages[0].reading(made.model))(sample).ids.tolist().count(IMAGE_TOKEN_ID) == 4
+    assert Processor(made.stages[0].model_for_stage(made.model))(sample).ids.tolist().count(IMAGE_TOKEN_ID) == 4
     with pytest.raises(ConfigError, match="another chat format and another tiling"):
         Processor(made.model)(sample)
 
@@ -148,7 +148,7 @@ def test_an_encoder_grows_between_stages_and_takes_its_positions_along(tmp_path:
 def test_a_projector_s_places_grow_with_the_grid() -> None:
     recipe = growing(projector={"kind": "c_abstractor", "grid": [2, 2], "depth": 1, "hidden": 8})
     model = recipe.model
-    read = recipe.stages[0].reading(model)
+    read = recipe.stages[0].model_for_stage(model)
     place, (old, new) = "projector:0.places", (one.fused_grid() for one in (read, model))
     assert old is not None
     assert new is not None

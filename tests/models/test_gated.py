@@ -21,6 +21,7 @@ from ommatidia.models.build import build_model
 from ommatidia.models.config import MLLMConfig
 from ommatidia.models.injection import CrossAttention, Hybrid, VisualContext
 from ommatidia.models.injection.gated import GatedLayer, Look
+from ommatidia.models.injection.injection import InjectionContext
 from ommatidia.models.language.scratch import ScratchLanguage
 from ommatidia.models.processor import Processor
 from ommatidia.models.vision.tiling import Mark, Tag, VisualTokens
@@ -207,7 +208,7 @@ def test_layers_stand_where_the_papers_put_them(depth: int, fields: dict[str, in
 def test_the_size_of_flamingo() -> None:
     shape = replace(ScratchLanguage(width=16, heads=2, layers=24).shape(), width=2048)
     flamingo = CrossAttention(every=1, heads=16, head_dim=128, activation="squared_relu")
-    cost = flamingo.cost(Grid(1, 64, 2048), shape, tokens=1, views=1)
+    cost = flamingo.cost(InjectionContext(Grid(1, 64, 2048), shape), tokens=1, views=1)
     assert cost.parameters == pytest.approx(1.2e9, rel=0.02)  # Flamingo-3B, 2204.14198
 
 

@@ -15,6 +15,7 @@ from ommatidia.models.build import build_model
 from ommatidia.models.config import MLLMConfig
 from ommatidia.models.cost import cost_by_part
 from ommatidia.models.fusion import BlockEdits, Fusion, MixtureOfResolution
+from ommatidia.models.fusion.fusion import FusionContext
 from ommatidia.models.model import MLLM
 
 FAST = {
@@ -112,7 +113,7 @@ def test_adapters_stand_behind_equal_parts_of_the_blocks(blocks: int, adapters: 
     plain = MixtureOfResolution(adapters=adapters)
     steered = plain.steered(tuple(grids))
     assert steered == ({"fast"} if adapters else set())
-    module = plain.over({name: Blocks(blocks, grids[name]) for name in steered}).build(grids)
+    module = plain.build(grids, FusionContext(blocks={name: Blocks(blocks, grids[name]) for name in steered}))
     look, seen = echo(blocks)
     module.encode(("fast", "slow"), look)
     assert seen == expected
@@ -120,10 +121,10 @@ def test_adapters_stand_behind_equal_parts_of_the_blocks(blocks: int, adapters: 
 
 def test_several_slow_encoders_add_their_changes() -> None:
     grids = {"fast": Grid(2, 2, 4), "one": Grid(4, 4, 6), "two": Grid(3, 2, 5)}
-    config = MixtureOfResolution(adapters=1).over({"fast": Blocks(2, grids["fast"])})
+    config, context = MixtureOfResolution(adapters=1), FusionContext(blocks={"fast": Blocks(2, grids["fast"])})
 
     def moved(names: tuple[str, ...]) -> Fusion:
-        module = config.build({name: grids[name] for name in names})
+        module = config.build({name: grids[name] for name in names}, context)
         for name, parameter in sorted(module.named_parameters()):
             torch.manual_seed(len(name) + 100 * ("two" in name))
             nn.init.normal_(parameter)

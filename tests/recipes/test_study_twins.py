@@ -61,7 +61,7 @@ def test_a_stage_of_a_twin_reads_otherwise_where_the_study_does() -> None:
             align, tune = recipe.stages
             assert align.chat is not None
             assert (align.chat.name, tune.chat, tune.tiling) == (chat, None, None)
-        read = small.stages[0].reading(small.model)
+        read = small.stages[0].model_for_stage(small.model)
         assert read.chat.drop_user_text == (chat == "plain")
         assert len(read.tiling.views(*read.tiling.largest())) == views
 

@@ -129,7 +129,7 @@ def _all(
 
 def _processor(reference: str, arguments: list[str], stage: str | None) -> Processor:
     recipe = read_recipe(reference, arguments)
-    return Processor(recipe.stage(stage).reading(recipe.model) if recipe.stages or stage else recipe.model)
+    return Processor(recipe.stage(stage).model_for_stage(recipe.model) if recipe.stages or stage else recipe.model)
 
 
 def count(sources: dict[str, SourceConfig], *, threads: int = 4) -> CommandResult:

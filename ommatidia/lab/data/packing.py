@@ -19,7 +19,7 @@ def pack(recipe: Recipe, stage: str | None, out: Path, *, part: int = PART) -> C
     Raises ConfigError, also for a file there that we did not write or that was changed; DataError, RunError, DiskError.
     """
     chosen = recipe.stage(stage)
-    processor, data = Processor(chosen.reading(recipe.model)), chosen.data
+    processor, data = Processor(chosen.model_for_stage(recipe.model)), chosen.data
     told = CommandResult()
     sources = {}
     mixture_file = out / "mixture.yaml"

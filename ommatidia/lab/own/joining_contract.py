@@ -25,6 +25,7 @@ from ommatidia.lab.own.contract import (
     state_of,
 )
 from ommatidia.models.fusion import BlockEdits, Fusion, FusionConfig
+from ommatidia.models.fusion.fusion import FusionContext
 from ommatidia.models.projector import ProjectorConfig
 
 BLOCKS = 5
@@ -50,9 +51,11 @@ class JoiningContract(Contract):
         """On the grids of its ``tiny_grids()``."""
         grids = config.tiny_grids()
         blocks = {name: Blocks(BLOCKS, grids[name]) for name in config.steered(tuple(grids))}
-        fitted = config.reading(QUESTION).over(blocks)
-        out, cost, names = fitted.out(grids), fitted.cost(grids), tuple(grids)
-        return cls(config, grids, out, cost, lambda: off_zero(fitted.build(grids)), partial(_run_fusion, names))
+        context, names = FusionContext(QUESTION, blocks), tuple(grids)
+        out, cost = config.out(grids), config.cost(grids, context)
+        return cls(
+            config, grids, out, cost, lambda: off_zero(config.build(grids, context)), partial(_run_fusion, names)
+        )
 
     @classmethod
     def of_projector(cls, config: ProjectorConfig) -> Self:

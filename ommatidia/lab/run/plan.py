@@ -114,7 +114,7 @@ def _plan_trial(recipe: Recipe) -> TrialPlan:
         return job
 
     for stage in recipe.stages:
-        read = stage.reading(model)
+        read = stage.model_for_stage(model)
         _check_sizes(recipe, stage, read)
         if stage.scope == "language":
             spoken.append(Overlay(train(stage, blind(read), spoken), ("language",)))

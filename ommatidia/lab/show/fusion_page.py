@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from ommatidia.core.grid import Cost, Grid
+from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.lab.report.figures.fusion import draw
 from ommatidia.models.fusion import FusionConfig
+from ommatidia.models.fusion.fusion import FusionContext
 
 WIDTH = 4096
 """Width of the language model for which costs are stated, where a fusion reads the question."""
+BLOCKS = 24
+"""Of an encoder that a fusion steers, as CLIP-L has them."""
 
 INTRODUCTION = """# Fusions
 
@@ -32,8 +36,12 @@ def members() -> dict[str, type[FusionConfig]]:
 def example(member: type[FusionConfig]) -> tuple[FusionConfig, dict[str, Grid], Cost]:
     """A full-size member, the grids it joins, and what it costs."""
     config, grids = member.example()
-    config = config.reading(WIDTH)
-    return config, grids, config.cost(grids)
+    return config, grids, config.cost(grids, context_of(config, grids))
+
+
+def context_of(config: FusionConfig, grids: Mapping[str, Grid]) -> FusionContext:
+    """The model around a fusion on the page."""
+    return FusionContext(WIDTH, {name: Blocks(BLOCKS, grids[name]) for name in config.steered(tuple(grids))})
 
 
 def drawing(kind: str) -> str:

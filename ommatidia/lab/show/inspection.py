@@ -60,7 +60,7 @@ def inspect_recipe(value: Config, stage: str | None, index: int, out: Path) -> I
             f"a {type(value).__name__} cannot be inspected; expected a Recipe, a Search or a model folder"
         )
     chosen = value.stage(stage)
-    model = chosen.reading(value.model)
+    model = chosen.model_for_stage(value.model)
     if chosen.scope == "expert" and len(model.encoders) > 1:
         model = alone(model, next(iter(model.encoders)))
     if chosen.scope == "language":

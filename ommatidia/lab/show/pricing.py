@@ -77,7 +77,7 @@ def stage_prices(recipe: Recipe) -> list[StagePrice]:
 
 def _models(recipe: Recipe, stage: Stage) -> list[tuple[str, MLLMConfig]]:
     """The models that a stage trains, and what to call each training."""
-    model = stage.reading(recipe.model)
+    model = stage.model_for_stage(recipe.model)
     if stage.scope == "language":
         return [(stage.name, blind(model))]
     if stage.scope == "expert":

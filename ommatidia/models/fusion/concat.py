@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion.fusion import Align, Fused, Fusion, FusionConfig, GridFusionConfig, agree
+from ommatidia.models.fusion.fusion import (
+    NO_CONTEXT,
+    Align,
+    Fused,
+    Fusion,
+    FusionConfig,
+    FusionContext,
+    GridFusionConfig,
+    agree,
+)
 from ommatidia.models.fusion.sketch import Box, Sketch
 
 Positive = Annotated[int, Field(gt=0)]
@@ -35,11 +44,11 @@ class NoFusion(GridFusionConfig):
             )
         return next(iter(self.aligned(grids).values()))
 
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
         self.out(grids)
         return _Single(Align(self, self.aligned(grids)))
 
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
         return Cost()
 
     def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
@@ -68,13 +77,13 @@ class ChannelConcat(GridFusionConfig):
         first = next(iter(aligned.values()))
         return first.with_dim(sum(grid.dim for grid in aligned.values()))
 
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
         self.out(grids)
         aligned = self.aligned(grids)
         norms = [nn.LayerNorm(grid.dim) if self.norm else nn.Identity() for grid in aligned.values()]
         return _Concat(Align(self, aligned), nn.ModuleDict(dict(zip(aligned, norms, strict=True))), axis=-1)
 
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
         return Cost(2 * self.out(grids).dim if self.norm else 0)
 
     def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
@@ -105,14 +114,14 @@ class SequenceAppend(GridFusionConfig):
         first = next(iter(aligned.values()))
         return Grid(sum(grid.height for grid in aligned.values()), first.width, self._width(aligned)[0])
 
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
         self.out(grids)
         aligned = self.aligned(grids)
         dim, projects = self._width(aligned)
         layers = [nn.Linear(grid.dim, dim) if projects else nn.Identity() for grid in aligned.values()]
         return _Concat(Align(self, aligned), nn.ModuleDict(dict(zip(aligned, layers, strict=True))), axis=1)
 
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
         aligned = self.aligned(grids)
         dim, projects = self._width(aligned)
         if not projects:

@@ -18,7 +18,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion.fusion import Fused, Fusion, FusionConfig, at_least_two
+from ommatidia.models.fusion.fusion import NO_CONTEXT, Fused, Fusion, FusionConfig, FusionContext, at_least_two
 from ommatidia.models.fusion.regions import centres, per_picture
 from ommatidia.models.fusion.sketch import Box, Sketch
 
@@ -59,10 +59,10 @@ class Deformable(FusionConfig):
         self._dim(grids)
         return next(iter(grids.values()))
 
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
         return _Deformable(self, grids, self._dim(grids))
 
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
         dim, query, *others = self._dim(grids), *grids.values()
         looks = self.heads * len(others) * self.points
         scores = looks * (3 if self.learned_points else 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field
@@ -24,6 +24,19 @@ from ommatidia.models.fusion.sketch import Box, Sketch
 Positive = Annotated[int, Field(gt=0)]
 
 
+@dataclass(frozen=True, slots=True)
+class FusionContext:
+    """What a fusion may need to know of the model around it, beside the grids that it joins."""
+
+    question_width: int | None = None
+    """Width of the language model's embeddings, for fusions that read the question."""
+    blocks: Mapping[str, Blocks] = field(default_factory=dict)
+    """The blocks of the encoders that it steers, by name."""
+
+
+NO_CONTEXT = FusionContext()
+
+
 class FusionConfig(Config, family=True):
     """How the grids of several encoders become one. The order of the encoders is the order of the mapping."""
 
@@ -35,11 +48,11 @@ class FusionConfig(Config, family=True):
         """The fused grid. Raises ConfigError that names the encoders and grids which do not fit."""
 
     @abstractmethod
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
         """A module for encoders of these grids. New weights are drawn from the ambient generator."""
 
     @abstractmethod
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
         """Parameters, and operations for one view."""
 
     def steered(self, names: Sequence[str]) -> frozenset[str]:
@@ -51,17 +64,12 @@ class FusionConfig(Config, family=True):
         """Whether the features are taken for those of images that were centred on a square canvas."""
         return False
 
-    def over(self, blocks: Mapping[str, Blocks]) -> FusionConfig:
-        """This fusion for steered encoders of these blocks; a fusion that steers learns here where it can step in."""
-        return self
+    def check(self, context: FusionContext) -> None:
+        """Raises ConfigError where this fusion does not go with the model around it."""
 
     def memory_shape(self, grids: Mapping[str, Grid]) -> Any:
         """Sizes of ``Fused.memory`` for layers inside the decoder; None: it leaves nothing."""
         return None
-
-    def reading(self, width: int) -> FusionConfig:
-        """This fusion for a language model of this width; a fusion that reads the question learns its size here."""
-        return self
 
     def single(self, name: str) -> FusionConfig:
         """What this fusion comes down to for one encoder by itself: the design it is pre-aligned in."""

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion.fusion import Align, Fused, Fusion, GridFusionConfig, agree, at_least_two
+from ommatidia.models.fusion.fusion import (
+    NO_CONTEXT,
+    Align,
+    Fused,
+    Fusion,
+    FusionContext,
+    GridFusionConfig,
+    agree,
+    at_least_two,
+)
 from ommatidia.models.fusion.sketch import Box, Sketch
 
 
@@ -39,12 +48,12 @@ class GatedSum(GridFusionConfig):
         agree("gated_sum", aligned, by="shape")
         return next(iter(aligned.values())).with_dim(self._dim(aligned))
 
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
         self.out(grids)
         aligned = self.aligned(grids)
         return _GatedSum(Align(self, aligned), aligned, self._dim(aligned), self.gate)
 
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
         aligned = self.aligned(grids)
         dim, count, tokens = self._dim(aligned), len(aligned), next(iter(aligned.values())).tokens
         parameters = sum(2 * grid.dim + grid.dim * dim + dim for grid in aligned.values())

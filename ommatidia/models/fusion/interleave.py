@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion.fusion import Align, Fused, Fusion, GridFusionConfig, agree
+from ommatidia.models.fusion.fusion import NO_CONTEXT, Align, Fused, Fusion, FusionContext, GridFusionConfig, agree
 from ommatidia.models.fusion.sketch import Box, Sketch
 
 
@@ -40,14 +40,14 @@ class Interleave(GridFusionConfig):
         first = next(iter(aligned.values()))
         return Grid(first.height, first.width * len(aligned), self._width(aligned)[0])
 
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
         self.out(grids)
         aligned = self.aligned(grids)
         dim, projects = self._width(aligned)
         layers = {name: nn.Linear(grid.dim, dim) if projects else nn.Identity() for name, grid in aligned.items()}
         return _Turns(Align(self, aligned), nn.ModuleDict(layers))
 
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
         aligned = self.aligned(grids)
         dim, projects = self._width(aligned)
         if not projects:

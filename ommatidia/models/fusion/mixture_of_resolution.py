@@ -13,14 +13,14 @@ from functools import partial
 from typing import Annotated, ClassVar, Literal, Self, cast
 
 import torch
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Blocks, Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion.fusion import Fused, Fusion, FusionConfig, RunEncoder
+from ommatidia.models.fusion.fusion import NO_CONTEXT, Fused, Fusion, FusionConfig, FusionContext, RunEncoder
 from ommatidia.models.fusion.resample import Bilinear, Pool
 from ommatidia.models.fusion.sketch import Box, Sketch
 
@@ -40,22 +40,18 @@ class MixtureOfResolution(FusionConfig):
     paper: ClassVar[str] = "LLaVA-HR (arXiv 2403.03003), section 3"
     kind: Literal["mixture_of_resolution"] = "mixture_of_resolution"
     adapters: Annotated[int, Field(ge=0)] = 3
-    _blocks: Blocks | None = PrivateAttr(None)
 
     def steered(self, names: Sequence[str]) -> frozenset[str]:
         return frozenset(names[:1]) if self.adapters else frozenset()
 
-    def over(self, blocks: Mapping[str, Blocks]) -> FusionConfig:
+    def check(self, context: FusionContext) -> None:
         """Raises ConfigError for fewer blocks than parts."""
-        fitted = self.model_copy()
-        for name, found in blocks.items():
+        for name, found in context.blocks.items():
             if found.count <= self.adapters:
                 raise ConfigError(
                     f"mixture_of_resolution: {self.adapters} adapters need at least {self.adapters + 1} blocks, "
                     f"but {name!r} has {found.count}"
                 )
-            fitted._blocks = found
-        return fitted
 
     def out(self, grids: Mapping[str, Grid]) -> Grid:
         if len(grids) < 2:
@@ -63,27 +59,29 @@ class MixtureOfResolution(FusionConfig):
             raise ConfigError(f"mixture_of_resolution: a fast and a slow encoder are wanted, got {names}")
         return next(iter(grids.values()))
 
-    def _known(self) -> Blocks:
-        if self._blocks is None:
-            raise ConfigError("mixture_of_resolution: the fast encoder's blocks are not known yet; call over first")
-        return self._blocks
+    def _fast_blocks(self, context: FusionContext) -> Blocks:
+        """Of the encoder that is steered. Raises ConfigError where the context does not say, or there are too few."""
+        self.check(context)
+        if not context.blocks:
+            raise ConfigError("mixture_of_resolution: the fast encoder's blocks are not known; say them in the context")
+        return next(iter(context.blocks.values()))
 
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
         fast = self.out(grids)
         slow = dict(list(grids.items())[1:])
         if not self.adapters:
             return _Mixture(fast, slow, blocks=(), width=0)
-        parts, blocks = self.adapters + 1, self._known()
+        parts, blocks = self.adapters + 1, self._fast_blocks(context)
         behind = tuple(blocks.count * part // parts - 1 for part in range(1, parts))
         return _Mixture(fast, slow, blocks=behind, width=blocks.grid.dim)
 
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
         fast, total = self.out(grids), Cost()
         total += Cost(fast.dim**2 + fast.dim, 2.0 * fast.tokens * fast.dim**2)
         for slow in list(grids.values())[1:]:
             total += Cost(slow.dim * fast.dim + fast.dim, 2.0 * slow.tokens * slow.dim * fast.dim)
             if self.adapters:
-                one = _adapter_cost(self._known().grid, slow)
+                one = _adapter_cost(self._fast_blocks(context).grid, slow)
                 total += Cost(self.adapters * one.parameters, self.adapters * one.flops)
         return total
 
@@ -98,7 +96,7 @@ class MixtureOfResolution(FusionConfig):
     @classmethod
     def example(cls) -> tuple[FusionConfig, dict[str, Grid]]:
         grids = {"clip": Grid(32, 32, 1024), "convnext": Grid(32, 32, 1536)}
-        return cls().over({"clip": Blocks(24, grids["clip"])}), grids
+        return cls(), grids
 
     @classmethod
     def tiny(cls) -> Self:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion.fusion import Fused, Fusion, FusionConfig, at_least_two
+from ommatidia.models.fusion.fusion import NO_CONTEXT, Fused, Fusion, FusionConfig, FusionContext, at_least_two
 from ommatidia.models.fusion.regions import cut, per_picture
 from ommatidia.models.fusion.resample import Bilinear, ResampleConfig
 from ommatidia.models.fusion.sketch import Box, Sketch
@@ -61,10 +61,10 @@ class PatchMining(FusionConfig):
         self.windows(grids)
         return next(iter(grids.values()))
 
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
         return _Mining(next(iter(grids)), self.out(grids), self.windows(grids), self.resample)
 
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
         query, windows = self.out(grids), self.windows(grids)
         parameters = 2 * query.dim + query.dim**2 + query.dim
         flops = 2.0 * query.values * query.dim

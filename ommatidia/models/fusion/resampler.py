@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ommatidia.core.errors import AlignmentError, ConfigError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion.fusion import Fused, Fusion, FusionConfig
+from ommatidia.models.fusion.fusion import NO_CONTEXT, Fused, Fusion, FusionConfig, FusionContext
 from ommatidia.models.fusion.regions import per_picture
 from ommatidia.models.fusion.sketch import Box, Sketch
 from ommatidia.models.querying import QueryingTransformer, querying_cost
@@ -44,7 +44,6 @@ class Resampler(FusionConfig):
     """Every how many layers the queries read the bank, from the first on."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.2
     reads_question: bool = True
-    _question: int | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _divides(self) -> Resampler:
@@ -52,30 +51,25 @@ class Resampler(FusionConfig):
             raise ConfigError(f"resampler: dim {self.dim} is no multiple of {self.heads} heads")
         return self
 
-    def reading(self, width: int) -> FusionConfig:
-        fitted = self.model_copy()
-        fitted._question = width if self.reads_question else None
-        return fitted
-
     def out(self, grids: Mapping[str, Grid]) -> Grid:
         if not grids:
             raise ConfigError("resampler: there is no encoder to fuse")
         return Grid(1, self.queries, self.dim)
 
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
         self.out(grids)
-        return _Resampler(self, grids, self._words())
+        return _Resampler(self, grids, self._words(context))
 
-    def _words(self) -> int:
-        """Width of what is read of the question; 0: nothing. Raises ConfigError while it is not known."""
+    def _words(self, context: FusionContext) -> int:
+        """Width of what is read of the question; 0: nothing. Raises ConfigError where the context does not say."""
         if not self.reads_question:
             return 0
-        if self._question is None:
-            raise ConfigError("resampler: it reads the question, of unknown width; call reading(width) first")
-        return self._question
+        if context.question_width is None:
+            raise ConfigError("resampler: it reads the question, of unknown width; say it in the context")
+        return context.question_width
 
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
-        keys, words = sum(grid.tokens for grid in grids.values()), self._words()
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
+        keys, words = sum(grid.tokens for grid in grids.values()), self._words(context)
         reader = querying_cost(
             self.dim, self.bank, queries=self.queries, layers=self.layers, every=self.every, keys=keys,
             words=1 if words else 0,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,7 +19,7 @@ from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Views
 from ommatidia.models.attention import Attention, attention_cost
 from ommatidia.models.convolution import RegNetStage, regnet_cost
-from ommatidia.models.fusion.fusion import Fused, Fusion, FusionConfig, at_least_two
+from ommatidia.models.fusion.fusion import NO_CONTEXT, Fused, Fusion, FusionConfig, FusionContext, at_least_two
 from ommatidia.models.fusion.regions import cut, per_picture
 from ommatidia.models.fusion.resample import Bilinear, ResampleConfig
 from ommatidia.models.fusion.sketch import Box, Sketch
@@ -50,18 +50,12 @@ class Routing(FusionConfig):
     resample: ResampleConfig = Bilinear()
     """How experts come to the first encoder's grid."""
     reads_question: bool = True
-    _question: int | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _turns(self) -> Routing:
         if self.head_dim % 4:
             raise ConfigError(f"routing: head_dim {self.head_dim} is no multiple of 4, as rotary positions want")
         return self
-
-    def reading(self, width: int) -> FusionConfig:
-        fitted = self.model_copy()
-        fitted._question = width if self.reads_question else None
-        return fitted
 
     def experts(self, grids: Mapping[str, Grid]) -> dict[str, Grid]:
         """All but the first encoder, on its grid. Raises ConfigError."""
@@ -86,22 +80,22 @@ class Routing(FusionConfig):
             )
         return base.resized(*self.grid)
 
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
-        return _Routing(self, grids, self.out(grids), self.words())
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
+        return _Routing(self, grids, self.out(grids), self.words(context))
 
-    def words(self) -> int:
-        """Width of what is read of the question; 0: nothing. Raises ConfigError while it is not known."""
+    def words(self, context: FusionContext) -> int:
+        """Width of what is read of the question; 0: nothing. Raises ConfigError where the context does not say."""
         if not self.reads_question:
             return 0
-        if self._question is None:
-            raise ConfigError("routing: it reads the question, of unknown width; call reading(width) first")
-        return self._question
+        if context.question_width is None:
+            raise ConfigError("routing: it reads the question, of unknown width; say it in the context")
+        return context.question_width
 
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
         """Operations with every expert picked equally often; they differ a little with the widths of the picked."""
         experts, out, base = self.experts(grids), self.out(grids), next(iter(grids.values()))
         dim, n, inner, hidden = base.dim, base.tokens, self.heads * self.head_dim, base.dim * 8 // 3
-        gated = self.words() + dim
+        gated = self.words(context) + dim
         gate = Cost(gated * dim + dim + dim * len(experts) + len(experts), 2.0 * (gated * dim + dim * len(experts)))
         reading = [
             attention_cost(dim, e.dim, inner=inner, queries=n, keys=n, bias=False, inner_norm=True)

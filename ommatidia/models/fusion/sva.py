@@ -33,7 +33,7 @@ from torch.nn import functional
 from ommatidia.core.errors import ConfigError, unknown
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import Views
-from ommatidia.models.fusion.fusion import Fused, Fusion, FusionConfig
+from ommatidia.models.fusion.fusion import NO_CONTEXT, Fused, Fusion, FusionConfig, FusionContext
 from ommatidia.models.fusion.resample import Bilinear
 from ommatidia.models.fusion.sketch import Box, Sketch
 from ommatidia.models.fusion.windows import Windows, WindowSizes, showing, windows
@@ -107,7 +107,7 @@ class SVA(FusionConfig):
         """The windows of the final grid, for layers inside the decoder."""
         return self._sizes(grids, self.side)
 
-    def build(self, grids: Mapping[str, Grid]) -> Fusion:
+    def build(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Fusion:
         return _Aggregator(
             {name: grid.dim for name, grid in grids.items()},
             self.windowed(grids),
@@ -116,7 +116,7 @@ class SVA(FusionConfig):
             self,
         )
 
-    def cost(self, grids: Mapping[str, Grid]) -> Cost:
+    def cost(self, grids: Mapping[str, Grid], context: FusionContext = NO_CONTEXT) -> Cost:
         total = Cost(len(self.groups) * self.width)
         for name, side in self.windowed(grids).items():
             matrices = grids[name].dim * self.width + self.width**2

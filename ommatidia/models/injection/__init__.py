@@ -4,7 +4,13 @@ from ommatidia.models.injection import inline
 from ommatidia.models.injection.cross_attention import CrossAttention
 from ommatidia.models.injection.deep_sva import DeepSVA
 from ommatidia.models.injection.hybrid import Hybrid
-from ommatidia.models.injection.injection import Attends, Injection, InjectionConfig, VisualContext
+from ommatidia.models.injection.injection import (
+    Attends,
+    Injection,
+    InjectionConfig,
+    InjectionContext,
+    VisualContext,
+)
 from ommatidia.models.injection.inline import Inline
 
 __all__ = [
@@ -14,6 +20,7 @@ __all__ = [
     "Hybrid",
     "Injection",
     "InjectionConfig",
+    "InjectionContext",
     "Inline",
     "VisualContext",
     "inline",

@@ -12,11 +12,11 @@ from ommatidia.core.errors import AlignmentError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import View
 from ommatidia.models.injection.gated import GatedConfig, GatedInjection
-from ommatidia.models.injection.injection import Injection, VisualContext
+from ommatidia.models.injection.injection import Injection, InjectionContext, VisualContext
 from ommatidia.models.vision.tiling import Mark, TokenLayout, VisualTokens
 
 if TYPE_CHECKING:
-    from ommatidia.models.language.language import LanguageShape
+    pass
 
 
 class CrossAttention(GatedConfig):
@@ -42,11 +42,11 @@ class CrossAttention(GatedConfig):
         start = (Mark(self.mark, whole=True),) if self.mark else ()
         return (*start, *(piece for piece in layout if not isinstance(piece, VisualTokens)))
 
-    def build(self, grid: Grid, language: LanguageShape) -> Injection:
-        return CrossAttentionInjection(self.module_layers(language))
+    def build(self, context: InjectionContext) -> Injection:
+        return CrossAttentionInjection(self.module_layers(context.language))
 
-    def cost(self, grid: Grid, language: LanguageShape, *, tokens: int, views: float) -> Cost:
-        return self.layers_cost(language, tokens=tokens, keys=views * grid.tokens)
+    def cost(self, context: InjectionContext, *, tokens: int, views: float) -> Cost:
+        return self.layers_cost(context.language, tokens=tokens, keys=views * context.grid.tokens)
 
     @classmethod
     def tiny(cls) -> Self:

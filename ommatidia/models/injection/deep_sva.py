@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
 
 import torch
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 from torch import Tensor, nn
 
 from ommatidia.core.errors import ConfigError
@@ -19,11 +19,11 @@ from ommatidia.core.types import ROW_END, View
 from ommatidia.models.between import behind
 from ommatidia.models.fusion.sva import SVALayer, layer_cost
 from ommatidia.models.fusion.windows import Windows, WindowSizes
-from ommatidia.models.injection.injection import Injection, InjectionConfig, VisualContext, place
+from ommatidia.models.injection.injection import Injection, InjectionConfig, InjectionContext, VisualContext, place
 from ommatidia.models.vision.tiling import TokenLayout
 
 if TYPE_CHECKING:
-    from ommatidia.models.language.language import LanguageModel, LanguageShape
+    from ommatidia.models.language.language import LanguageModel
 
 
 class DeepSVA(InjectionConfig):
@@ -42,7 +42,6 @@ class DeepSVA(InjectionConfig):
     start: Annotated[int, Field(ge=0)] = 0
     stride: Annotated[int, Field(gt=0)] = 3
     zero_init: bool = False
-    _sizes: WindowSizes | None = PrivateAttr(None)
 
     @property
     def steers(self) -> bool:
@@ -55,7 +54,12 @@ class DeepSVA(InjectionConfig):
     def token_layout(self, layout: TokenLayout, grid: Grid, views: Sequence[View]) -> TokenLayout:
         return layout
 
-    def reading(self, left: Any, grid: Grid, language: LanguageShape) -> Self:
+    def check(self, context: InjectionContext) -> None:
+        self._windows(context)
+
+    def _windows(self, context: InjectionContext) -> WindowSizes:
+        """The windows that the fusion keeps. Raises ConfigError where there are none, or the layers do not fit."""
+        left, grid, language = context.memory, context.grid, context.language
         if not isinstance(left, WindowSizes):
             raise ConfigError("deep_sva: the fusion leaves no windows to look at again; use the fusion sva")
         if (grid.height, grid.width) != (left.side, left.side):
@@ -69,21 +73,16 @@ class DeepSVA(InjectionConfig):
                 f"deep_sva: {self.count} layers from block {self.start} with stride {self.stride} end behind block "
                 f"{last}, but the language model has blocks 0 to {language.layers - 1}"
             )
-        fitted = self.model_copy()
-        fitted._sizes = left
-        return fitted
+        return left
 
-    def _known(self) -> WindowSizes:
-        if self._sizes is None:
-            raise ConfigError("deep_sva: what the fusion leaves is not known yet; call reading first")
-        return self._sizes
+    def build(self, context: InjectionContext) -> Injection:
+        return DeepSVAInjection(self, self._windows(context), context.language.width)
 
-    def build(self, grid: Grid, language: LanguageShape) -> Injection:
-        return DeepSVAInjection(self, self._known(), language.width)
-
-    def cost(self, grid: Grid, language: LanguageShape, *, tokens: int, views: float) -> Cost:
-        layer = layer_cost(language.width, self._known(), queries=views * grid.tokens, views=views)
-        row_end = Cost(language.width if self.row_end else 0)
+    def cost(self, context: InjectionContext, *, tokens: int, views: float) -> Cost:
+        layer = layer_cost(
+            context.language.width, self._windows(context), queries=views * context.grid.tokens, views=views
+        )
+        row_end = Cost(context.language.width if self.row_end else 0)
         return Cost(self.count * layer.parameters, self.count * layer.flops) + row_end
 
     @classmethod

@@ -16,7 +16,7 @@ import contextlib
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ommatidia.core.errors import AlignmentError, ConfigError
-from ommatidia.core.grid import Cost, Grid
+from ommatidia.core.grid import Cost
 from ommatidia.core.types import NO_TOKEN
 from ommatidia.models.between import before
-from ommatidia.models.injection.injection import Attends, Injection, InjectionConfig, VisualContext
+from ommatidia.models.injection.injection import Attends, Injection, InjectionConfig, InjectionContext, VisualContext
 
 if TYPE_CHECKING:
     from ommatidia.models.language.language import LanguageModel, LanguageShape
@@ -72,9 +72,8 @@ class GatedConfig(InjectionConfig):
     def attends(self) -> Attends:
         return self.pictures
 
-    def reading(self, left: Any, grid: Grid, language: LanguageShape) -> Self:
-        self.placed(language)
-        return self
+    def check(self, context: InjectionContext) -> None:
+        self.placed(context.language)
 
     def placed(self, language: LanguageShape) -> tuple[int, ...]:
         """Numbers of the blocks that have a layer before them. Raises ConfigError when the decoder has too few."""

@@ -12,11 +12,11 @@ from ommatidia.core.errors import ConfigError
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import ROW_END, View
 from ommatidia.models.injection.gated import GatedConfig, GatedInjection
-from ommatidia.models.injection.injection import Injection, VisualContext, place
+from ommatidia.models.injection.injection import Injection, InjectionContext, VisualContext, place
 from ommatidia.models.vision.tiling import Mark, Tag, TokenLayout, VisualTokens
 
 if TYPE_CHECKING:
-    from ommatidia.models.language.language import LanguageShape
+    pass
 
 
 class Hybrid(GatedConfig):
@@ -39,12 +39,12 @@ class Hybrid(GatedConfig):
             )
         return tuple(kept for piece in layout if (kept := _kept(piece, inline, grid.tokens)) is not None)
 
-    def build(self, grid: Grid, language: LanguageShape) -> Injection:
-        return HybridInjection(self.module_layers(language))
+    def build(self, context: InjectionContext) -> Injection:
+        return HybridInjection(self.module_layers(context.language))
 
-    def cost(self, grid: Grid, language: LanguageShape, *, tokens: int, views: float) -> Cost:
+    def cost(self, context: InjectionContext, *, tokens: int, views: float) -> Cost:
         """For one image: its first view is inline, and the few words of the tags among the keys are not counted."""
-        return self.layers_cost(language, tokens=tokens, keys=max(views - 1, 0) * grid.tokens)
+        return self.layers_cost(context.language, tokens=tokens, keys=max(views - 1, 0) * context.grid.tokens)
 
     @classmethod
     def tiny(cls) -> Self:

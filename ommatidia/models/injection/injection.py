@@ -53,6 +53,17 @@ class VisualContext:
 Attends = Literal["none", "last", "all"]
 
 
+@dataclass(frozen=True, slots=True)
+class InjectionContext:
+    """What an injection needs to know of the model around it."""
+
+    grid: Grid
+    """What the projector gives for one view."""
+    language: LanguageShape
+    memory: Any = None
+    """Sizes of what the fusion keeps for layers inside the decoder (``FusionConfig.memory_shape``)."""
+
+
 class InjectionConfig(Config, family=True):
     """Names an injection."""
 
@@ -78,17 +89,14 @@ class InjectionConfig(Config, family=True):
 
         Raises ConfigError where this injection cannot show an image that is cut into such views."""
 
-    def reading(self, left: Any, grid: Grid, language: LanguageShape) -> Self:
-        """This injection, fitted to what the fusion keeps (``memory_shape``), the projector's grid and the decoder.
-
-        A kind with layers that look at it again learns their sizes here. Raises ConfigError where they do not fit.
-        """
-        return self
+    def check(self, context: InjectionContext) -> None:
+        """Raises ConfigError where this injection does not go with the model around it."""
 
     @abstractmethod
-    def build(self, grid: Grid, language: LanguageShape) -> Injection: ...
+    def build(self, context: InjectionContext) -> Injection:
+        """The module. Raises ConfigError as ``check`` does."""
 
-    def cost(self, grid: Grid, language: LanguageShape, *, tokens: int, views: float) -> Cost:
+    def cost(self, context: InjectionContext, *, tokens: int, views: float) -> Cost:
         """Parameters, and operations for a sequence of ``tokens`` positions and this many views."""
         return Cost()
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ommatidia.core.grid import Cost, Grid
 from ommatidia.core.types import View
-from ommatidia.models.injection.injection import Injection, InjectionConfig, VisualContext, place
+from ommatidia.models.injection.injection import Injection, InjectionConfig, InjectionContext, VisualContext, place
 from ommatidia.models.vision.tiling import TokenLayout
 
 if TYPE_CHECKING:
-    from ommatidia.models.language.language import LanguageShape
+    pass
 
 
 class Inline(InjectionConfig):
@@ -34,11 +34,11 @@ class Inline(InjectionConfig):
     def token_layout(self, layout: TokenLayout, grid: Grid, views: Sequence[View]) -> TokenLayout:
         return layout
 
-    def build(self, grid: Grid, language: LanguageShape) -> Injection:
-        return InlineInjection(language.width if self.row_end else 0)
+    def build(self, context: InjectionContext) -> Injection:
+        return InlineInjection(context.language.width if self.row_end else 0)
 
-    def cost(self, grid: Grid, language: LanguageShape, *, tokens: int, views: float) -> Cost:
-        return Cost(language.width if self.row_end else 0)
+    def cost(self, context: InjectionContext, *, tokens: int, views: float) -> Cost:
+        return Cost(context.language.width if self.row_end else 0)
 
 
 class InlineInjection(Injection):

@@ -10,7 +10,7 @@ import torch
 
 from ommatidia.core.grid import Grid
 from ommatidia.lab.report.figures.fusion import draw
-from ommatidia.lab.show.fusion_page import drawing, example, members, page, write
+from ommatidia.lab.show.fusion_page import context_of, drawing, example, members, page, write
 from ommatidia.models.fusion import Box, Sketch
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -38,7 +38,7 @@ def test_every_fusion_has_its_drawing(kind: str) -> None:
 def test_the_parameters_on_the_page_are_those_of_the_module(kind: str) -> None:
     config, grids, cost = example(members()[kind])
     with torch.device("meta"):
-        module = config.build(grids)
+        module = config.build(grids, context_of(config, grids))
     assert cost.parameters == sum(parameter.numel() for parameter in module.parameters())
 
 

@@ -13,6 +13,7 @@ from ommatidia.core.grid import Grid
 from ommatidia.core.types import Views
 from ommatidia.models.cost import cost_by_part
 from ommatidia.models.fusion import Resampler
+from ommatidia.models.fusion.fusion import FusionContext
 
 GRIDS = {"a": Grid(4, 4, 6), "b": Grid(1, 7, 8), "c": Grid(3, 2, 5)}
 SMALL = {"kind": "resampler", "queries": 5, "dim": 8, "bank": 12, "layers": 3, "heads": 2}
@@ -56,9 +57,9 @@ def test_the_bank_has_no_order() -> None:
 
 def test_the_question_changes_what_is_read() -> None:
     config = small(reads_question=True)
-    with pytest.raises(ConfigError, match=r"call reading\(width\) first"):
+    with pytest.raises(ConfigError, match="say it in the context"):
         config.cost(GRIDS)
-    module, x = config.reading(4).build(GRIDS).eval(), features(1)
+    module, x = config.build(GRIDS, FusionContext(4)).eval(), features(1)
     one, two = (module(x, Views.whole(1).asked(torch.randn(1, 4))).y_KHWD for _ in range(2))
     assert not torch.allclose(one, two)
     with pytest.raises(AlignmentError, match="reads the question"):
@@ -69,9 +70,9 @@ def test_published_size() -> None:
     # BRAVE's five encoders at 224 pixels: 1223 tokens, 116 M trainable.
     widths = {"eva": 1408, "clip": 1024, "silc": 1664, "vit_e": 1792, "dino": 1024}
     grids = {name: Grid(1, 245, width) for name, width in widths.items()}
-    brave = Resampler().reading(2048)
+    brave = Resampler()
     assert brave.out(grids) == Grid(1, 160, 768)
-    assert brave.cost(grids).parameters == pytest.approx(116e6, rel=0.02)
+    assert brave.cost(grids, FusionContext(2048)).parameters == pytest.approx(116e6, rel=0.02)
 
 
 @pytest.mark.parametrize(

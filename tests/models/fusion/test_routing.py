@@ -12,6 +12,7 @@ from ommatidia.core.grid import Grid
 from ommatidia.core.types import View, Views
 from ommatidia.models.attention import rotate
 from ommatidia.models.fusion import Fusion, Routing
+from ommatidia.models.fusion.fusion import FusionContext
 
 GRIDS = {"base": Grid(4, 4, 8), "a": Grid(4, 4, 6), "b": Grid(3, 5, 10), "c": Grid(2, 2, 4)}
 
@@ -65,8 +66,7 @@ def test_an_expert_that_no_view_picks_changes_nothing() -> None:
 
 
 def test_the_question_chooses() -> None:
-    config = small(top_k=1).reading(2)
-    module, x = config.build(GRIDS), features(1)
+    module, x = small(top_k=1).build(GRIDS, FusionContext(2)), features(1)
     gate = module.blocks[0].gate
     with torch.no_grad():
         gate[0].weight.zero_()
@@ -78,7 +78,7 @@ def test_the_question_chooses() -> None:
     assert picked.tolist() == [0, 2]
     with pytest.raises(AlignmentError, match="reads the question, but the views bring none"):
         module(x, Views.whole(1))
-    with pytest.raises(ConfigError, match=r"call reading\(width\) first"):
+    with pytest.raises(ConfigError, match="say it in the context"):
         small().build(GRIDS)
 
 
