@@ -1,6 +1,6 @@
 """Share of images with a hole in the middle that are refused, by format and size of the hole. Prints JSON.
 
-python benchmarks/damaged_images.py [--files 500]
+python -m benchmarks.damaged_images [--files 500]
 
 Photograph-like images of 256 x 192 pixels are written in each format; then some bytes at a random place between 20 %
 and 95 % of the file are zeroed, or overwritten with random ones, in so many files each. A file whose bytes or pixels
