@@ -9,42 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
 
 from ommatidia.core.errors import ConfigError, short, unknown
+from ommatidia.core.once import once
 from ommatidia.core.outside_parts import code_digest, load_installed_parts
 from ommatidia.core.plain_data import read_plain, write_plain
-
-R = TypeVar("R")
 
 _without_places: ContextVar[bool] = ContextVar("without_places", default=False)
 
 
-def once(method: Callable[[Any], R]) -> Callable[[Any], R]:
-    """A method of a Config that takes no argument, worked out once for each value. What it gives must not be changed.
-
-    A copy of the value works it out anew. Not for what depends on files, which may change under a value.
-    """
-    name = f"once {method.__qualname__}"
-
-    @wraps(method)
-    def kept(self: Any) -> R:
-        values = vars(self)
-        if name not in values:
-            values[name] = method(self)
-        return values[name]
-
-    return kept
-
-
-LARGEST_NUMBER = 2**32
-"""Where a field says no bound of its own, a number beyond this is a slip of the pen."""
+LARGEST_NUMBER = 2**32  # where a field says no bound of its own, a number beyond this is a slip of the pen
 
 
 def _strict(schema: Any, *, inside: bool = False) -> None:
@@ -145,6 +125,11 @@ class Config(BaseModel):
         return dict(cls._members)  # type: ignore[arg-type]
 
     @classmethod
+    def kind_name(cls) -> str:
+        """The kind of a member of a family, by which it is named in files."""
+        return str(cls.model_fields["kind"].default)
+
+    @classmethod
     def named(cls, name: str) -> Mapping[str, Any] | Self:
         """What a bare name stands for where this class is wanted: its kind, or whatever a class with a catalog says."""
         return {"kind": name}
@@ -204,6 +189,7 @@ class Config(BaseModel):
         return self.model_dump(mode="json", serialize_as_any=True)
 
     def to_json(self) -> str:
+        """``to_dict`` as indented JSON, which ``read`` takes."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     def to_yaml(self, *, changed_only: bool = False) -> str:
@@ -245,17 +231,19 @@ def _changed(value: Any, plain: Any) -> Any:
     """What plain data hold of a value beyond the defaults of its class; a kind is always kept."""
     if isinstance(value, Config):
         fields = type(value).model_fields
-        kept = (n for n in plain if n == "kind" or fields[n].is_required() or getattr(value, n) != _default(fields[n]))
+        kept = (
+            n
+            for n in plain
+            if n == "kind"
+            or fields[n].is_required()
+            or getattr(value, n) != fields[n].get_default(call_default_factory=True)
+        )
         return {name: _changed(getattr(value, name), plain[name]) for name in kept}
     if isinstance(value, Mapping):
         return {name: _changed(one, plain[str(name)]) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_changed(one, written) for one, written in zip(value, plain, strict=True)]
     return plain
-
-
-def _default(field: Any) -> Any:
-    return field.get_default(call_default_factory=True, validated_data={})
 
 
 def _hashed(value: Any) -> Any:

@@ -130,7 +130,7 @@ class SourceBenchmark(BenchmarkConfig):
         return override(self.source, "split", split) if "split" in type(self.source).model_fields else None
 
     def describe(self) -> str:
-        return f"{self.source.describe()}, scored by {getattr(self.scorer, 'kind', type(self.scorer).__name__)}"
+        return f"{self.source.describe()}, scored by {self.scorer.kind_name()}"
 
 
 def choose(total: int, limit: int | None) -> list[int]:
@@ -195,6 +195,7 @@ class Benchmark:
 
     @property
     def name(self) -> str:
+        """The name that its config gives it; results and tables use it."""
         return self.config.name
 
     @cached_property

@@ -113,6 +113,7 @@ class Recipe(RootConfig):
         return self.stages[-1] if name is None else stages[name]
 
     def seeded(self, seed: int) -> Recipe:
+        """The same design with another seed: another trial of it."""
         return self.model_copy(update={"seed": seed})
 
     def label(self) -> str:
@@ -121,17 +122,13 @@ class Recipe(RootConfig):
             return "blind"
         words = [" + ".join(self.model.encoders)]
         if len(self.model.encoders) > 1:
-            words.append(_kind(self.model.fusion))
+            words.append(self.model.fusion.kind_name())
         if not isinstance(self.model.tiling, Whole):
             tags = getattr(self.model.tiling, "tags", "none")
-            words.append(_kind(self.model.tiling) + ("" if tags == "none" else f" {tags}"))
+            words.append(self.model.tiling.kind_name() + ("" if tags == "none" else f" {tags}"))
         if not isinstance(self.model.injection, Inline):
-            words.append(_kind(self.model.injection))
+            words.append(self.model.injection.kind_name())
         return " · ".join(words)
-
-
-def _kind(config: Config) -> str:
-    return str(type(config).model_fields["kind"].default)
 
 
 def with_encoders(recipe: Recipe, encoders: Mapping[str, EncoderConfig]) -> Recipe:

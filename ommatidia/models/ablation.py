@@ -151,7 +151,7 @@ def _telling(config: MLLMConfig, gone: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        kind = config.fusion.kind  # type: ignore[attr-defined]
+        kind = config.fusion.kind_name()
         raise ConfigError(
             f"{kind} cannot do without {', '.join(gone)} as it was trained ({error}); use zero, mean or shuffle"
         ) from None

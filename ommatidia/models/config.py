@@ -66,7 +66,7 @@ class MLLMConfig(Config):
             if name in steered:
                 raise ConfigError(
                     f"{self.tiling}: encoder {name!r} is to see images whole, but the fusion "
-                    f"{self.fusion.kind} steers it view by view"  # type: ignore[attr-defined]
+                    f"{self.fusion.kind_name()} steers it view by view"
                 )
         self.tiling.check_fit(
             {name: e.preprocess().fit for name, e in self.encoders.items() if name not in self.tiling.seen_whole}
@@ -78,7 +78,7 @@ class MLLMConfig(Config):
         ):
             raise ConfigError(
                 f"{self.tiling} ends each row of visual tokens, but injection "
-                f"{self.injection.kind} has no vector for that; set its row_end to true"  # type: ignore[attr-defined]
+                f"{self.injection.kind_name()} has no vector for that; set its row_end to true"
             )
         tokens, context = self.most_visual_tokens, self.language.shape().context
         if tokens >= context:

@@ -215,7 +215,7 @@ def _card(config: MLLMConfig, notes: Mapping[str, Any]) -> str:
         "|---|---|",
         *(f"| {as_text(name)} | {count:,} |" for name, count in parts.items()),
     ]
-    lines += ["", f"Visual tokens a view: {config.tokens_per_view}. Fusion: {config.fusion.kind}.", ""]  # type: ignore[attr-defined]
+    lines += ["", f"Visual tokens a view: {config.tokens_per_view}. Fusion: {config.fusion.kind_name()}.", ""]
     lines += [f"- {as_text(f'{name}: {encoder.describe()}')}" for name, encoder in config.encoders.items()]
     lines += [f"- adapters on {part}: LoRA of rank {adapter.rank}" for part, adapter in config.adapted().items()]
     lines += ["", *(f"- {as_text(f'{key}: {value}')}" for key, value in notes.items()), ""]

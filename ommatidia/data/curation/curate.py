@@ -198,7 +198,7 @@ class _Curating:
             with part.open("wb") as file:
                 return self._read(file)
         operation = self._config.operations[number - 1]
-        kind = str(type(operation).model_fields["kind"].default)
+        kind = operation.kind_name()
         settings = {k: v for k, v in operation.to_dict().items() if k != "kind" and v not in (None, {}, [])}
         passage = Passage(kind, settings)
         with self._scratch(number) as scratch, part.open("wb") as file:

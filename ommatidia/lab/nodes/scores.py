@@ -28,7 +28,7 @@ ANSWERS, SCORES, REPLIES = "answers.jsonl", "scores.json", "answers.judge*.jsonl
 def scorer_of(benchmark: BenchmarkConfig) -> tuple[str, int]:
     """Kind and version of the scorer that a benchmark's config names; empty and 0 where it is known when opened."""
     scorer = getattr(benchmark, "scorer", None)
-    return ("", 0) if scorer is None else (str(getattr(scorer, "kind", type(scorer).__name__)), int(scorer.version))
+    return ("", 0) if scorer is None else (scorer.kind_name(), int(scorer.version))
 
 
 def judge_of(benchmark: BenchmarkConfig) -> EndpointJudge | None:

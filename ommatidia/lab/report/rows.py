@@ -28,7 +28,7 @@ def row_of(
         key=first.design,
         name=name,
         encoders=tuple(model.encoders),
-        fusion=model.fusion.kind if len(model.encoders) > 1 else "none",  # type: ignore[attr-defined]
+        fusion=model.fusion.kind_name() if len(model.encoders) > 1 else "none",
         is_blind_model=not model.encoders,
         seeds=tuple(t.recipe.seed for t in group),
         visual_tokens=entry.visual_tokens if entry else None,

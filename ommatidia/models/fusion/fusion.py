@@ -81,7 +81,7 @@ class FusionConfig(Config, family=True):
 
     def sketch(self, grids: Mapping[str, Grid]) -> Sketch:
         """What the drawing of this fusion shows for these grids."""
-        return Sketch(Box(_kind(self).replace("_", " ")))
+        return Sketch(Box(self.kind_name().replace("_", " ")))
 
     @classmethod
     def example(cls) -> tuple[FusionConfig, dict[str, Grid]]:
@@ -153,7 +153,7 @@ class GridFusionConfig(FusionConfig):
 
     def aligned(self, grids: Mapping[str, Grid]) -> dict[str, Grid]:
         """Each encoder's grid after resampling. Raises ConfigError that names the encoder."""
-        kind = _kind(self)
+        kind = self.kind_name()
         if not grids:
             raise ConfigError(f"{kind}: there is no encoder to fuse")
         for name in self.resample_for:
@@ -173,7 +173,7 @@ class GridFusionConfig(FusionConfig):
         """For a drawing: the way of each encoder to the common grid; no box where it fits already."""
         boxes: dict[str, tuple[Box, ...]] = {}
         for name, grid in self.aligned(grids).items():
-            box = Box(_kind(self.resampler(name)), f"to {grid.height}x{grid.width}", learned=False)
+            box = Box(self.resampler(name).kind_name(), f"to {grid.height}x{grid.width}", learned=False)
             boxes[name] = () if grid == grids[name] else (box,)
         return boxes
 
@@ -212,7 +212,3 @@ def at_least_two(kind: str, grids: Mapping[str, Grid]) -> None:
     if len(grids) < 2:
         names = ", ".join(repr(name) for name in grids) or "none"
         raise ConfigError(f"{kind}: at least two encoders are wanted, got {len(grids)} ({names}); use none")
-
-
-def _kind(config: Config) -> str:
-    return str(type(config).model_fields["kind"].default)

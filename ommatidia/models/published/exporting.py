@@ -85,11 +85,11 @@ def _llava_layout(config: MLLMConfig) -> dict[str, Any]:
     (encoder,) = config.encoders.values()
     if not isinstance(encoder, HFEncoder) or encoder.architecture != "CLIPVisionModel":
         raise ConfigError(f"the encoder is {encoder.describe()}; LLaVA's is CLIPVisionModel of transformers")
-    if not isinstance(encoder.features, int) or encoder.neck.kind != "none":  # type: ignore[attr-defined]
+    if not isinstance(encoder.features, int) or encoder.neck.kind_name() != "none":
         raise ConfigError("the features are not one block's output; LLaVA takes one")
     if encoder.image_size != tuple([encoder.config.get("image_size", 224)] * 2):
         raise ConfigError(f"image_size {encoder.image_size} is not the position table's; LLaVA interpolates none")
-    if config.fusion.kind != "none" or getattr(config.fusion, "grid", None):  # type: ignore[attr-defined]
+    if config.fusion.kind_name() != "none" or getattr(config.fusion, "grid", None):
         raise ConfigError("the fusion resamples; LLaVA has none")
     plain = isinstance(config.projector, MLPProjector) and config.projector == MLPProjector()
     if not plain or not isinstance(config.injection, Inline):
@@ -97,7 +97,7 @@ def _llava_layout(config: MLLMConfig) -> dict[str, Any]:
     next_ = isinstance(config.tiling, AnyResolution)
     fits = ("stretch", "stretch_first") if next_ else ("pad_first", "crop_last")
     if not isinstance(config.tiling, Whole | AnyResolution) or encoder.fit not in fits:
-        raise ConfigError(f"tiling {config.tiling.kind} with fit {encoder.fit!r}")  # type: ignore[attr-defined]
+        raise ConfigError(f"tiling {config.tiling.kind_name()} with fit {encoder.fit!r}")
     if not isinstance(config.language, HFLanguage):
         raise ConfigError("the language model has no folder of its own")
     blocks = (

@@ -188,6 +188,7 @@ class VisionEncoder(nn.Module):
         self.low = False
 
     def train(self, mode: bool = True) -> Self:
+        """Set the mode of the neck; the trunk stays in evaluation mode."""
         super().train(mode)
         self.trunk.eval()
         return self
@@ -207,6 +208,7 @@ class VisionEncoder(nn.Module):
         return self.neck(x_BHWD)
 
     def forward(self, pixels_BCHW: Tensor, between: BlockEdits | None = None) -> Tensor:
+        """The encoder's x_BHWD: ``refine(features(pixels_BCHW))``. Pixels are preprocessed (mean and std removed)."""
         return self.refine(self.features(pixels_BCHW, between))
 
 
